@@ -1,0 +1,72 @@
+//! Every bound of the system, with the argument for its value and the relations between them.
+
+use crate::units::{BLOCK_BYTES, CHUNK_BYTES};
+use std::time::Duration;
+
+/// Longest file name in bytes (POSIX NAME_MAX on Linux).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest symlink target in bytes (PATH_MAX less the terminator).
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Most hard links of one inode (as ext4).
+pub const LINKS_MAX: u32 = 65_000;
+/// Longest extended attribute name in bytes (Linux XATTR_NAME_MAX).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Longest extended attribute value in bytes (Linux XATTR_SIZE_MAX).
+pub const XATTR_VALUE_BYTES_MAX: usize = 65_536;
+/// Most bytes of names and values of all extended attributes of one inode; bounds listxattr and the unlink entry.
+pub const XATTR_TOTAL_BYTES_MAX: usize = 256 * 1024;
+/// Largest file size: the largest offset that fits `loff_t`, rounded down to a chunk.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64 - CHUNK_BYTES;
+/// Most supplementary groups of one caller (Linux NGROUPS_MAX).
+pub const GROUPS_MAX: usize = 65_536;
+
+/// Slots of one session: as many sequenced requests of one client may be in flight.
+pub const SESSION_SLOTS: u32 = 64;
+/// Largest encoded answer that a slot keeps for a retry.
+pub const SLOT_ANSWER_BYTES_MAX: usize = 512;
+/// A session silent for so long is ended by the leader. Twice the term plus slack for a failover.
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(15);
+/// How often a client renews its session.
+pub const SESSION_RENEW: Duration = Duration::from_millis(500);
+/// How long a holder has to give a recalled write lease back before it is taken (its unsynced writes are then lost).
+pub const LEASE_RECALL: Duration = Duration::from_secs(10);
+
+/// Largest directory page in entries; a page also ends at [`DIRECTORY_PAGE_BYTES_MAX`].
+pub const DIRECTORY_PAGE_ENTRIES_MAX: usize = 4096;
+/// Largest directory page in encoded bytes.
+pub const DIRECTORY_PAGE_BYTES_MAX: usize = 512 * 1024;
+/// Most extents in one Map answer, one Commit, or one journal entry of a truncate.
+pub const EXTENTS_PER_MESSAGE_MAX: usize = 1024;
+/// Most chunks allocated by one request; 64 keeps the answer of a request below the message limit by far.
+pub const CHUNKS_PER_ALLOCATION_MAX: u32 = 16;
+/// Largest control-plane message in bytes: a directory page with slack.
+pub const CONTROL_MESSAGE_BYTES_MAX: usize = 4 << 20;
+/// Largest encoded journal entry in bytes.
+pub const JOURNAL_ENTRY_BYTES_MAX: usize = 4 << 20;
+
+/// Largest payload of one data-plane frame. 128–256 KiB sub-frames stay in L2 and pipeline well (machine facts A).
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+/// Writes up to this size go to each replica directly and through the disk's intent journal.
+pub const SMALL_WRITE_BYTES_MAX: usize = 32 * 1024;
+/// Most replicas of one chunk, hence most hops of a chain.
+pub const REPLICAS_MAX: usize = 8;
+/// Frames in flight on one data-plane connection.
+pub const FRAMES_IN_FLIGHT_MAX: usize = 128;
+
+/// A hop that waits so long for its successor says so upstream.
+pub const HOP_SILENCE: Duration = Duration::from_millis(100);
+/// A server that answers no ping for so long after [`HOP_SILENCE`] is reported to the master.
+pub const PING_SILENCE: Duration = Duration::from_millis(150);
+/// Chunk servers' heartbeat period.
+pub const SERVER_HEARTBEAT: Duration = Duration::from_millis(300);
+/// A chunk server silent for so long gets no new chunks.
+pub const SERVER_SUSPECT: Duration = Duration::from_millis(1000);
+/// A replica found on a server but unknown to the master is deleted only after this grace.
+pub const ORPHAN_REPLICA_GRACE: Duration = Duration::from_secs(300);
+
+const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX as u64 % BLOCK_BYTES == 0);
+const _: () = assert!(SMALL_WRITE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
+const _: () = assert!(XATTR_TOTAL_BYTES_MAX < JOURNAL_ENTRY_BYTES_MAX);
+const _: () = assert!(LEASE_RECALL.as_millis() < SESSION_EXPIRY.as_millis());
+const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_millis());

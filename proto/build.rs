@@ -1,0 +1,8 @@
+//! Compiles the protobuf files with protox, so that no protoc binary is needed.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["proto/meta.proto", "proto/cluster.proto", "proto/admin.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    Ok(())
+}
