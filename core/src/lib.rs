@@ -9,5 +9,6 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod namespace;
+pub mod superblock;
 pub mod time;
 pub mod units;
