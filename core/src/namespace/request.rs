@@ -141,7 +141,14 @@ pub enum OperationKind {
     LeaseFile { inode: InodeId, chunks: Vec<ChunkId> },
     /// Record what is on stable storage on the minimum of replicas: `extents` replace what was mapped there; the file is
     /// at least `length` long. Refused with `Stale` when the lease is not the session's. → `Attr`
-    Commit { inode: InodeId, lease: LeaseNumber, extents: Vec<Extent>, length: u64, modified: bool, release: bool },
+    Commit {
+        inode: InodeId,
+        lease: LeaseNumber,
+        extents: Vec<Extent>,
+        length: u64,
+        modified: bool,
+        release: bool,
+    },
     /// A writer could not reach `failed`, or found them wanting: raise the version on the others and drop them.
     /// → `Chunks` with one location
     ReplaceReplicas { chunk: ChunkId, version: ChunkVersion, failed: Vec<ServerId> },

@@ -1,0 +1,3 @@
+//! Chunk servers as the master sees them.
+
+pub mod digest;
