@@ -1,1 +1,11 @@
-//! placeholder
+//! The Cairn client: a file system over masters and chunk servers.
+//!
+//! Two layers: [`fs::FileSystem`] works with inode numbers and callers' credentials (a mount builds on it), and the
+//! path-based interface on top of it is for programs.
+
+pub mod error;
+pub mod fs;
+pub mod options;
+
+pub use error::ConnectError;
+pub use options::{ConnectOptions, Unavailable};
