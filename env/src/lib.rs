@@ -5,8 +5,11 @@
 
 pub mod clock;
 pub mod disk;
+pub mod disk_real;
 pub mod kv;
+pub mod net;
 pub mod random;
+pub mod spawn;
 
 use std::sync::Arc;
 
@@ -19,4 +22,21 @@ pub struct Env {
     pub random: Arc<dyn random::Random>,
     /// Files.
     pub disk: Arc<dyn disk::Disk>,
+    /// Sockets.
+    pub net: Arc<dyn net::Net>,
+    /// Threads.
+    pub spawn: Arc<dyn spawn::Spawn>,
+}
+
+impl Env {
+    /// The operating system.
+    pub fn real() -> Self {
+        Self {
+            clock: Arc::new(clock::SystemClock),
+            random: Arc::new(random::SystemRandom),
+            disk: Arc::new(disk_real::RealDisk),
+            net: Arc::new(net::tcp::TcpNet),
+            spawn: Arc::new(spawn::ThreadSpawn),
+        }
+    }
 }

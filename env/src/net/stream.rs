@@ -1,0 +1,150 @@
+//! A connection: the kernel's TCP stream, or a simulation's.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// What a simulation must offer for one connection.
+pub trait SimulatedStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
+    /// The other end.
+    fn peer_addr(&self) -> io::Result<SocketAddr>;
+    /// This end.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// A connection. Dropping it closes both directions.
+pub enum Stream {
+    /// The kernel's, with TCP_NODELAY.
+    Tcp(TcpStream),
+    /// A simulation's.
+    Simulated(Box<dyn SimulatedStream>),
+}
+
+/// The reading half of a [`Stream`].
+pub enum ReadHalf {
+    /// The kernel's.
+    Tcp(OwnedReadHalf),
+    /// A simulation's.
+    Simulated(tokio::io::ReadHalf<Box<dyn SimulatedStream>>),
+}
+
+/// The writing half of a [`Stream`]. Dropping it ends the writing direction only.
+pub enum WriteHalf {
+    /// The kernel's.
+    Tcp(OwnedWriteHalf),
+    /// A simulation's.
+    Simulated(tokio::io::WriteHalf<Box<dyn SimulatedStream>>),
+}
+
+impl Stream {
+    /// The other end.
+    ///
+    /// # Errors
+    /// As getpeername(2): the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr(),
+            Self::Simulated(stream) => stream.peer_addr(),
+        }
+    }
+
+    /// This end.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr(),
+            Self::Simulated(stream) => stream.local_addr(),
+        }
+    }
+
+    /// Two halves for two tasks, without a lock between them on the real path.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Self::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Self::Simulated(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                (ReadHalf::Simulated(read), WriteHalf::Simulated(write))
+            }
+        }
+    }
+}
+
+macro_rules! forward_read {
+    ($name:ty) => {
+        impl AsyncRead for $name {
+            fn poll_read(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                buffer: &mut ReadBuf<'_>,
+            ) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(inner) => Pin::new(inner).poll_read(context, buffer),
+                    Self::Simulated(inner) => Pin::new(inner).poll_read(context, buffer),
+                }
+            }
+        }
+    };
+}
+
+macro_rules! forward_write {
+    ($name:ty) => {
+        impl AsyncWrite for $name {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                bytes: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::Tcp(inner) => Pin::new(inner).poll_write(context, bytes),
+                    Self::Simulated(inner) => Pin::new(inner).poll_write(context, bytes),
+                }
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                context: &mut Context<'_>,
+                parts: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::Tcp(inner) => Pin::new(inner).poll_write_vectored(context, parts),
+                    Self::Simulated(inner) => Pin::new(inner).poll_write_vectored(context, parts),
+                }
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                match self {
+                    Self::Tcp(inner) => inner.is_write_vectored(),
+                    Self::Simulated(inner) => inner.is_write_vectored(),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(inner) => Pin::new(inner).poll_flush(context),
+                    Self::Simulated(inner) => Pin::new(inner).poll_flush(context),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(inner) => Pin::new(inner).poll_shutdown(context),
+                    Self::Simulated(inner) => Pin::new(inner).poll_shutdown(context),
+                }
+            }
+        }
+    };
+}
+
+forward_read!(Stream);
+forward_read!(ReadHalf);
+forward_write!(Stream);
+forward_write!(WriteHalf);
