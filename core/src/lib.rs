@@ -10,6 +10,7 @@ pub mod error;
 pub mod ids;
 pub mod limits;
 pub mod namespace;
+pub mod session;
 pub mod superblock;
 pub mod time;
 pub mod units;

@@ -37,6 +37,29 @@ pub const DIRECTORY_PAGE_ENTRIES_MAX: usize = 4096;
 pub const DIRECTORY_PAGE_BYTES_MAX: usize = 512 * 1024;
 /// Most extents in one Map answer, one Commit, or one journal entry of a truncate.
 pub const EXTENTS_PER_MESSAGE_MAX: usize = 1024;
+/// Most extents that one record cuts off; a larger cut sets a new data id and leaves the rest to be dropped in batches. A
+/// dropped extent costs at most about 400 encoded bytes (its own row, its chunk's, three replicas'), so a record stays
+/// below 1 MiB.
+pub const EXTENTS_CUT_MAX: usize = 2048;
+/// Most pieces of one file's map: one per large cut not yet merged; beyond, such cuts are refused until some are merged.
+pub const MAP_PIECES_MAX: usize = 32;
+/// Most orphans reclaimed by one record.
+pub const ORPHANS_PER_RECORD_MAX: usize = 256;
+/// Most items (chunks, leases) released by one batch of ending a session.
+pub const SESSION_END_BATCH: usize = 1024;
+/// Most chunks that one lease may mark for overwriting at a time: 64 GiB of random overwrites between commits.
+pub const LEASED_CHUNKS_MAX: usize = 1024;
+/// Most bytes of a session's description or a server's address kept in the state.
+pub const DESCRIPTION_BYTES_MAX: usize = 1024;
+/// Most chunks asked for by one `Locate`.
+pub const LOCATE_CHUNKS_MAX: usize = 1024;
+/// A lookup carries the file's map when it has at most this many extents.
+pub const LOOKUP_EXTENTS_MAX: usize = 4;
+/// Most chunks of one `ReleaseChunks` or `LeaseFile`.
+pub const CHUNKS_PER_REQUEST_MAX: usize = 1024;
+/// Deepest directory: bounds the walk to the root that a rename of a directory makes.
+pub const DIRECTORY_DEPTH_MAX: usize = 65_536;
+
 /// Most chunks allocated by one request; 64 keeps the answer of a request below the message limit by far.
 pub const CHUNKS_PER_ALLOCATION_MAX: u32 = 16;
 /// Largest control-plane message in bytes: a directory page with slack.

@@ -1,0 +1,49 @@
+//! What the master knows of its chunk servers at a moment.
+
+use crate::ids::ServerId;
+use std::collections::BTreeMap;
+
+/// Chunk servers as last heard of. Made by the shell from registrations and heartbeats; never journaled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Every server that has registered with this leader or stands in the state.
+    pub servers: BTreeMap<ServerId, ServerView>,
+}
+
+/// One chunk server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerView {
+    /// Whether it may be counted on.
+    pub health: ServerHealth,
+    /// `host:port` of its data plane; empty while it is not connected.
+    pub address: String,
+    /// Capacity of its healthy disks.
+    pub total_bytes: u64,
+    /// Free on its healthy disks, less their reserve.
+    pub free_bytes: u64,
+    /// Data-plane requests in flight there, as it last said.
+    pub load: u64,
+}
+
+/// Whether a server may be counted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServerHealth {
+    /// Heard of lately.
+    Alive,
+    /// Silent beyond [`crate::limits::SERVER_SUSPECT`], or draining: gets no new chunks.
+    Suspect,
+    /// Not connected.
+    Down,
+}
+
+impl ClusterView {
+    /// Where `server` is reached at present; empty when it is not connected.
+    pub fn address(&self, server: ServerId) -> &str {
+        self.servers.get(&server).map_or("", |view| view.address.as_str())
+    }
+
+    /// Whether `server` is heard of.
+    pub fn is_alive(&self, server: ServerId) -> bool {
+        self.servers.get(&server).is_some_and(|view| view.health == ServerHealth::Alive)
+    }
+}

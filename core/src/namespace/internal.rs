@@ -1,0 +1,98 @@
+//! Commands that the master gives itself: journaled like operations, but neither sequenced nor asked for by a client.
+
+use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId, SessionId};
+
+/// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Internal {
+    /// First rows of a new cluster: the root directory (0755, root:root), counters, identity. Refused with `Exists` when
+    /// the cluster is formatted.
+    Format {
+        /// Identity of the cluster.
+        cluster: ClusterId,
+        /// Replicas of a new chunk.
+        default_replicas: u8,
+        /// Which rows a leader may write.
+        feature_level: u32,
+    },
+    /// A new client session. → `Outcome::Session`
+    OpenSession {
+        /// By which a successor process may re-attach.
+        secret: [u8; 16],
+        /// The client's node.
+        node: NodeId,
+        /// Shown to operators; cut at 1024 bytes.
+        description: String,
+    },
+    /// Ends a session in bounded batches: its unattached chunks are deleted, its leases end badly (marked chunks are
+    /// reconciled). The session is refused from the first batch on. An unknown session is done. → `Outcome::More`
+    EndSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// A chunk server came; the same node gets the same id for ever. → `Outcome::Server`
+    RegisterServer {
+        /// Its identity.
+        node: NodeId,
+        /// `host:port` of its data plane.
+        data_address: String,
+        /// `host:port` of its health pages.
+        http_address: String,
+    },
+    /// The replica is gone from the server: its work row is dropped.
+    ForgetDeletion {
+        /// The server.
+        server: ServerId,
+        /// The chunk.
+        chunk: ChunkId,
+    },
+    /// A replica that the master does not count on was found on a server and has outlived its grace: make it work to be
+    /// done. Refused with `Busy` when the master does count on it.
+    DeleteStray {
+        /// The server.
+        server: ServerId,
+        /// The chunk.
+        chunk: ChunkId,
+        /// Delete up to this version.
+        version: ChunkVersion,
+    },
+    /// Journals the intention to raise a chunk's version, for reconciliation. Refused with `Stale` when the version has
+    /// moved on from `from`, and with `NotFound` when the chunk is gone (its work row is then gone as well).
+    /// → `Outcome::Raising`
+    BeginRaise {
+        /// The chunk.
+        chunk: ChunkId,
+        /// Its version as the caller knows it.
+        from: ChunkVersion,
+    },
+    /// The replicas at `servers` are equal, durable and raised to `version`: they are the set now. Others are deleted.
+    /// Refused with `Stale` when `version` is not the last one begun, with `Unavailable` when `servers` is empty.
+    FinishReconcile {
+        /// The chunk.
+        chunk: ChunkId,
+        /// The version begun.
+        version: ChunkVersion,
+        /// Who holds it now, in chain order; servers outside the old set are ignored.
+        servers: Vec<ServerId>,
+    },
+    /// Removes unlinked inodes that nobody holds open, in a bounded batch: extents, attributes, rows. Inodes that are
+    /// not orphans are passed over. → `Outcome::More`
+    ReclaimOrphans {
+        /// Orphans, at most [`crate::limits::ORPHANS_PER_RECORD_MAX`]; the rest is ignored and reported as more.
+        inodes: Vec<InodeId>,
+    },
+    /// Ends a write lease by force: the chunks marked for overwriting are reconciled. A file without lease is done.
+    TakeLease {
+        /// The file.
+        inode: InodeId,
+        /// Only when this session still holds it.
+        session: SessionId,
+    },
+    /// Drops one bounded batch of the extents cut off by a large truncate or punch (a GARBAGE row). → `Outcome::More`
+    DropGarbage {
+        /// Data id of the row's key.
+        data: u64,
+        /// First offset of the row's key.
+        from: u64,
+    },
+}
