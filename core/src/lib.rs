@@ -8,6 +8,7 @@ pub mod checksum;
 pub mod cluster;
 pub mod error;
 pub mod ids;
+pub mod journal;
 pub mod limits;
 pub mod namespace;
 pub mod session;
