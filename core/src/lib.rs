@@ -5,6 +5,7 @@
 //! commands and deadlines out), or a codec (bytes in, values out, never a panic).
 
 pub mod checksum;
+pub mod chunk;
 pub mod cluster;
 pub mod error;
 pub mod ids;
