@@ -1,1 +1,3 @@
-//! placeholder
+//! The metadata master: one leader, hot standbys that replay its journal.
+
+pub mod sequencer;

@@ -1,0 +1,153 @@
+//! How the rest of the master reaches the sequencer: a bounded queue, an answer each.
+
+use super::metrics::SequencerMetrics;
+use super::reader::Reader;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ChunkVersion, Sequence, ServerId, SessionId, SlotId, Term};
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::internal::Internal;
+use cairn_core::namespace::machine::Outcome;
+use cairn_core::namespace::request::Operation;
+use cairn_core::session::Raised;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// This member's part in the group at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leadership {
+    /// It follows, or looks for a leader; `leader` is the member to ask, 0 while unknown.
+    Follows {
+        /// Raft id of the leader.
+        leader: u64,
+    },
+    /// It leads: everything committed before its term is applied.
+    Leads {
+        /// Its term: every command to a chunk server carries it.
+        term: Term,
+    },
+    /// It has stopped for good: its disk failed, its state is damaged, or it was told to. The process must end.
+    Stopped,
+}
+
+/// What became of a sequenced request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Submitted {
+    /// The answer; committed and applied.
+    Answered(Answer),
+    /// A `ReplaceReplicas` whose intention is committed: raise the version, then submit again with [`Raised`].
+    Raise(RaiseOrder),
+}
+
+/// Which replicas to raise before a `ReplaceReplicas` can be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaiseOrder {
+    /// The chunk.
+    pub chunk: ChunkId,
+    /// Its present version.
+    pub from: ChunkVersion,
+    /// The version to raise to.
+    pub to: ChunkVersion,
+    /// Who to raise, in chain order.
+    pub survivors: Vec<ServerId>,
+}
+
+/// A request in the queue.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Of a client.
+    Operation(Box<OperationRequest>),
+    /// Of the master itself.
+    Internal {
+        /// What.
+        command: Internal,
+        /// Where the outcome goes.
+        reply: oneshot::Sender<Result<Outcome, FsError>>,
+    },
+    /// Stop: answer what is in flight, close the journal, make the state durable.
+    Stop,
+}
+
+/// A sequenced request.
+#[derive(Debug)]
+pub(super) struct OperationRequest {
+    pub(super) session: SessionId,
+    pub(super) slot: SlotId,
+    pub(super) sequence: Sequence,
+    pub(super) operation: Operation,
+    pub(super) raised: Option<Raised>,
+    pub(super) reply: oneshot::Sender<Result<Submitted, FsError>>,
+}
+
+/// The door of the sequencer. Clones share one queue.
+#[derive(Clone, Debug)]
+pub struct SequencerHandle {
+    pub(super) requests: mpsc::Sender<Request>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) metrics: Arc<SequencerMetrics>,
+    pub(super) reader: Reader,
+}
+
+impl SequencerHandle {
+    /// Submits a sequenced request and waits until it is committed and applied.
+    ///
+    /// # Errors
+    /// The refusal; `Overloaded` when the queue is full; `NotLeader` when this member does not lead, or lost the lead
+    /// before the request was committed (its fate is then open: the same slot and sequence tells it exactly).
+    pub async fn operate(
+        &self,
+        session: SessionId,
+        slot: SlotId,
+        sequence: Sequence,
+        operation: Operation,
+        raised: Option<Raised>,
+    ) -> Result<Submitted, FsError> {
+        let (reply, answer) = oneshot::channel();
+        let request = OperationRequest { session, slot, sequence, operation, raised, reply };
+        self.enqueue(Request::Operation(Box::new(request)))?;
+        answer.await.unwrap_or(Err(FsError::NotLeader))
+    }
+
+    /// Submits a command of the master itself and waits until it is committed and applied.
+    ///
+    /// # Errors
+    /// As [`SequencerHandle::operate`].
+    pub async fn internal(&self, command: Internal) -> Result<Outcome, FsError> {
+        let (reply, outcome) = oneshot::channel();
+        self.enqueue(Request::Internal { command, reply })?;
+        outcome.await.unwrap_or(Err(FsError::NotLeader))
+    }
+
+    /// Reads of the applied state.
+    pub fn reader(&self) -> Reader {
+        self.reader.clone()
+    }
+
+    /// This member's part in the group, as it changes.
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.clone()
+    }
+
+    /// The sequencer's counters.
+    pub fn metrics(&self) -> Arc<SequencerMetrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// Asks the sequencer to stop: what is in flight is answered, the journal closed and the state made durable. The end
+    /// shows as [`Leadership::Stopped`] and as the end of the owner.
+    pub async fn stop(&self) {
+        // A closed queue means that it has stopped already.
+        let _ = self.requests.send(Request::Stop).await;
+    }
+
+    fn enqueue(&self, request: Request) -> Result<(), FsError> {
+        match self.requests.try_send(request) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.metrics.overloads.fetch_add(1, Ordering::Relaxed);
+                Err(FsError::Overloaded)
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(FsError::NotLeader),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Reads of the applied state, beside the sequencer.
+//!
+//! An answer to an operation leaves only after it was applied, so a read that starts later sees it. A read is answered
+//! only when this member still leads after it was made (I8). A group of one always does; for more members the lease on
+//! CLOCK_BOOTTIME takes its place in [`Reader::still_leads`].
+
+use super::handle::Leadership;
+use super::rows::KvRows;
+use cairn_core::cluster::ClusterView;
+use cairn_core::error::FsError;
+use cairn_core::ids::SessionId;
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::machine::{Context, Rows, Stop, query};
+use cairn_core::namespace::request::Query;
+use cairn_env::kv::{Kv, Wait};
+use cairn_env::{Env, spawn::Spawn};
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The door of readers; cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) view: watch::Receiver<Arc<ClusterView>>,
+    pub(super) env: Env,
+    pub(super) default_replicas: u8,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("leadership", &*self.leadership.borrow()).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Answers a question of `session`: at once when the rows are in memory, else on a thread that waits for the disk.
+    ///
+    /// # Errors
+    /// The refusal; `NotLeader` when this member does not lead, before or after the read.
+    pub async fn query(&self, session: SessionId, question: &Query) -> Result<Answer, FsError> {
+        let view = Arc::clone(&self.view.borrow());
+        let question = question.clone();
+        let (now, default_replicas) = (self.env.clock.wall(), self.default_replicas);
+        self.read(move |rows| {
+            let context = Context { now, session, view: &view, entropy: 0, default_replicas };
+            query(rows, &context, &question)
+        })
+        .await
+    }
+
+    /// Runs `read` on one consistent view of the applied state; it may be run twice.
+    ///
+    /// # Errors
+    /// What `read` refuses; `NotLeader` when this member does not lead, before or after the read.
+    pub async fn read<T, F>(&self, read: F) -> Result<T, FsError>
+    where
+        T: Send + 'static,
+        F: Fn(&dyn Rows) -> Result<T, Stop> + Send + 'static,
+    {
+        self.still_leads()?;
+        let first = read(&KvRows::new(&*self.kv.snapshot(), Wait::Never));
+        let result = match first {
+            Err(Stop::NotInMemory) => {
+                let kv = Arc::clone(&self.kv);
+                let spawn: &dyn Spawn = &*self.env.spawn;
+                spawn
+                    .blocking(move || read(&KvRows::new(&*kv.snapshot(), Wait::ForDisk)))
+                    .await
+                    .map_err(|lost| FsError::Io(format!("a reader of the metadata state failed: {lost}")))?
+            }
+            result => result,
+        };
+        self.still_leads()?;
+        match result {
+            Ok(value) => Ok(value),
+            Err(Stop::Refused(refusal)) => Err(refusal),
+            Err(Stop::NotInMemory) => Err(FsError::Io("metadata rows could not be loaded".into())),
+            Err(Stop::Failed(detail)) => {
+                tracing::error!(%detail, "metadata state failed on read");
+                Err(FsError::Io(format!("the master's metadata state failed: {detail}")))
+            }
+        }
+    }
+
+    fn still_leads(&self) -> Result<(), FsError> {
+        match *self.leadership.borrow() {
+            Leadership::Leads { .. } => Ok(()),
+            Leadership::Follows { .. } | Leadership::Stopped => Err(FsError::NotLeader),
+        }
+    }
+}
