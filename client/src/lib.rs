@@ -6,6 +6,8 @@
 pub mod error;
 pub mod fs;
 pub mod options;
+mod path;
 
 pub use error::ConnectError;
 pub use options::{ConnectOptions, Unavailable};
+pub use path::{Client, DirEntry, Error, File, Metadata, OpenOptions, ReadDir, Result};
