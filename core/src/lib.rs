@@ -9,6 +9,7 @@ pub mod chunk;
 pub mod cluster;
 pub mod error;
 pub mod ids;
+pub mod io;
 pub mod journal;
 pub mod limits;
 pub mod namespace;

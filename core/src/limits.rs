@@ -104,6 +104,18 @@ pub const GRPC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Most concurrent gRPC streams of one connection: one session stream and some admin calls.
 pub const GRPC_STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// Buffered writes up to this size are copied together, larger ones are kept as they came: below it the copy costs less
+/// than a part of its own.
+pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one file in flight to chunk servers: 32 frames, several times bandwidth x delay of 25 Gbit/s and 1 ms.
+pub const FILE_IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
+/// Accepted and unacknowledged bytes of one file: the window and as much again, so that the window never runs dry.
+pub const FILE_UNACKNOWLEDGED_BYTES_MAX: usize = 16 << 20;
+/// First read-ahead window: one frame.
+pub const READ_AHEAD_BYTES_MIN: u64 = FRAME_PAYLOAD_BYTES_MAX as u64;
+/// Largest read-ahead window of one open file.
+pub const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
+
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX as u64 % BLOCK_BYTES == 0);
 const _: () = assert!(SMALL_WRITE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
@@ -112,3 +124,4 @@ const _: () = assert!(LEASE_RECALL.as_millis() < SESSION_EXPIRY.as_millis());
 const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_millis());
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES as usize >= CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES <= GRPC_CONNECTION_WINDOW_BYTES);
+const _: () = assert!(FILE_IN_FLIGHT_BYTES_MAX < FILE_UNACKNOWLEDGED_BYTES_MAX as u64);

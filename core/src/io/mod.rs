@@ -1,0 +1,10 @@
+//! The client's data path as values: what is mapped, what is waiting to be written, what to read next.
+//!
+//! Everything here is synchronous and holds no clock. Payloads are shared [`bytes::Bytes`], so nothing is copied by deciding.
+
+pub mod extent_map;
+pub mod ranges;
+pub mod read_ahead;
+pub mod read_plan;
+mod write_run;
+pub mod write_session;
