@@ -73,6 +73,8 @@ pub const FRAME_PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 pub const SMALL_WRITE_BYTES_MAX: usize = 32 * 1024;
 /// Most replicas of one chunk, hence most hops of a chain.
 pub const REPLICAS_MAX: usize = 8;
+/// Longest `host:port`: hop lists store its length in one byte.
+pub const ADDRESS_BYTES_MAX: usize = 255;
 /// Frames in flight on one data-plane connection.
 pub const FRAMES_IN_FLIGHT_MAX: usize = 128;
 

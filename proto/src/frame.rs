@@ -249,7 +249,16 @@ impl Header {
 
     /// The reply to `self` with `status` and nothing following.
     pub fn reply(&self, status: Status) -> Self {
-        Self { reply: true, status, hops_len: 0, sums: 0, payload_len: 0, length: 0, flags: 0, ..self.clone() }
+        Self {
+            reply: true,
+            status,
+            hops_len: 0,
+            sums: 0,
+            payload_len: 0,
+            length: 0,
+            flags: 0,
+            ..self.clone()
+        }
     }
 
     /// Bytes that follow the fixed header.
