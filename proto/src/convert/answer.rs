@@ -6,7 +6,7 @@ use crate::v1::answer as wire;
 use crate::v1::{self, answer::Kind};
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use cairn_core::limits::{
-    ADDRESS_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, EXTENTS_PER_MESSAGE_MAX, REPLICAS_MAX,
+    ADDRESS_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, EXTENTS_PER_MESSAGE_MAX, LOCATE_CHUNKS_MAX, REPLICAS_MAX,
     XATTR_TOTAL_BYTES_MAX,
 };
 use cairn_core::namespace::answer::{
@@ -68,7 +68,7 @@ impl TryFrom<v1::Answer> for Answer {
                 Self::Bytes(bytes)
             }
             Kind::Map(map) => Self::Map(map.try_into()?),
-            Kind::Chunks(m) => Self::Chunks(all(m.chunks, EXTENTS_PER_MESSAGE_MAX, "chunks")?),
+            Kind::Chunks(m) => Self::Chunks(all(m.chunks, LOCATE_CHUNKS_MAX, "chunks")?),
             Kind::Leased(m) => {
                 Self::Leased { lease: LeaseNumber(m.lease), attr: required(m.attr, "attr")?.try_into()? }
             }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use cairn_core::limits::{
-    CHUNKS_PER_ALLOCATION_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, GROUPS_MAX, REPLICAS_MAX,
-    SYMLINK_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
+    CHUNKS_PER_ALLOCATION_MAX, CHUNKS_PER_REQUEST_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, GROUPS_MAX,
+    REPLICAS_MAX, SYMLINK_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
 };
 use cairn_core::namespace::request::{
     AllocateMode, Credentials, Extent, Operation, OperationKind, PermissionCheck, RenameMode, XattrMode,
@@ -346,7 +346,7 @@ fn chunk_kind(kind: Kind) -> Result<OperationKind, ConvertError> {
         }
         Kind::LeaseFile(m) => Core::LeaseFile {
             inode: InodeId(m.inode),
-            chunks: chunk_ids(m.chunks, EXTENTS_PER_MESSAGE_MAX, "chunks")?,
+            chunks: chunk_ids(m.chunks, CHUNKS_PER_REQUEST_MAX, "chunks")?,
         },
         Kind::Commit(m) => {
             if m.length > FILE_BYTES_MAX {
@@ -370,7 +370,7 @@ fn chunk_kind(kind: Kind) -> Result<OperationKind, ConvertError> {
             }
         }
         Kind::ReleaseChunks(m) => {
-            Core::ReleaseChunks { chunks: chunk_ids(m.chunks, EXTENTS_PER_MESSAGE_MAX, "chunks")? }
+            Core::ReleaseChunks { chunks: chunk_ids(m.chunks, CHUNKS_PER_REQUEST_MAX, "chunks")? }
         }
         _ => return Err(ConvertError::Missing("operation")),
     })

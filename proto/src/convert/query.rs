@@ -5,7 +5,7 @@ use crate::convert::{ConvertError, chunk_ids, chunk_numbers, name, required};
 use crate::v1::query as wire;
 use crate::v1::{self, query::Kind};
 use cairn_core::ids::InodeId;
-use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
+use cairn_core::limits::LOCATE_CHUNKS_MAX;
 use cairn_core::namespace::request::{Query, QueryKind};
 
 impl From<Query> for v1::Query {
@@ -70,9 +70,7 @@ impl TryFrom<Kind> for QueryKind {
             Kind::Map(m) => Self::Map { inode: InodeId(m.inode), offset: m.offset, length: m.length },
             Kind::Access(m) => Self::Access { inode: InodeId(m.inode), mask: m.mask },
             Kind::StatFs(wire::StatFs {}) => Self::StatFs,
-            Kind::Locate(m) => {
-                Self::Locate { chunks: chunk_ids(m.chunks, EXTENTS_PER_MESSAGE_MAX, "chunks")? }
-            }
+            Kind::Locate(m) => Self::Locate { chunks: chunk_ids(m.chunks, LOCATE_CHUNKS_MAX, "chunks")? },
         })
     }
 }
