@@ -77,6 +77,29 @@ pub const REPLICAS_MAX: usize = 8;
 pub const ADDRESS_BYTES_MAX: usize = 255;
 /// Frames in flight on one data-plane connection.
 pub const FRAMES_IN_FLIGHT_MAX: usize = 128;
+/// Requests that a server holds of one connection, from header read to reply written: twice what a caller may have in
+/// flight, because a reply frees the caller's place before the server has noticed that it left.
+pub const FRAMES_HELD_PER_CONNECTION_MAX: usize = 2 * FRAMES_IN_FLIGHT_MAX;
+/// Requests that a server holds of all connections together; beyond it they are refused as overloaded. Bounds the memory
+/// for payloads to some 530 MiB.
+pub const FRAMES_HELD_MAX: usize = 2048;
+/// Data-plane connections of one server. One that stalls within a frame holds one payload buffer.
+pub const DATA_CONNECTIONS_MAX: usize = 1024;
+/// Who has not finished the Hello exchange of a data-plane connection by then is disconnected.
+pub const DATA_HANDSHAKE_MAX: Duration = Duration::from_secs(3);
+/// Largest encoded Hello or refusal.
+pub const HELLO_BYTES_MAX: usize = 4096;
+/// A caller that hears nothing on a data-plane connection for so long pings.
+pub const DATA_IDLE_PING: Duration = Duration::from_secs(1);
+/// A caller that hears nothing for so long in spite of pings gives the connection up. Only a backstop: requests are
+/// routed around a silent server after [`HOP_SILENCE`] and [`PING_SILENCE`] already.
+pub const DATA_SILENCE_MAX: Duration = Duration::from_secs(5);
+/// A server closes a connection on which no whole frame came for so long: callers ping far more often.
+pub const DATA_IDLE_MAX: Duration = Duration::from_secs(30);
+/// A peer that accepts no byte for so long is disconnected; what was queued for it is dropped.
+pub const DATA_WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+/// Free payload buffers that a process keeps for the next frames: 17 MiB.
+pub const POOLED_BUFFERS_MAX: usize = 64;
 
 /// A hop that waits so long for its successor says so upstream.
 pub const HOP_SILENCE: Duration = Duration::from_millis(100);
@@ -118,7 +141,9 @@ pub const READ_AHEAD_BYTES_MIN: u64 = FRAME_PAYLOAD_BYTES_MAX as u64;
 /// Largest read-ahead window of one open file.
 pub const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 
-const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX as u64 % BLOCK_BYTES == 0);
+const _: () = assert!((FRAME_PAYLOAD_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES));
+const _: () = assert!(DATA_IDLE_PING.as_millis() * 3 < DATA_SILENCE_MAX.as_millis());
+const _: () = assert!(DATA_SILENCE_MAX.as_millis() * 2 < DATA_IDLE_MAX.as_millis());
 const _: () = assert!(SMALL_WRITE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX < JOURNAL_ENTRY_BYTES_MAX);

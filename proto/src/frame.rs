@@ -53,7 +53,8 @@ pub const SUMS_MAX: u32 = BLOCKS_PER_CHUNK as u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Op {
-    /// First frame of a connection; the payload is an encoded `cairn.v1.Hello`. The reply carries the server's.
+    /// First frame of a connection; the payload is an encoded `cairn.v1.Hello`. The reply carries the server's. `chunk`
+    /// and `version` hold the lane and its generation (see `data_conn::Lane`).
     Hello = 1,
     /// Is anybody there? Answered by the connection's reader, never behind a disk.
     Ping = 2,
@@ -368,6 +369,7 @@ impl Frame {
     pub fn encode_head(&self) -> BytesMut {
         let hops_len: usize = self.hops.iter().map(|hop| hop.len() + 1).sum();
         debug_assert!(self.hops.len() <= REPLICAS_MAX && self.hops.iter().all(|hop| hop.len() <= 255));
+        debug_assert!(self.payload.len() <= FRAME_PAYLOAD_BYTES_MAX + BLOCK_BYTES as usize);
         let mut header = self.header.clone();
         header.hops_len = hops_len as u16;
         header.sums = self.sums.len() as u32;

@@ -1,7 +1,9 @@
 //! Everything that crosses a socket: prost messages with tonic services for control, own frames for data.
 
 pub mod convert;
+pub mod data_conn;
 pub mod frame;
+pub mod hello;
 
 /// Generated messages and services (control plane).
 #[allow(
