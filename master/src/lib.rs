@@ -1,3 +1,4 @@
 //! The metadata master: one leader, hot standbys that replay its journal.
 
+pub mod journal;
 pub mod sequencer;

@@ -46,8 +46,8 @@
 //!     24    … data
 //! ```
 //!
-//! The salt makes batches of an earlier use of the same blocks invalid (files are used again), and keeps data from
-//! imitating a batch. The chain value of a batch mixes the one before with both checksums, so a batch follows exactly one other.
+//! The salt makes batches of an earlier use of the same blocks invalid, and keeps data from imitating a batch. The chain
+//! value of a batch mixes the one before with both checksums, so a batch follows exactly one other.
 
 use crate::ids::{LogIndex, NodeId, Term};
 use thiserror::Error;

@@ -1,0 +1,149 @@
+//! Reading the journal at start: every segment is walked and judged; nothing is changed.
+
+use super::log_shape::LogShape;
+use super::segment::{self, Segment};
+use super::spare::SPARE_PREFIX;
+use super::{JournalConfig, JournalError, LogEntry};
+use bytes::Bytes;
+use cairn_core::ids::LogIndex;
+use cairn_core::journal::frame::{HardState, LogId, Record, SegmentError, SegmentHeader};
+use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, walk};
+use cairn_env::disk::{Disk, DiskFile, OpenMode};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Larger files are none of ours.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// What stands in the directory.
+pub(super) struct Recovered {
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) shape: LogShape,
+    pub(super) hard: HardState,
+    /// Chain value of the last batch.
+    pub(super) chain: u64,
+    /// Half-made files to remove.
+    pub(super) leftovers: Vec<PathBuf>,
+}
+
+struct Loaded {
+    header: SegmentHeader,
+    file: Arc<dyn DiskFile>,
+    bytes: Vec<u8>,
+}
+
+pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recovered, JournalError> {
+    let (numbers, leftovers) = list(disk, config)?;
+    let mut recovered = Recovered {
+        segments: VecDeque::new(),
+        shape: LogShape::new(LogId::default(), config.cache_bytes),
+        hard: HardState::default(),
+        chain: 0,
+        leftovers,
+    };
+    let mut before: Option<(SegmentHeader, SegmentEnd)> = None;
+    for (at, &number) in numbers.iter().enumerate() {
+        let loaded = load(disk, config, number)?;
+        match &before {
+            None => {
+                recovered.shape = LogShape::new(loaded.header.last, config.cache_bytes);
+            }
+            Some((header, end)) => {
+                if header.number + 1 != number {
+                    return Err(damaged(config, header.number + 1, "the file is missing"));
+                }
+                judge_sealed(header, end, &loaded.header)
+                    .map_err(|corruption| corrupt(config, corruption))?;
+            }
+        }
+        let (segment, end) = walk_segment(&loaded, &mut recovered.shape);
+        if at + 1 == numbers.len() {
+            judge_last(&loaded.bytes, &loaded.header, &end)
+                .map_err(|corruption| corrupt(config, corruption))?;
+        }
+        recovered.hard = end.hard;
+        recovered.chain = end.chain;
+        recovered.segments.push_back(segment);
+        before = Some((loaded.header, end));
+    }
+    // A batch may have stated a commit index whose entries followed in the next one, which is the torn tail.
+    let last = recovered.shape.last().index;
+    recovered.hard.commit = recovered.hard.commit.min(last);
+    Ok(recovered)
+}
+
+fn list(disk: &dyn Disk, config: &JournalConfig) -> Result<(Vec<u64>, Vec<PathBuf>), JournalError> {
+    let mut numbers = Vec::new();
+    let mut leftovers = Vec::new();
+    for item in disk.list(&config.directory).map_err(|source| config.io(source))? {
+        if let Some(number) = segment::number(&item.name) {
+            numbers.push(number);
+        } else if item.name.to_string_lossy().starts_with(SPARE_PREFIX) {
+            leftovers.push(config.directory.join(&item.name));
+        } else {
+            tracing::warn!(name = %item.name.display(), "unknown file in the journal's directory is left alone");
+        }
+    }
+    numbers.sort_unstable();
+    Ok((numbers, leftovers))
+}
+
+fn load(disk: &dyn Disk, config: &JournalConfig, number: u64) -> Result<Loaded, JournalError> {
+    let read = || {
+        let file = disk.open(&segment::path(&config.directory, number), OpenMode::Write)?;
+        let length = file.len()?.min(SEGMENT_BYTES_MAX);
+        let mut bytes = vec![0; length as usize];
+        let got = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(got);
+        Ok((file, bytes))
+    };
+    let (file, bytes) = read().map_err(|source| config.io(source))?;
+    let header =
+        SegmentHeader::decode(&bytes).map_err(|error: SegmentError| damaged(config, number, error))?;
+    if header.number != number {
+        return Err(damaged(config, number, format!("the file holds segment {}", header.number)));
+    }
+    if header.node != config.node {
+        return Err(damaged(config, number, format!("it was written by node {}", header.node)));
+    }
+    Ok(Loaded { header, file, bytes })
+}
+
+fn walk_segment(loaded: &Loaded, shape: &mut LogShape) -> (Segment, SegmentEnd) {
+    let capacity = loaded.bytes.len() as u64;
+    let mut segment = Segment::new(loaded.header, Arc::clone(&loaded.file), 0, capacity);
+    let end = walk(&loaded.bytes, &loaded.header, |batch, record| match record {
+        Record::Entry { id, kind, data } => {
+            // The writer truncates before it overwrites; an entry that leaves a gap was never written by it.
+            debug_assert_eq!(id.index.get(), shape.last().index.get() + 1);
+            segment.mark(id.index, batch.position);
+            shape.push(LogEntry { id, kind, data: Bytes::copy_from_slice(data) });
+        }
+        Record::Truncate { last } => shape.truncate(last),
+        Record::Reset { last } => shape.reset(last),
+    });
+    segment.end = end.position;
+    (segment, end)
+}
+
+fn corrupt(config: &JournalConfig, corruption: cairn_core::journal::scan::Corruption) -> JournalError {
+    JournalError::Corrupt { directory: config.directory.clone(), corruption }
+}
+
+fn damaged(config: &JournalConfig, segment: u64, detail: impl ToString) -> JournalError {
+    JournalError::Damaged { directory: config.directory.clone(), segment, detail: detail.to_string() }
+}
+
+impl JournalConfig {
+    pub(super) fn io(&self, source: std::io::Error) -> JournalError {
+        JournalError::Io { directory: self.directory.clone(), source }
+    }
+}
+
+impl Recovered {
+    /// The last entry of the log.
+    pub(super) fn last(&self) -> LogIndex {
+        self.shape.last().index
+    }
+}
