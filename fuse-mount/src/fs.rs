@@ -1,0 +1,348 @@
+//! The kernel's callbacks: span, call, reply. A callback with an `if` is in the wrong room.
+
+use crate::convert::{inode, name, node_kind, open_flags, time_set};
+use crate::credentials::caller;
+use crate::dispatch::start;
+use crate::ops::{Component, Ops, WriteRequest};
+use crate::respond::Respond;
+use bytes::Bytes;
+use cairn_core::error::FsError;
+use cairn_core::namespace::attr::AttrChanges;
+use cairn_core::namespace::request::Credentials;
+use fuser::{
+    AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
+    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
+    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use rustix::fs::OFlags;
+use std::ffi::OsStr;
+use std::future::Future;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tracing::{Span, debug_span};
+
+/// The file system as the kernel sees it.
+pub(crate) struct KernelFs {
+    ops: Arc<Ops>,
+    runtime: Handle,
+    /// Dropped with us, when the kernel lets go of the session.
+    _running: oneshot::Sender<()>,
+}
+
+impl KernelFs {
+    pub(crate) fn new(ops: Arc<Ops>, runtime: Handle, running: oneshot::Sender<()>) -> Self {
+        Self { ops, runtime, _running: running }
+    }
+
+    fn start<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, FsError>> + Send + 'static,
+    {
+        start(&self.runtime, span, call(self.ops.clone()), reply);
+    }
+}
+
+/// A span that names the request: off unless someone listens at level debug.
+macro_rules! span {
+    ($call:literal, $req:expr, $($field:tt)*) => {
+        debug_span!($call, unique = $req.unique().0, pid = $req.pid(), $($field)*)
+    };
+}
+
+fn who(req: &Request) -> Credentials {
+    caller(req.uid(), req.gid())
+}
+
+fn bytes(raw: &OsStr) -> Bytes {
+    Bytes::copy_from_slice(raw.as_bytes())
+}
+
+impl Filesystem for KernelFs {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        crate::session::negotiate(config);
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEntry) {
+        let span = span!("lookup", req, parent = parent.0, name = ?raw);
+        let (who, parent, name) = (who(req), inode(parent), Component::new(raw.as_bytes()));
+        self.start(span, |ops| async move { ops.lookup(who, parent, name).await }, reply);
+    }
+
+    fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
+        let span = span!("getattr", req, inode = ino.0);
+        let (who, inode, handle) = (who(req), inode(ino), fh.map(|fh| fh.0));
+        self.start(span, |ops| async move { ops.getattr(who, inode, handle).await }, reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let span = span!("setattr", req, inode = ino.0, ?mode, ?uid, ?gid, ?size, ?atime, ?mtime);
+        let mode = mode.map(|mode| mode & 0o7777);
+        let changes =
+            AttrChanges { mode, uid, gid, size, atime: atime.map(time_set), mtime: mtime.map(time_set) };
+        let (who, inode, handle) = (who(req), inode(ino), fh.map(|fh| fh.0));
+        self.start(span, |ops| async move { ops.setattr(who, inode, changes, handle).await }, reply);
+    }
+
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let span = span!("readlink", req, inode = ino.0);
+        let (who, inode) = (who(req), inode(ino));
+        self.start(span, |ops| async move { ops.readlink(who, inode).await }, reply);
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        raw: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let span = span!("mknod", req, parent = parent.0, name = ?raw, mode, rdev);
+        let (who, parent, name, kind) = (who(req), inode(parent), name(raw), node_kind(mode));
+        self.start(span, |ops| async move { ops.mknod(who, parent, name, kind, (mode, rdev)).await }, reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let span = span!("mkdir", req, parent = parent.0, name = ?raw, mode);
+        let (who, parent, name) = (who(req), inode(parent), name(raw));
+        self.start(span, |ops| async move { ops.mkdir(who, parent, name, mode).await }, reply);
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEmpty) {
+        let span = span!("unlink", req, parent = parent.0, name = ?raw);
+        let (who, parent, name) = (who(req), inode(parent), name(raw));
+        self.start(span, |ops| async move { ops.unlink(who, parent, name).await }, reply);
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEmpty) {
+        let span = span!("rmdir", req, parent = parent.0, name = ?raw);
+        let (who, parent, name) = (who(req), inode(parent), name(raw));
+        self.start(span, |ops| async move { ops.rmdir(who, parent, name).await }, reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, target: &Path, reply: ReplyEntry) {
+        let span = span!("symlink", req, parent = parent.0, name = ?raw);
+        let (who, parent, name, target) = (who(req), inode(parent), name(raw), bytes(target.as_os_str()));
+        self.start(span, |ops| async move { ops.symlink(who, parent, name, target).await }, reply);
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        raw: &OsStr,
+        new_parent: INodeNo,
+        new_raw: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let span = span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, %flags);
+        let (from, to) = ((inode(parent), name(raw)), (inode(new_parent), name(new_raw)));
+        let (who, flags) = (who(req), flags.bits());
+        self.start(span, |ops| async move { ops.rename(who, from, to, flags).await }, reply);
+    }
+
+    fn link(&self, req: &Request, ino: INodeNo, new_parent: INodeNo, new_raw: &OsStr, reply: ReplyEntry) {
+        let span = span!("link", req, inode = ino.0, to = new_parent.0, new = ?new_raw);
+        let (who, inode, parent, name) = (who(req), inode(ino), inode(new_parent), name(new_raw));
+        self.start(span, |ops| async move { ops.link(who, inode, parent, name).await }, reply);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        raw: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let span = span!("create", req, parent = parent.0, name = ?raw, mode, flags);
+        let (who, parent, name, flags) = (who(req), inode(parent), name(raw), open_flags(flags));
+        self.start(span, |ops| async move { ops.create(who, parent, name, mode, flags).await }, reply);
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let span = span!("open", req, inode = ino.0, flags = flags.0);
+        let (who, inode, flags) = (who(req), inode(ino), open_flags(flags.0));
+        self.start(span, |ops| async move { ops.open(who, inode, flags).await }, reply);
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let span = span!("read", req, inode = ino.0, offset, size);
+        self.start(span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let span = span!("write", req, inode = ino.0, offset, size = data.len());
+        let append = flags.0 & OFlags::APPEND.bits() as i32 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let request = WriteRequest { handle: fh.0, offset, data: Bytes::copy_from_slice(data), append };
+        self.start(span, |ops| async move { ops.write(request).await }, reply);
+    }
+
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        let span = span!("flush", req, inode = ino.0);
+        self.start(span, |ops| async move { ops.flush(fh.0).await }, reply);
+    }
+
+    fn release(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        let span = span!("release", req, inode = ino.0);
+        self.start(span, |ops| async move { ops.release(fh.0).await }, reply);
+    }
+
+    fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
+        let span = span!("fsync", req, inode = ino.0, datasync);
+        self.start(span, |ops| async move { ops.fsync(fh.0).await }, reply);
+    }
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let span = span!("opendir", req, inode = ino.0);
+        let inode = inode(ino);
+        self.start(span, |ops| async move { ops.open_directory(inode) }, reply);
+    }
+
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let span = span!("readdir", req, inode = ino.0, offset);
+        let who = who(req);
+        self.start(span, |ops| async move { ops.list(who, fh.0, offset, false).await }, reply);
+    }
+
+    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+        let span = span!("readdirplus", req, inode = ino.0, offset);
+        let who = who(req);
+        self.start(span, |ops| async move { ops.list(who, fh.0, offset, true).await }, reply);
+    }
+
+    fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        let span = span!("releasedir", req, inode = ino.0);
+        self.start(span, |ops| async move { ops.release_directory(fh.0) }, reply);
+    }
+
+    /// Names are durable before their operation is answered, so there is nothing left to do.
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let span = span!("fsyncdir", req, inode = ino.0);
+        self.start(span, |_| async { Ok(()) }, reply);
+    }
+
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let span = span!("statfs", req, inode = ino.0);
+        let who = who(req);
+        self.start(span, |ops| async move { ops.statfs(who).await }, reply);
+    }
+
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let span = span!("setxattr", req, inode = ino.0, ?name, size = value.len());
+        let (who, inode, pair) = (who(req), inode(ino), (bytes(name), Bytes::copy_from_slice(value)));
+        self.start(span, |ops| async move { ops.set_xattr(who, inode, pair, flags).await }, reply);
+    }
+
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let span = span!("getxattr", req, inode = ino.0, ?name, size);
+        let (who, inode, name) = (who(req), inode(ino), bytes(name));
+        self.start(span, |ops| async move { ops.get_xattr(who, inode, name, size).await }, reply);
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let span = span!("listxattr", req, inode = ino.0, size);
+        let (who, inode) = (who(req), inode(ino));
+        self.start(span, |ops| async move { ops.list_xattr(who, inode, size).await }, reply);
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let span = span!("removexattr", req, inode = ino.0, ?name);
+        let (who, inode, name) = (who(req), inode(ino), bytes(name));
+        self.start(span, |ops| async move { ops.remove_xattr(who, inode, name).await }, reply);
+    }
+
+    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let span = span!("access", req, inode = ino.0, %mask);
+        let (who, inode, mask) = (who(req), inode(ino), mask.bits() as u32);
+        self.start(span, |ops| async move { ops.access(who, inode, mask).await }, reply);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let span = span!("fallocate", req, inode = ino.0, offset, length, mode);
+        let who = who(req);
+        self.start(span, |ops| async move { ops.fallocate(who, fh.0, (offset, length), mode).await }, reply);
+    }
+
+    fn lseek(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let span = span!("lseek", req, inode = ino.0, offset, whence);
+        self.start(span, |ops| async move { ops.seek(fh.0, offset, whence).await }, reply);
+    }
+}

@@ -1,0 +1,41 @@
+//! Attributes of inodes and of the whole file system.
+
+use super::Ops;
+use cairn_core::error::FsError;
+use cairn_core::ids::InodeId;
+use cairn_core::namespace::answer::FileSystemStats;
+use cairn_core::namespace::attr::{Attr, AttrChanges};
+use cairn_core::namespace::request::Credentials;
+
+impl Ops {
+    /// `handle`: any open file of the inode, so that an unlinked one still answers.
+    pub(crate) async fn getattr(
+        &self,
+        who: Credentials,
+        inode: InodeId,
+        handle: Option<u64>,
+    ) -> Result<Attr, FsError> {
+        let file = handle.map(|number| self.files.get(number)).transpose()?;
+        self.client.getattr(&who, inode, file.as_ref().map(|handle| &handle.file)).await
+    }
+
+    /// `handle`: the file of ftruncate(2), whose mode bits no longer matter.
+    pub(crate) async fn setattr(
+        &self,
+        who: Credentials,
+        inode: InodeId,
+        changes: AttrChanges,
+        handle: Option<u64>,
+    ) -> Result<Attr, FsError> {
+        let file = handle.map(|number| self.files.get(number)).transpose()?;
+        self.client.setattr(&who, inode, changes, file.as_ref().map(|handle| &handle.file)).await
+    }
+
+    pub(crate) async fn access(&self, who: Credentials, inode: InodeId, mask: u32) -> Result<(), FsError> {
+        self.client.access(&who, inode, mask).await
+    }
+
+    pub(crate) async fn statfs(&self, who: Credentials) -> Result<FileSystemStats, FsError> {
+        self.client.statfs(&who).await
+    }
+}

@@ -1,0 +1,141 @@
+//! Open directories: pages of thousands of entries, the next one fetched while this one is read.
+
+use super::{Opened, Ops};
+use crate::listing::{AFTER_DOT_DOT, Listing, Page};
+use cairn_client::fs::{DirPage, FileSystem};
+use cairn_core::error::FsError;
+use cairn_core::ids::InodeId;
+use cairn_core::limits::DIRECTORY_PAGE_ENTRIES_MAX;
+use cairn_core::namespace::answer::DirectoryEntry;
+use cairn_core::namespace::request::Credentials;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+/// An open directory.
+pub(crate) struct OpenDirectory {
+    inode: InodeId,
+    /// The kernel asks one question at a time for one handle, so nobody waits here for long.
+    reading: Mutex<Reading>,
+}
+
+#[derive(Default)]
+struct Reading {
+    listing: Listing,
+    ahead: Option<Ahead>,
+}
+
+/// A page on its way.
+struct Ahead {
+    after: u64,
+    with_attrs: bool,
+    task: JoinHandle<Result<DirPage, FsError>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What follows a cookie in a directory: more, as a rule, than fits the kernel's buffer.
+pub(crate) struct Entries {
+    /// The directory, for `.`.
+    pub(crate) inode: InodeId,
+    /// Its parent, for `..`.
+    pub(crate) parent: InodeId,
+    /// The kernel has everything up to here.
+    pub(crate) cookie: u64,
+    page: Arc<Page>,
+}
+
+impl Entries {
+    /// Entries after `.` and `..`.
+    pub(crate) fn rest(&self) -> &[DirectoryEntry] {
+        &self.page.entries[self.page.position(self.cookie)..]
+    }
+}
+
+impl Ops {
+    pub(crate) fn open_directory(&self, inode: InodeId) -> Result<Opened, FsError> {
+        let handle = self.directories.insert(OpenDirectory { inode, reading: Mutex::default() });
+        Ok(Opened { handle, keep_cache: false, direct: false, no_flush: false })
+    }
+
+    pub(crate) fn release_directory(&self, handle: u64) -> Result<(), FsError> {
+        self.directories.remove(handle).map(drop)
+    }
+
+    /// Entries after `cookie`; none when the end is reached.
+    pub(crate) async fn list(
+        &self,
+        who: Credentials,
+        handle: u64,
+        cookie: u64,
+        with_attrs: bool,
+    ) -> Result<Entries, FsError> {
+        let directory = self.directories.get(handle)?;
+        let mut reading = directory.reading.lock().await;
+        if cookie == 0 {
+            *reading = Reading::default();
+        }
+        let after = cookie.max(AFTER_DOT_DOT);
+        let (parent, page) = tokio::join!(
+            self.parent_of(&who, directory.inode, cookie),
+            self.page_after(&who, directory.inode, after, with_attrs, &mut reading),
+        );
+        let page = page?;
+        if let Some(next) = reading.listing.wish(after).filter(|_| reading.ahead.is_none()) {
+            reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, page.with_attrs));
+        }
+        Ok(Entries { inode: directory.inode, parent, cookie, page })
+    }
+
+    /// The inode shown for `..`, asked only where it is shown. A directory that has just been removed has itself.
+    async fn parent_of(&self, who: &Credentials, inode: InodeId, cookie: u64) -> InodeId {
+        if cookie >= AFTER_DOT_DOT || inode == InodeId::ROOT {
+            return inode;
+        }
+        self.client.lookup_parent(who, inode).await.map_or(inode, |attr| attr.inode)
+    }
+
+    async fn page_after(
+        &self,
+        who: &Credentials,
+        inode: InodeId,
+        after: u64,
+        with_attrs: bool,
+        reading: &mut Reading,
+    ) -> Result<Arc<Page>, FsError> {
+        if let Some(page) = reading.listing.find(after, with_attrs) {
+            return Ok(page);
+        }
+        let fits = |ahead: &Ahead| ahead.after == after && (ahead.with_attrs || !with_attrs);
+        let (fetched, with_attrs) = match reading.ahead.take().filter(fits) {
+            Some(mut ahead) => ((&mut ahead.task).await.map_err(lost)?, ahead.with_attrs),
+            None => (fetch(&self.client, who, inode, after, with_attrs).await, with_attrs),
+        };
+        let DirPage { entries, end } = fetched?;
+        Ok(reading.listing.turn_to(Page { after, entries, end, with_attrs }))
+    }
+
+    fn fetch_ahead(&self, who: Credentials, inode: InodeId, after: u64, with_attrs: bool) -> Ahead {
+        let client = self.client.clone();
+        let task = tokio::spawn(async move { fetch(&client, &who, inode, after, with_attrs).await });
+        Ahead { after, with_attrs, task }
+    }
+}
+
+async fn fetch(
+    client: &FileSystem,
+    who: &Credentials,
+    inode: InodeId,
+    after: u64,
+    with_attrs: bool,
+) -> Result<DirPage, FsError> {
+    client.read_dir(who, inode, after, DIRECTORY_PAGE_ENTRIES_MAX as u32, with_attrs).await
+}
+
+fn lost(error: tokio::task::JoinError) -> FsError {
+    FsError::Io(format!("reading a directory ahead ended early: {error}"))
+}

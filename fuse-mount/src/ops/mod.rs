@@ -1,0 +1,37 @@
+//! Kernel arguments ↔ client calls. What a request means, without a word about how it came or how the answer leaves.
+
+mod attrs;
+mod data;
+mod directories;
+mod names;
+mod open;
+mod xattrs;
+
+pub(crate) use data::WriteRequest;
+pub(crate) use directories::{Entries, OpenDirectory};
+pub(crate) use names::Component;
+pub(crate) use open::{FileHandle, Opened};
+pub(crate) use xattrs::XattrAnswer;
+
+use crate::handles::Handles;
+use cairn_client::fs::FileSystem;
+use cairn_core::namespace::request::Credentials;
+
+/// One mount: the client below it and what the kernel holds open in it.
+pub(crate) struct Ops {
+    client: FileSystem,
+    files: Handles<FileHandle>,
+    directories: Handles<OpenDirectory>,
+}
+
+impl Ops {
+    /// A mount on top of `client`.
+    pub(crate) fn new(client: FileSystem) -> Self {
+        Self { client, files: Handles::default(), directories: Handles::default() }
+    }
+}
+
+/// The mount itself, where no program asks: background work for what is open already.
+fn ourselves() -> Credentials {
+    crate::credentials::caller(0, 0)
+}

@@ -1,0 +1,131 @@
+//! How an outcome leaves: each reply of the transport takes what its operation ends in.
+
+use crate::convert::{file_attr, file_type};
+use crate::errno::errno;
+use crate::listing::{AFTER_DOT, AFTER_DOT_DOT};
+use crate::ops::{Entries, Opened, XattrAnswer};
+use bytes::Bytes;
+use cairn_core::error::FsError;
+use cairn_core::limits::NAME_BYTES_MAX;
+use cairn_core::namespace::answer::FileSystemStats;
+use cairn_core::namespace::attr::{Attr, NodeKind};
+use cairn_core::time::Timestamp;
+use cairn_core::units::BLOCK_BYTES;
+use fuser::{
+    Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+/// How long the kernel may believe a name and attributes without asking. None: no lease covers them yet.
+pub(crate) const BELIEVE: Duration = Duration::ZERO;
+/// Inode numbers are never reused, so one generation is enough.
+const GENERATION: Generation = Generation(0);
+
+/// A reply that an outcome `T` can be given to.
+pub(crate) trait Respond<T>: Send + 'static {
+    /// Sends the outcome to the kernel.
+    fn respond(self, outcome: Result<T, FsError>);
+}
+
+macro_rules! respond {
+    ($reply:ty, $outcome:ty, $send:expr) => {
+        impl Respond<$outcome> for $reply {
+            fn respond(self, outcome: Result<$outcome, FsError>) {
+                let send: fn($reply, $outcome) = $send;
+                match outcome {
+                    Ok(outcome) => send(self, outcome),
+                    Err(error) => self.error(Errno::from_i32(errno(&error))),
+                }
+            }
+        }
+    };
+}
+
+respond!(ReplyEmpty, (), |reply, ()| reply.ok());
+respond!(ReplyData, Bytes, |reply, bytes| reply.data(&bytes));
+respond!(ReplyEntry, Attr, |reply, attr| reply.entry(&BELIEVE, &file_attr(&attr), GENERATION));
+respond!(ReplyAttr, Attr, |reply, attr| reply.attr(&BELIEVE, &file_attr(&attr)));
+respond!(ReplyWrite, u32, |reply, written| reply.written(written));
+respond!(ReplyLseek, u64, |reply, offset| reply.offset(offset as i64));
+respond!(ReplyOpen, Opened, |reply, opened| reply.opened(FileHandle(opened.handle), fopen_flags(opened)));
+respond!(ReplyCreate, (Attr, Opened), |reply, (attr, opened)| {
+    reply.created(&BELIEVE, &file_attr(&attr), GENERATION, FileHandle(opened.handle), fopen_flags(opened));
+});
+respond!(ReplyXattr, XattrAnswer, |reply, answer| match answer {
+    XattrAnswer::Size(size) => reply.size(size),
+    XattrAnswer::Data(data) => reply.data(&data),
+    XattrAnswer::BufferTooSmall => reply.error(Errno::ERANGE),
+});
+respond!(ReplyStatfs, FileSystemStats, |reply, stats| {
+    let (blocks, free) = (stats.total_bytes / BLOCK_BYTES, stats.free_bytes / BLOCK_BYTES);
+    // Inodes are not preallocated: as many more fit as there is room for one block each.
+    let (inodes, block) = (stats.inodes.saturating_add(free), BLOCK_BYTES as u32);
+    reply.statfs(blocks, free, free, inodes, free, block, NAME_BYTES_MAX as u32, block);
+});
+respond!(ReplyDirectory, Entries, |mut reply, entries| {
+    fill(&mut reply, &entries);
+    reply.ok();
+});
+respond!(ReplyDirectoryPlus, Entries, |mut reply, entries| {
+    fill_with_attrs(&mut reply, &entries);
+    reply.ok();
+});
+
+fn fopen_flags(opened: Opened) -> FopenFlags {
+    let mut flags = FopenFlags::empty();
+    flags.set(FopenFlags::FOPEN_KEEP_CACHE, opened.keep_cache);
+    flags.set(FopenFlags::FOPEN_DIRECT_IO, opened.direct);
+    flags.set(FopenFlags::FOPEN_NOFLUSH, opened.no_flush);
+    flags
+}
+
+/// Adds entries until the kernel's buffer is full.
+fn fill(reply: &mut ReplyDirectory, entries: &Entries) -> bool {
+    let dots = [(AFTER_DOT, ".", entries.inode), (AFTER_DOT_DOT, "..", entries.parent)];
+    let full = dots
+        .iter()
+        .filter(|(cookie, ..)| entries.cookie < *cookie)
+        .any(|(cookie, name, inode)| reply.add(INodeNo(inode.get()), *cookie, file_type(NodeKind::Directory), name));
+    full || entries.rest().iter().any(|entry| {
+        let name = OsStr::from_bytes(&entry.name);
+        reply.add(INodeNo(entry.inode.get()), entry.cookie, file_type(entry.kind), name)
+    })
+}
+
+/// As [`fill`]. Entries whose inode vanished between name and attributes are left out, as if removed a moment earlier.
+fn fill_with_attrs(reply: &mut ReplyDirectoryPlus, entries: &Entries) -> bool {
+    let dots = [(AFTER_DOT, ".", entries.inode), (AFTER_DOT_DOT, "..", entries.parent)];
+    let full = dots.iter().filter(|(cookie, ..)| entries.cookie < *cookie).any(|(cookie, name, inode)| {
+        let attr = file_attr(&nameless_directory(*inode));
+        reply.add(attr.ino, *cookie, name, &BELIEVE, &attr, GENERATION)
+    });
+    full || entries.rest().iter().any(|entry| {
+        let Some(attr) = entry.attr.as_ref().map(file_attr) else { return false };
+        reply.add(attr.ino, entry.cookie, OsStr::from_bytes(&entry.name), &BELIEVE, &attr, GENERATION)
+    })
+}
+
+/// The kernel takes inode number and kind of `.` and `..` and ignores the rest.
+fn nameless_directory(inode: cairn_core::ids::InodeId) -> Attr {
+    let time = Timestamp::default();
+    Attr {
+        inode,
+        kind: NodeKind::Directory,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        links: 2,
+        size: 0,
+        mapped_bytes: 0,
+        rdev: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        btime: time,
+        change: 0,
+        data_change: 0,
+    }
+}
