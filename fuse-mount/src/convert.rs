@@ -148,7 +148,10 @@ mod tests {
     fn times_go_out_in_order() {
         let before = system_time(Timestamp { seconds: -2, nanos: 800_000_000 });
         assert_eq!(before, SystemTime::UNIX_EPOCH - Duration::from_millis(1200));
-        assert_eq!(system_time(Timestamp { seconds: 3, nanos: 1 }), SystemTime::UNIX_EPOCH + Duration::new(3, 1));
+        assert_eq!(
+            system_time(Timestamp { seconds: 3, nanos: 1 }),
+            SystemTime::UNIX_EPOCH + Duration::new(3, 1)
+        );
         // The ends of the range must not panic.
         system_time(Timestamp { seconds: i64::MIN, nanos: 999_999_999 });
         system_time(Timestamp { seconds: i64::MAX, nanos: 999_999_999 });
@@ -160,7 +163,10 @@ mod tests {
         let append = open_flags((OFlags::WRONLY | OFlags::APPEND | OFlags::TRUNC).bits() as i32);
         assert_eq!(append, OpenFlags { write: true, append: true, truncate: true, ..OpenFlags::default() });
         let both = open_flags((OFlags::RDWR | OFlags::EXCL | OFlags::DIRECT | OFlags::CREATE).bits() as i32);
-        assert_eq!(both, OpenFlags { read: true, write: true, exclusive: true, direct: true, ..OpenFlags::default() });
+        assert_eq!(
+            both,
+            OpenFlags { read: true, write: true, exclusive: true, direct: true, ..OpenFlags::default() }
+        );
     }
 
     #[test]

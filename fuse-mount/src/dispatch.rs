@@ -33,7 +33,8 @@ pub(crate) fn start<T: Send + 'static>(
 fn step(runtime: &Handle, mut task: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
     let _runtime = runtime.enter();
     // Polling again under another waker is part of the contract of futures, so the first step may use a mute one.
-    let first = catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+    let first =
+        catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
     match first {
         Ok(poll) if poll.is_ready() => {}
         Ok(_) => drop(runtime.spawn(task)),
@@ -55,8 +56,11 @@ mod tests {
         }
     }
 
-    fn run(operation: impl Future<Output = Result<u32, FsError>> + Send + 'static) -> Receiver<Result<u32, FsError>> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    fn run(
+        operation: impl Future<Output = Result<u32, FsError>> + Send + 'static,
+    ) -> Receiver<Result<u32, FsError>> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (sender, receiver) = channel();
         start(runtime.handle(), Span::none(), operation, Answer(sender));
         let first = receiver.recv_timeout(Duration::from_secs(5));

@@ -10,9 +10,9 @@ use cairn_core::error::FsError;
 use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::Credentials;
 use fuser::{
-    AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
@@ -162,7 +162,8 @@ impl Filesystem for KernelFs {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let span = span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, %flags);
+        let span =
+            span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, %flags);
         let (from, to) = ((inode(parent), name(raw)), (inode(new_parent), name(new_raw)));
         let (who, flags) = (who(req), flags.bits());
         self.start(span, |ops| async move { ops.rename(who, from, to, flags).await }, reply);
@@ -223,7 +224,8 @@ impl Filesystem for KernelFs {
         reply: ReplyWrite,
     ) {
         let span = span!("write", req, inode = ino.0, offset, size = data.len());
-        let append = flags.0 & OFlags::APPEND.bits() as i32 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let append = flags.0 & OFlags::APPEND.bits() as i32 != 0
+            && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let request = WriteRequest { handle: fh.0, offset, data: Bytes::copy_from_slice(data), append };
         self.start(span, |ops| async move { ops.write(request).await }, reply);
     }
@@ -264,7 +266,14 @@ impl Filesystem for KernelFs {
         self.start(span, |ops| async move { ops.list(who, fh.0, offset, false).await }, reply);
     }
 
-    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
         let span = span!("readdirplus", req, inode = ino.0, offset);
         let who = who(req);
         self.start(span, |ops| async move { ops.list(who, fh.0, offset, true).await }, reply);
@@ -341,7 +350,15 @@ impl Filesystem for KernelFs {
         self.start(span, |ops| async move { ops.fallocate(who, fh.0, (offset, length), mode).await }, reply);
     }
 
-    fn lseek(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let span = span!("lseek", req, inode = ino.0, offset, whence);
         self.start(span, |ops| async move { ops.seek(fh.0, offset, whence).await }, reply);
     }

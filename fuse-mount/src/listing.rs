@@ -95,7 +95,8 @@ mod tests {
         listing.turn_to(page(2, &[3, 5, 9], false));
         let cookies_after = |listing: &Listing, cookie| {
             let page = listing.find(cookie, false)?;
-            let rest: Vec<u64> = page.entries[page.position(cookie)..].iter().map(|entry| entry.cookie).collect();
+            let rest: Vec<u64> =
+                page.entries[page.position(cookie)..].iter().map(|entry| entry.cookie).collect();
             Some(rest)
         };
         assert_eq!(cookies_after(&listing, 2).unwrap(), [3, 5, 9]);

@@ -55,20 +55,23 @@ pub async fn serve(
 /// What is in the way, and what to do about it.
 pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, MountError> {
     let asked = options.mount_point.clone();
-    options.mount_point = within_limit(&asked, move |path| place::prepare(path)).await??;
+    options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
-    let client = FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
+    let client =
+        FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
     let (running, ended) = oneshot::channel();
     let fs = KernelFs::new(Arc::new(Ops::new(client.clone())), Handle::current(), running);
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
-    let session = within_limit(&path, move |_| session::begin(&options, fs)).await??;
+    let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs)).await??;
     let mounted = Mounted { path, client, ended, _session: ManuallyDrop::new(session) };
-    within_limit(&mounted.path, move |path| set_read_ahead(path, read_ahead)).await?;
-    within_limit(&mounted.path, std::fs::metadata)
-        .await?
-        .map_err(|source| MountError::MountPoint { path: mounted.path.clone(), source })?;
-    tracing::info!(mount_point = %mounted.path.display(), "mounted");
-    Ok(mounted)
+    match mounted.first_answer(read_ahead).await {
+        Ok(()) => Ok(mounted),
+        Err(error) => {
+            // Nothing was written yet; only the kernel's side must not stay behind.
+            let _ = unmount_at(&mounted.path, true);
+            Err(error)
+        }
+    }
 }
 
 impl Mounted {
@@ -95,8 +98,16 @@ impl Mounted {
         unmounted
     }
 
+    async fn first_answer(&self, read_ahead: u32) -> Result<(), MountError> {
+        let failed = |source| MountError::MountPoint { path: self.path.clone(), source };
+        within(ANSWER_LIMIT, &self.path, move |path| set_read_ahead(path, read_ahead)).await?;
+        within(ANSWER_LIMIT, &self.path, |path| std::fs::metadata(path)).await?.map_err(failed)?;
+        tracing::info!(mount_point = %self.path.display(), "mounted");
+        Ok(())
+    }
+
     async fn unmount(&mut self) -> Result<(), MountError> {
-        within_limit(&self.path, |path| {
+        within(SAVE_LIMIT, &self.path, |path| {
             let Err(busy) = unmount_at(path, false) else { return Ok(()) };
             tracing::warn!(mount_point = %path.display(), error = %busy, "still in use; detaching it");
             write_back(path);
@@ -123,12 +134,17 @@ fn set_read_ahead(path: &Path, kib: u32) {
     }
 }
 
-/// Runs what may block, on a file system whose daemon may be stopped, and gives up after [`ANSWER_LIMIT`].
-async fn within_limit<T: Send + 'static>(
+/// Runs what may block, on a file system whose daemon may be stopped, and gives up after `limit`.
+async fn within<T: Send + 'static>(
+    limit: Duration,
     path: &Path,
     act: impl FnOnce(&Path) -> T + Send + 'static,
 ) -> Result<T, MountError> {
     let on = path.to_owned();
-    let late = || MountError::NotAnswering { path: path.to_owned(), seconds: ANSWER_LIMIT.as_secs() };
-    timeout(ANSWER_LIMIT, tokio::task::spawn_blocking(move || act(&on))).await.ok().and_then(Result::ok).ok_or_else(late)
+    let late = || MountError::NotAnswering { path: path.to_owned(), seconds: limit.as_secs() };
+    timeout(limit, tokio::task::spawn_blocking(move || act(&on)))
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .ok_or_else(late)
 }

@@ -10,7 +10,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum MountError {
     /// The kernel has no FUSE, or the container was not given the device.
-    #[error("/dev/fuse is missing: load it with `modprobe fuse`, or give the container the device (--device /dev/fuse)")]
+    #[error(
+        "/dev/fuse is missing: load it with `modprobe fuse`, or give the container the device (--device /dev/fuse)"
+    )]
     NoDevice,
     /// The device is there but closed to us.
     #[error("/dev/fuse may not be opened by this user: run as root, or `chmod 666 /dev/fuse`")]

@@ -3,7 +3,7 @@
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -53,7 +53,8 @@ pub fn standing(path: &Path) -> io::Result<Standing> {
         return Ok(Standing::Nothing);
     };
     let answer = std::fs::symlink_metadata(&path);
-    let gone = answer.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()));
+    let gone =
+        answer.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()));
     Ok(if gone { Standing::Dead(entry) } else { Standing::Alive(entry) })
 }
 
@@ -106,16 +107,13 @@ fn unescape(field: &[u8]) -> OsString {
     let mut rest = field;
     while let Some((&first, tail)) = rest.split_first() {
         let octal = (first == b'\\').then(|| tail.get(..3)).flatten();
-        let value = octal.and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let value = octal
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         bytes.push(value.unwrap_or(first));
         rest = if value.is_some() { &tail[3..] } else { tail };
     }
     OsString::from_vec(bytes)
-}
-
-/// Whether a directory of this name could be shown in a mount table line unescaped; used in messages only.
-pub(crate) fn display(path: &Path) -> String {
-    path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
 #[cfg(test)]
@@ -150,7 +148,9 @@ mod tests {
 
     #[test]
     fn the_root_is_mounted_and_a_fresh_directory_is_not() {
-        assert!(matches!(standing(Path::new("/proc")).unwrap(), Standing::Alive(entry) if entry.kind == "proc"));
+        assert!(
+            matches!(standing(Path::new("/proc")).unwrap(), Standing::Alive(entry) if entry.kind == "proc")
+        );
         assert_eq!(standing(&std::env::temp_dir().join("cairn-no-such-mount")).unwrap(), Standing::Nothing);
     }
 }

@@ -113,7 +113,8 @@ impl MountFlags {
         };
         options.unavailable = self.unavailable.unwrap_or(options.unavailable);
         options.operation_deadline = self.timeout.unwrap_or(options.operation_deadline);
-        options.memory_budget_bytes = self.memory_mib.map_or(options.memory_budget_bytes, |mib| u64::from(mib) << 20);
+        options.memory_budget_bytes =
+            self.memory_mib.map_or(options.memory_budget_bytes, |mib| u64::from(mib) << 20);
         options
     }
 
@@ -161,14 +162,20 @@ mod tests {
 
     #[test]
     fn what_belongs_to_fstab_is_passed_over() {
-        assert_eq!(parse("defaults,_netdev,nofail,noatime,x-systemd.automount,,").unwrap(), MountFlags::default());
+        assert_eq!(
+            parse("defaults,_netdev,nofail,noatime,x-systemd.automount,,").unwrap(),
+            MountFlags::default()
+        );
     }
 
     #[test]
     fn an_unknown_word_is_refused_by_name() {
         let error = parse("rw,flock").unwrap_err();
         assert_eq!(error, OptionError::Unknown("flock".into()));
-        assert!(error.to_string().contains("\"flock\"") && error.to_string().contains("timeout=SECONDS"), "{error}");
+        assert!(
+            error.to_string().contains("\"flock\"") && error.to_string().contains("timeout=SECONDS"),
+            "{error}"
+        );
         assert!(matches!(parse("ro=1"), Err(OptionError::Unknown(_))));
         assert!(matches!(parse("timeout"), Err(OptionError::Unknown(_))));
     }

@@ -85,10 +85,9 @@ fn fopen_flags(opened: Opened) -> FopenFlags {
 /// Adds entries until the kernel's buffer is full.
 fn fill(reply: &mut ReplyDirectory, entries: &Entries) -> bool {
     let dots = [(AFTER_DOT, ".", entries.inode), (AFTER_DOT_DOT, "..", entries.parent)];
-    let full = dots
-        .iter()
-        .filter(|(cookie, ..)| entries.cookie < *cookie)
-        .any(|(cookie, name, inode)| reply.add(INodeNo(inode.get()), *cookie, file_type(NodeKind::Directory), name));
+    let full = dots.iter().filter(|(cookie, ..)| entries.cookie < *cookie).any(|(cookie, name, inode)| {
+        reply.add(INodeNo(inode.get()), *cookie, file_type(NodeKind::Directory), name)
+    });
     full || entries.rest().iter().any(|entry| {
         let name = OsStr::from_bytes(&entry.name);
         reply.add(INodeNo(entry.inode.get()), entry.cookie, file_type(entry.kind), name)

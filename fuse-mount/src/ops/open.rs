@@ -39,7 +39,9 @@ impl FileHandle {
             return Ok(&self.file);
         }
         let flags = OpenFlags { append, truncate: false, exclusive: false, ..self.flags };
-        self.other.get_or_try_init(|| async { client.open(&ourselves(), self.file.inode(), flags).await }).await
+        self.other
+            .get_or_try_init(|| async { client.open(&ourselves(), self.file.inode(), flags).await })
+            .await
     }
 }
 
