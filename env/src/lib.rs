@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod disk;
 pub mod disk_real;
+pub mod disk_sim;
 pub mod kv;
 pub mod net;
 pub mod random;
