@@ -8,6 +8,8 @@ pub mod disk;
 pub mod disk_real;
 pub mod disk_sim;
 pub mod kv;
+pub mod kv_conformance;
+pub mod kv_memory;
 pub mod net;
 pub mod random;
 pub mod spawn;
