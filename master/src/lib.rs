@@ -1,4 +1,5 @@
 //! The metadata master: one leader, hot standbys that replay its journal.
 
 pub mod journal;
+pub mod kv;
 pub mod sequencer;

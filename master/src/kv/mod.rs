@@ -1,0 +1,8 @@
+//! The applied state on disk: RocksDB behind the key-value door of `cairn_env`.
+
+mod rocks;
+
+#[cfg(test)]
+mod rocks_test;
+
+pub use rocks::RocksKv;

@@ -1,0 +1,59 @@
+//! RocksDB behind the door: what its own settings promise.
+
+use super::RocksKv;
+use bytes::Bytes;
+use cairn_env::kv::{Batch, Kv, KvError, KvRead, Wait};
+
+fn batch(range: std::ops::Range<u32>) -> Batch {
+    let row = |number: u32| {
+        (Bytes::from(number.to_be_bytes().to_vec()), Some(Bytes::from(vec![number as u8; 100])))
+    };
+    Batch { writes: range.map(row).collect() }
+}
+
+#[test]
+fn a_row_that_is_only_on_disk_is_not_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let kv = RocksKv::open(&path).unwrap();
+    kv.write(&batch(0..1000)).unwrap();
+    assert!(kv.get(&7u32.to_be_bytes(), Wait::Never).unwrap().is_some(), "memtable");
+    kv.flush().unwrap();
+    drop(kv);
+    let kv = RocksKv::open(&path).unwrap();
+    let from = 0u32.to_be_bytes();
+    let to = 1000u32.to_be_bytes();
+    assert!(matches!(kv.get(&7u32.to_be_bytes(), Wait::Never), Err(KvError::NotInMemory)));
+    assert!(matches!(kv.scan(&from, &to, 5, Wait::Never), Err(KvError::NotInMemory)));
+    assert_eq!(kv.scan(&from, &to, 2000, Wait::ForDisk).unwrap().len(), 1000);
+    assert!(kv.get(&7u32.to_be_bytes(), Wait::Never).unwrap().is_some(), "block cache");
+    assert_eq!(
+        kv.scan_reverse(&from, &to, 3, Wait::Never).unwrap()[0].0,
+        Bytes::from(999u32.to_be_bytes().to_vec())
+    );
+}
+
+#[test]
+fn a_checkpoint_is_a_store_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = RocksKv::open(&directory.path().join("state")).unwrap();
+    kv.write(&batch(0..10)).unwrap();
+    kv.checkpoint(&directory.path().join("copy")).unwrap();
+    kv.write(&batch(10..20)).unwrap();
+    let copy = RocksKv::open_read_only(&directory.path().join("copy")).unwrap();
+    assert_eq!(copy.scan(&[0], &[1], 100, Wait::ForDisk).unwrap().len(), 10);
+    assert!(kv.memory_bytes() > 0);
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = RocksKv::open(&directory.path().join("state")).unwrap();
+    kv.write(&batch(0..10)).unwrap();
+    let snapshot = kv.snapshot();
+    kv.write(&batch(10..20)).unwrap();
+    assert_eq!(snapshot.scan(&[0], &[1], 100, Wait::Never).unwrap().len(), 10);
+    let keys: Vec<Bytes> = [9u32, 10].iter().map(|key| Bytes::from(key.to_be_bytes().to_vec())).collect();
+    let found: Vec<bool> = snapshot.multi_get(&keys).unwrap().iter().map(Option::is_some).collect();
+    assert_eq!(found, [true, false]);
+}
