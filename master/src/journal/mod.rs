@@ -12,6 +12,8 @@ mod spare;
 mod writer;
 
 #[cfg(test)]
+mod crash_test;
+#[cfg(test)]
 mod journal_test;
 
 pub use spare::{Spare, SpareJob};

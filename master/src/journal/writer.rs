@@ -13,7 +13,7 @@ use cairn_env::disk::Disk;
 use cairn_env::random::Random;
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Bytes of the batch buffer that stay allocated between batches.
@@ -64,7 +64,7 @@ impl Journal {
         random: Arc<dyn Random>,
         config: JournalConfig,
     ) -> Result<Self, JournalError> {
-        disk.create_dir_all(&config.directory).map_err(|source| config.io(source))?;
+        make_directory(&*disk, &config.directory).map_err(|source| config.io(source))?;
         let recovered = recover(&*disk, &config)?;
         let torn = recovered.segments.back().map_or(0, |last| last.header.base + last.capacity - last.end);
         tracing::info!(
@@ -375,6 +375,15 @@ impl Journal {
     /// Counters since the start.
     pub const fn counters(&self) -> JournalCounters {
         self.counters
+    }
+}
+
+/// Makes the directory, and its own name durable.
+fn make_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    disk.create_dir_all(directory)?;
+    match directory.parent() {
+        Some(parent) => disk.sync_dir(parent),
+        None => Ok(()),
     }
 }
 
