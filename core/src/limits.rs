@@ -40,15 +40,16 @@ pub const EXTENTS_PER_MESSAGE_MAX: usize = 1024;
 /// Most extents that one record cuts off; a larger cut sets a new data id and leaves the rest to be dropped in batches. A
 /// dropped extent costs at most about 400 encoded bytes (its own row, its chunk's, three replicas'), so a record stays
 /// below 1 MiB.
-pub const EXTENTS_CUT_MAX: usize = 2048;
+pub const EXTENTS_CUT_MAX: usize = if cfg!(test) { 6 } else { 2048 };
 /// Most pieces of one file's map: one per large cut not yet merged; beyond, such cuts are refused until some are merged.
 pub const MAP_PIECES_MAX: usize = 32;
 /// Most orphans reclaimed by one record.
 pub const ORPHANS_PER_RECORD_MAX: usize = 256;
 /// Most items (chunks, leases) released by one batch of ending a session.
 pub const SESSION_END_BATCH: usize = 1024;
-/// Most chunks that one lease may mark for overwriting at a time: 64 GiB of random overwrites between commits.
-pub const LEASED_CHUNKS_MAX: usize = 1024;
+/// Most chunks that one lease may mark for overwriting at a time: 256 GiB of random overwrites. Beyond, the
+/// holder commits with `release` and takes the lease again.
+pub const LEASED_CHUNKS_MAX: u32 = 4096;
 /// Most bytes of a session's description or a server's address kept in the state.
 pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 /// Most chunks asked for by one `Locate`.

@@ -1,1 +1,138 @@
-//! Where the replicas of a new chunk go.
+//! Where the replicas of a new chunk go: distinct servers, drawn by the power of two choices.
+//!
+//! For each replica two random servers are compared and the one with more free space and fewer requests in flight is
+//! taken. Two choices suffice to keep the fullest close to the mean, and no hot spot forms while the view is stale, as
+//! would by always taking the best.
+
+use super::view::{ClusterView, ServerHealth, ServerView};
+use crate::error::FsError;
+use crate::ids::ServerId;
+use crate::units::CHUNK_BYTES;
+
+/// Weight of one request in flight against one thousandth of the capacity in use: 50 requests weigh as much as 10 %.
+const LOAD_WEIGHT: u64 = 2;
+
+/// Chooses servers for one chunk, in chain order. With fewer servers than `replicas` it works with what there is, down
+/// to `minimum` (whoever shows the chunk's state shows that as a warning). `number` tells the chunks of one request
+/// apart.
+///
+/// # Errors
+/// `NoSpace` when enough servers are alive but too few have room; `Unavailable` when too few are alive.
+pub fn place(
+    view: &ClusterView,
+    replicas: u8,
+    minimum: u8,
+    entropy: u64,
+    number: u32,
+) -> Result<Vec<ServerId>, FsError> {
+    let alive: Vec<_> =
+        view.servers.iter().filter(|(_, server)| server.health == ServerHealth::Alive).collect();
+    let needed = usize::from(minimum.max(1));
+    if alive.len() < needed {
+        let text = format!("{} chunk servers are alive, a new chunk needs {needed}", alive.len());
+        return Err(FsError::Unavailable(text));
+    }
+    let mut candidates: Vec<_> =
+        alive.into_iter().filter(|(_, server)| server.free_bytes >= CHUNK_BYTES).collect();
+    if candidates.len() < needed {
+        return Err(FsError::NoSpace);
+    }
+    let mut bits = Bits(entropy ^ u64::from(number).wrapping_mul(0xa076_1d64_78bd_642f));
+    let mut chosen = Vec::new();
+    while chosen.len() < usize::from(replicas) && !candidates.is_empty() {
+        let (one, two) = (bits.below(candidates.len()), bits.below(candidates.len()));
+        let better = if cost(candidates[two].1) < cost(candidates[one].1) { two } else { one };
+        chosen.push(*candidates.swap_remove(better).0);
+    }
+    debug_assert!(chosen.len() >= needed);
+    Ok(chosen)
+}
+
+/// Thousandths of the capacity in use, plus the weighted load.
+fn cost(server: &ServerView) -> u64 {
+    let used = server.total_bytes.saturating_sub(server.free_bytes);
+    let thousandths = u128::from(used) * 1000 / u128::from(server.total_bytes.max(1));
+    (thousandths as u64).saturating_add(server.load.saturating_mul(LOAD_WEIGHT))
+}
+
+/// A stream of bits from one number (splitmix64): no generator of its own, the entropy is an argument.
+struct Bits(u64);
+
+impl Bits {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((u128::from(z ^ (z >> 31)) * bound as u128) >> 64) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn server(health: ServerHealth, free_gib: u64, load: u64) -> ServerView {
+        ServerView {
+            health,
+            address: "host:1".into(),
+            total_bytes: 100 << 30,
+            free_bytes: free_gib << 30,
+            load,
+        }
+    }
+
+    fn view(servers: Vec<ServerView>) -> ClusterView {
+        let numbered = servers.into_iter().enumerate().map(|(n, server)| (ServerId(n as u32 + 1), server));
+        ClusterView { servers: numbered.collect() }
+    }
+
+    #[test]
+    fn too_few_servers_are_told_apart_from_full_ones() {
+        let down = view(vec![server(ServerHealth::Down, 50, 0), server(ServerHealth::Suspect, 50, 0)]);
+        assert!(matches!(place(&down, 1, 1, 1, 0), Err(FsError::Unavailable(_))));
+        let full = view(vec![server(ServerHealth::Alive, 0, 0); 3]);
+        assert_eq!(place(&full, 3, 2, 1, 0), Err(FsError::NoSpace));
+        let two = view(vec![server(ServerHealth::Alive, 9, 0), server(ServerHealth::Alive, 9, 0)]);
+        assert_eq!(place(&two, 3, 2, 1, 0).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn emptier_and_idler_servers_get_more() {
+        let uneven = view(vec![
+            server(ServerHealth::Alive, 90, 0),
+            server(ServerHealth::Alive, 90, 0),
+            server(ServerHealth::Alive, 10, 0),
+            server(ServerHealth::Alive, 90, 1000),
+        ]);
+        let mut hits = [0; 5];
+        for entropy in 0..4000u64 {
+            let chosen = place(&uneven, 1, 1, entropy.wrapping_mul(0x1234_5678_9abc_def1), 0).unwrap();
+            hits[chosen[0].get() as usize] += 1;
+        }
+        assert!(2 * hits[1] > 3 * hits[3] && hits[3] > 2 * hits[4], "{hits:?}");
+        assert!(hits[4] > 0, "the worst still gets some: {hits:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn replicas_stand_on_distinct_healthy_servers(
+            healths in proptest::collection::vec((0u8..3, 0u64..3), 0..12),
+            replicas in 1u8..=8, entropy in any::<u64>(), number in 0u32..16,
+        ) {
+            let kinds = [ServerHealth::Alive, ServerHealth::Suspect, ServerHealth::Down];
+            let view = view(healths.iter().map(|&(h, free)| server(kinds[usize::from(h)], free, 0)).collect());
+            let usable = |id: &ServerId| view.is_alive(*id) && view.servers[id].free_bytes >= CHUNK_BYTES;
+            let count = view.servers.keys().filter(|id| usable(id)).count();
+            if let Ok(chosen) = place(&view, replicas, 1, entropy, number) {
+                let distinct: std::collections::BTreeSet<_> = chosen.iter().collect();
+                prop_assert_eq!(distinct.len(), chosen.len());
+                prop_assert_eq!(chosen.len(), count.min(usize::from(replicas)));
+                prop_assert!(chosen.iter().all(usable));
+            } else {
+                prop_assert_eq!(count, 0);
+            }
+        }
+    }
+}

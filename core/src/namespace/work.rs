@@ -1,8 +1,19 @@
 //! Work to be done, as the state holds it: what a new leader scans. Every function is a page after a cursor.
 
-use crate::error::FsError;
+use super::draft::{Draft, Found};
+use super::machine::{Rows, Stop};
+use super::name::Name;
+use super::rows::chunk::{ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ServerChunkKey, VersionRow};
+use super::rows::cluster::{ClusterKey, CounterKey, NumberRow, ServerKey, ServerRow};
+use super::rows::inode::OrphanKey;
+use super::rows::lease::LeaseKey;
+use super::rows::names::BacklinkKey;
+use super::rows::session::{SessionKey, SessionRow};
+use super::rows::{Key, prefix_range};
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, ServerId, SessionId};
-use crate::namespace::machine::{Rows, Stop};
+
+pub use super::rows::chunk::{ReconcileReason, ReconcileRow};
+pub use super::rows::extent::GarbageKey;
 
 /// A session as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +99,211 @@ pub struct LeaseRecord {
 ///
 /// # Errors
 /// See [`Stop`].
-pub fn lease_of(_rows: &dyn Rows, _inode: InodeId) -> Result<Option<LeaseRecord>, Stop> {
-    Err(FsError::Unsupported.into())
+pub fn lease_of(rows: &dyn Rows, inode: InodeId) -> Result<Option<LeaseRecord>, Stop> {
+    let row = Draft::new(rows).get(&LeaseKey(inode))?;
+    Ok(row.map(|row| LeaseRecord { session: row.session, lease: row.lease }))
+}
+
+/// One page of a table, after a cursor.
+fn page<K: Key>(rows: &dyn Rows, after: Option<K>, limit: usize) -> Result<Vec<Found<K>>, Stop> {
+    let (mut from, to) = prefix_range::<K>(&[]);
+    if let Some(after) = after {
+        // The least key behind another is that key with one more byte, zero.
+        let mut next = after.encode().to_vec();
+        next.push(0);
+        from = next.into();
+    }
+    Draft::new(rows).scan::<K>(&(from, to), limit)
+}
+
+/// The cluster's identity; `None` before it is formatted.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn cluster(rows: &dyn Rows) -> Result<Option<ClusterRecord>, Stop> {
+    let row = Draft::new(rows).get(&ClusterKey)?;
+    Ok(row.map(|row| ClusterRecord {
+        cluster: row.cluster,
+        default_replicas: row.default_replicas,
+        feature_level: row.feature_level,
+    }))
+}
+
+/// Inodes and chunks in the state.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn totals(rows: &dyn Rows) -> Result<Totals, Stop> {
+    totals_in(&Draft::new(rows))
+}
+
+pub(super) fn totals_in(draft: &Draft<'_>) -> Result<Totals, Stop> {
+    let number = |counter| Ok::<u64, Stop>(draft.get(&counter)?.map_or(0, |NumberRow(number)| number));
+    let inodes =
+        number(CounterKey::NextInode)?.saturating_sub(1).saturating_sub(number(CounterKey::InodesGone)?);
+    let chunks =
+        number(CounterKey::NextChunk)?.saturating_sub(1).saturating_sub(number(CounterKey::ChunksGone)?);
+    Ok(Totals { inodes, chunks })
+}
+
+/// One session.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn session(rows: &dyn Rows, session: SessionId) -> Result<Option<SessionRecord>, Stop> {
+    Ok(Draft::new(rows).get(&SessionKey(session))?.map(|row| session_record(session, row)))
+}
+
+/// Sessions after a number.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn sessions(rows: &dyn Rows, after: Option<SessionId>, limit: usize) -> Result<Vec<SessionRecord>, Stop> {
+    let found = page(rows, after.map(SessionKey), limit)?;
+    Ok(found.into_iter().map(|(key, row)| session_record(key.0, row)).collect())
+}
+
+fn session_record(session: SessionId, row: SessionRow) -> SessionRecord {
+    let SessionRow { ending, secret, node, description, opened: _ } = row;
+    SessionRecord { session, secret, node, description, ending }
+}
+
+/// Chunk servers after a number.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn servers(rows: &dyn Rows, after: Option<ServerId>, limit: usize) -> Result<Vec<ServerRecord>, Stop> {
+    let found = page(rows, after.map(ServerKey), limit)?;
+    let record = |(ServerKey(server), row): (ServerKey, ServerRow)| ServerRecord {
+        server,
+        node: row.node,
+        data_address: row.data_address,
+        http_address: row.http_address,
+    };
+    Ok(found.into_iter().map(record).collect())
+}
+
+/// One chunk.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn chunk(rows: &dyn Rows, chunk: ChunkId) -> Result<Option<ChunkRecord>, Stop> {
+    Ok(Draft::new(rows).get(&ChunkKey(chunk))?.map(|row| chunk_record(chunk, row)))
+}
+
+/// Chunks after an id.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn chunks(rows: &dyn Rows, after: Option<ChunkId>, limit: usize) -> Result<Vec<ChunkRecord>, Stop> {
+    let found = page(rows, after.map(ChunkKey), limit)?;
+    Ok(found.into_iter().map(|(key, row)| chunk_record(key.0, row)).collect())
+}
+
+fn chunk_record(chunk: ChunkId, row: ChunkRow) -> ChunkRecord {
+    ChunkRecord {
+        chunk,
+        version: row.version,
+        raising: row.raising,
+        minimum: row.minimum,
+        servers: row.servers,
+        references: row.references,
+        owner: Some(row.owner).filter(|owner| owner.get() != 0),
+        inode: row.inode,
+        reconciling: row.reconciling,
+    }
+}
+
+/// Replicas that the master counts on at `server`, from chunk `from` to `to` inclusive, in order: what an inventory is
+/// compared with.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn replicas_on(
+    rows: &dyn Rows,
+    server: ServerId,
+    from: ChunkId,
+    to: ChunkId,
+    limit: usize,
+) -> Result<Vec<(ChunkId, ChunkVersion)>, Stop> {
+    let first = ServerChunkKey { server, chunk: from }.encode();
+    let mut behind = ServerChunkKey { server, chunk: to }.encode().to_vec();
+    behind.push(0);
+    let found = Draft::new(rows).scan::<ServerChunkKey>(&(first, behind.into()), limit)?;
+    Ok(found.into_iter().map(|(key, VersionRow(version))| (key.chunk, version)).collect())
+}
+
+/// Whether the master counts on a replica of `chunk` at `server`, and at which version.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn replica_on(rows: &dyn Rows, server: ServerId, chunk: ChunkId) -> Result<Option<ChunkVersion>, Stop> {
+    Ok(Draft::new(rows).get(&ServerChunkKey { server, chunk })?.map(|VersionRow(version)| version))
+}
+
+/// Orphans after an inode.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn orphans(rows: &dyn Rows, after: Option<InodeId>, limit: usize) -> Result<Vec<InodeId>, Stop> {
+    Ok(page(rows, after.map(OrphanKey), limit)?.into_iter().map(|(key, _)| key.0).collect())
+}
+
+/// A replica to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deletion {
+    /// Where.
+    pub server: ServerId,
+    /// Of which chunk.
+    pub chunk: ChunkId,
+    /// Up to which version.
+    pub version: ChunkVersion,
+}
+
+/// Replicas to be deleted, after one of them.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn deletions(
+    rows: &dyn Rows,
+    after: Option<(ServerId, ChunkId)>,
+    limit: usize,
+) -> Result<Vec<Deletion>, Stop> {
+    let found = page(rows, after.map(|(server, chunk)| DeleteReplicaKey { server, chunk }), limit)?;
+    let deletion = |(key, VersionRow(version)): (DeleteReplicaKey, VersionRow)| Deletion {
+        server: key.server,
+        chunk: key.chunk,
+        version,
+    };
+    Ok(found.into_iter().map(deletion).collect())
+}
+
+/// Chunks to be reconciled, after one of them.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn reconciliations(
+    rows: &dyn Rows,
+    after: Option<ChunkId>,
+    limit: usize,
+) -> Result<Vec<(ChunkId, ReconcileRow)>, Stop> {
+    Ok(page(rows, after.map(ReconcileKey), limit)?.into_iter().map(|(key, row)| (key.0, row)).collect())
+}
+
+/// Garbage ranges, after one of them: what `Internal::DropGarbage` is sent for.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn garbage(rows: &dyn Rows, after: Option<GarbageKey>, limit: usize) -> Result<Vec<GarbageKey>, Stop> {
+    Ok(page(rows, after, limit)?.into_iter().map(|(key, _)| key).collect())
+}
+
+/// Where an inode is named: at most `limit` of (directory, name).
+///
+/// # Errors
+/// See [`Stop`].
+pub fn names_of(rows: &dyn Rows, inode: InodeId, limit: usize) -> Result<Vec<(InodeId, Name)>, Stop> {
+    let range = prefix_range::<BacklinkKey>(&inode.get().to_be_bytes());
+    let found = Draft::new(rows).scan::<BacklinkKey>(&range, limit)?;
+    Ok(found.into_iter().map(|(key, _)| (key.parent, key.name)).collect())
 }

@@ -1,9 +1,18 @@
 //! Sessions make retries exact: one request per slot is outstanding, and its first answer is kept in the state.
 
+pub mod stored_answer;
+
+use crate::error::FsError;
 use crate::ids::{ChunkId, ChunkVersion, Sequence, ServerId, SlotId};
+use crate::limits::SESSION_SLOTS;
+use crate::namespace::act::{Act, require};
 use crate::namespace::answer::Answer;
-use crate::namespace::machine::{Context, Record, Rows, Stop};
-use crate::namespace::request::Operation;
+use crate::namespace::decide_replace::{Replaced, Replacement, replace};
+use crate::namespace::dispatch::{act_on, kind_of};
+use crate::namespace::machine::{Context, Outcome, Record, RecordKind, Rows, Stop};
+use crate::namespace::request::{Operation, OperationKind};
+use crate::namespace::rows::session::{SessionKey, SlotKey, SlotRow};
+use stored_answer::StoredAnswer;
 
 /// What came of raising a chunk's version, for the second call of a `ReplaceReplicas`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +52,49 @@ pub enum Sequenced {
 /// # Errors
 /// See [`Stop`].
 pub fn decide_sequenced(
-    _rows: &dyn Rows,
-    _context: &Context<'_>,
-    _slot: SlotId,
-    _sequence: Sequence,
-    _operation: &Operation,
-    _raised: Option<&Raised>,
+    rows: &dyn Rows,
+    context: &Context<'_>,
+    slot: SlotId,
+    sequence: Sequence,
+    operation: &Operation,
+    raised: Option<&Raised>,
 ) -> Result<Sequenced, Stop> {
-    Err(Stop::Failed("sequencing is being built".into()))
+    let mut act = Act::new(rows, context, &operation.credentials);
+    require(slot.get() < SESSION_SLOTS, FsError::InvalidArgument)?;
+    let session = act.draft.get(&SessionKey(context.session))?;
+    require(session.is_some_and(|session| !session.ending), FsError::SessionExpired)?;
+    let key = SlotKey { session: context.session, slot };
+    if let Some(stored) = act.draft.get(&key)? {
+        require(sequence >= stored.sequence, FsError::Stale)?;
+        if sequence == stored.sequence {
+            return restore(&act, &stored.answer).map(Sequenced::Replayed);
+        }
+    }
+    let kind = kind_of(&operation.kind);
+    let answer = match &operation.kind {
+        OperationKind::ReplaceReplicas { chunk, version, failed } => {
+            let request = Replacement { chunk: *chunk, version: *version, failed };
+            match replace(&mut act, &request, raised)? {
+                Replaced::Located(locations) => Answer::Chunks(locations),
+                Replaced::Raise { to, survivors } => {
+                    let (kind, answer, outcome) = (RecordKind::BeginRaise, Answer::Done, Outcome::Nothing);
+                    let record = Record { kind, rows: act.into_rows()?, answer, outcome };
+                    return Ok(Sequenced::Raise { chunk: *chunk, from: *version, to, survivors, record });
+                }
+            }
+        }
+        other => act_on(&mut act, other)?,
+    };
+    let encoded = stored_answer::encode(&answer).expect("operations answer what a slot can keep");
+    act.draft.put(&key, &SlotRow { sequence, answer: encoded });
+    Ok(Sequenced::Decided(Record { kind, rows: act.into_rows()?, answer, outcome: Outcome::Nothing }))
+}
+
+/// The first answer again; chunks are located at their present state.
+fn restore(act: &Act<'_>, stored: &[u8]) -> Result<Answer, Stop> {
+    match stored_answer::decode(stored) {
+        Ok(StoredAnswer::Whole(answer)) => Ok(*answer),
+        Ok(StoredAnswer::Chunks(chunks)) => Ok(Answer::Chunks(act.locate(&chunks)?)),
+        Err(_) => Err(Stop::Failed("a slot's stored answer is damaged".into())),
+    }
 }

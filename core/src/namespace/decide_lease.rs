@@ -1,0 +1,28 @@
+//! Taking the write lease of a file, and marking what is about to be overwritten under it.
+
+use super::act::{Act, require};
+use super::answer::Answer;
+use super::attr::NodeKind;
+use super::machine::Stop;
+use crate::error::FsError;
+use crate::ids::{ChunkId, InodeId};
+use crate::limits::CHUNKS_PER_REQUEST_MAX;
+
+pub(super) fn lease_file(act: &mut Act<'_>, inode: InodeId, chunks: &[ChunkId]) -> Result<Answer, Stop> {
+    require(chunks.len() <= CHUNKS_PER_REQUEST_MAX, FsError::InvalidArgument)?;
+    let mut row = act.inode(inode)?;
+    match row.kind {
+        NodeKind::Regular => {}
+        NodeKind::Directory => return Err(FsError::IsDirectory.into()),
+        _ => return Err(FsError::InvalidArgument.into()),
+    }
+    let before = row.lease;
+    let lease = act.grant_lease(&mut row)?;
+    if row.lease != before {
+        act.put_inode(&row);
+    }
+    if !chunks.is_empty() {
+        act.mark_chunks(inode, chunks)?;
+    }
+    Ok(Answer::Leased { lease, attr: row.attr() })
+}

@@ -1,0 +1,78 @@
+//! The master's own commands about the cluster: its first rows, its chunk servers, replicas to be deleted.
+
+use super::act::{Act, require};
+use super::attr::NodeKind;
+use super::machine::Stop;
+use super::rows::chunk::{DeleteReplicaKey, ServerChunkKey, VersionRow};
+use super::rows::cluster::{
+    ClusterKey, ClusterRow, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
+};
+use super::rows::inode::{FIRST_COOKIE, InodeRow};
+use crate::error::FsError;
+use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId};
+use crate::limits::{DESCRIPTION_BYTES_MAX, REPLICAS_MAX};
+
+/// `Internal::Format`.
+pub(super) fn format(
+    act: &mut Act<'_>,
+    cluster: ClusterId,
+    replicas: u8,
+    feature_level: u32,
+) -> Result<(), Stop> {
+    require(!act.draft.has(&ClusterKey)?, FsError::Exists)?;
+    require((1..=REPLICAS_MAX as u8).contains(&replicas), FsError::InvalidArgument)?;
+    let formatted = act.now();
+    let row = ClusterRow { cluster, default_replicas: replicas, feature_level, formatted };
+    act.draft.put(&ClusterKey, &row);
+    act.draft.put(&CounterKey::NextInode, &NumberRow(InodeId::ROOT.get() + 1));
+    for counter in [CounterKey::NextChunk, CounterKey::NextSession, CounterKey::NextServer] {
+        act.draft.put(&counter, &NumberRow(1));
+    }
+    for counter in [CounterKey::InodesGone, CounterKey::ChunksGone] {
+        act.draft.put(&counter, &NumberRow(0));
+    }
+    let mut root = InodeRow::new(InodeId::ROOT, NodeKind::Directory, 0o755, formatted);
+    root.links = 2;
+    root.parent = InodeId::ROOT;
+    root.next_cookie = FIRST_COOKIE;
+    act.put_inode(&root);
+    Ok(())
+}
+
+/// `Internal::RegisterServer`: the same node gets the same number for ever.
+pub(super) fn register(act: &mut Act<'_>, node: NodeId, data: &str, http: &str) -> Result<ServerId, Stop> {
+    let fits = data.len() <= DESCRIPTION_BYTES_MAX && http.len() <= DESCRIPTION_BYTES_MAX;
+    require(fits, FsError::InvalidArgument)?;
+    let known = act.draft.get(&ServerNodeKey(node))?;
+    let server = match known {
+        Some(ServerNodeRow(server)) => server,
+        None => {
+            let number = act.next_number(CounterKey::NextServer)?;
+            ServerId(u32::try_from(number).map_err(|_| Stop::Failed("server numbers have run out".into()))?)
+        }
+    };
+    act.draft.put(&ServerNodeKey(node), &ServerNodeRow(server));
+    let row = ServerRow { node, data_address: data.to_owned(), http_address: http.to_owned() };
+    act.draft.put(&ServerKey(server), &row);
+    Ok(server)
+}
+
+/// `Internal::ForgetDeletion`.
+pub(super) fn forget_deletion(act: &mut Act<'_>, server: ServerId, chunk: ChunkId) {
+    act.draft.delete(&DeleteReplicaKey { server, chunk });
+}
+
+/// `Internal::DeleteStray`. A replica below the version that the master counts on is of no use, but deleting "up to" a
+/// version could reach the good one: so never while the server is in the chunk's set.
+pub(super) fn delete_stray(
+    act: &mut Act<'_>,
+    server: ServerId,
+    chunk: ChunkId,
+    version: ChunkVersion,
+) -> Result<(), Stop> {
+    require(!act.draft.has(&ServerChunkKey { server, chunk })?, FsError::Busy)?;
+    let key = DeleteReplicaKey { server, chunk };
+    let planned = act.draft.get(&key)?.map_or(ChunkVersion(0), |VersionRow(planned)| planned);
+    act.draft.put(&key, &VersionRow(version.max(planned)));
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! Questions about names: lookup, `..`, pages of directories, symlinks.
+
+use super::act::{Act, require};
+use super::answer::{Answer, DirectoryEntry, Map};
+use super::attr::NodeKind;
+use super::machine::Stop;
+use super::name::Name;
+use super::permission::{EXECUTE, READ, may};
+use super::rows::inode::{InodeKey, InodeRow};
+use super::rows::names::{ListingKey, ListingRow};
+use super::rows::xattr::{Blob, SymlinkKey};
+use super::rows::{Key, prefix_range};
+use crate::error::FsError;
+use crate::ids::InodeId;
+use crate::limits::{DIRECTORY_PAGE_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, LOOKUP_EXTENTS_MAX};
+
+/// Encoded bytes of an entry beyond its name, and of its attributes: generous, for the page's bound.
+const ENTRY_BYTES: usize = 40;
+const ATTR_BYTES: usize = 150;
+
+pub(super) fn lookup(act: &Act<'_>, parent: InodeId, name: &Name) -> Result<Answer, Stop> {
+    let (_, entry) = act.search_present(parent, name)?;
+    let row = act.named_inode(entry.inode)?;
+    let map = match small_map(act, &row) {
+        // The map is a courtesy: never worth waiting for.
+        Err(Stop::NotInMemory) => None,
+        other => other?,
+    };
+    Ok(Answer::Entry { attr: row.attr(), map })
+}
+
+/// The whole map of a file with few extents.
+fn small_map(act: &Act<'_>, row: &InodeRow) -> Result<Option<Map>, Stop> {
+    if row.kind != NodeKind::Regular || row.size == 0 {
+        return Ok(None);
+    }
+    let extents = act.extents_in(row, 0, u64::MAX, LOOKUP_EXTENTS_MAX + 1)?;
+    if extents.len() > LOOKUP_EXTENTS_MAX {
+        return Ok(None);
+    }
+    act.map_of(extents, row.size).map(Some)
+}
+
+/// `..` of a directory; the root's is itself.
+pub(super) fn lookup_parent(act: &Act<'_>, inode: InodeId) -> Result<Answer, Stop> {
+    let row = act.directory(inode)?;
+    may(act.caller, &row, EXECUTE)?;
+    // A removed directory still names its parent, which may be gone as well.
+    let parent = act.inode(row.parent)?;
+    Ok(Answer::Entry { attr: parent.attr(), map: None })
+}
+
+pub(super) fn read_dir(
+    act: &Act<'_>,
+    inode: InodeId,
+    after: u64,
+    limit: u32,
+    with_attrs: bool,
+) -> Result<Answer, Stop> {
+    let row = act.directory(inode)?;
+    may(act.caller, &row, READ)?;
+    let limit = (limit as usize).clamp(1, DIRECTORY_PAGE_ENTRIES_MAX);
+    let (_, end) = prefix_range::<ListingKey>(&inode.get().to_be_bytes());
+    let from = ListingKey { parent: inode, cookie: after.saturating_add(1) }.encode();
+    let mut found = act.draft.scan::<ListingKey>(&(from, end), limit + 1)?;
+    let fits = entries_within_page(&found, with_attrs).min(limit);
+    let end = fits == found.len();
+    found.truncate(fits);
+    let attrs = if with_attrs {
+        let keys: Vec<InodeKey> = found.iter().map(|(_, listed)| InodeKey(listed.inode)).collect();
+        act.draft.multi_get(&keys)?
+    } else {
+        vec![None; found.len()]
+    };
+    let entries = found.into_iter().zip(attrs).map(|((key, listed), row)| entry(key, listed, row));
+    Ok(Answer::Directory { entries: entries.collect(), end })
+}
+
+fn entry(key: ListingKey, listed: ListingRow, row: Option<InodeRow>) -> DirectoryEntry {
+    DirectoryEntry {
+        name: listed.name.to_bytes(),
+        inode: listed.inode,
+        kind: listed.kind,
+        cookie: key.cookie,
+        attr: row.map(|row| row.attr()),
+    }
+}
+
+fn entries_within_page(found: &[(ListingKey, ListingRow)], with_attrs: bool) -> usize {
+    let fixed = ENTRY_BYTES + if with_attrs { ATTR_BYTES } else { 0 };
+    let mut bytes = 0;
+    let fits = found.iter().take_while(|(_, listed)| {
+        bytes += fixed + listed.name.as_bytes().len();
+        bytes <= DIRECTORY_PAGE_BYTES_MAX
+    });
+    fits.count()
+}
+
+pub(super) fn read_link(act: &Act<'_>, inode: InodeId) -> Result<Answer, Stop> {
+    let row = act.inode(inode)?;
+    require(row.kind == NodeKind::Symlink, FsError::InvalidArgument)?;
+    let target = act.draft.get(&SymlinkKey(inode))?;
+    let Blob(target) = target.ok_or_else(|| Stop::Failed(format!("symlink {inode} has no target")))?;
+    Ok(Answer::Bytes(target))
+}

@@ -1,0 +1,194 @@
+//! SERVER, SERVER_NODE, COUNTER and CLUSTER rows.
+//!
+//! ```text
+//! SERVER       key 18 | tree 0 | server u32 BE
+//!              +0 format u8 = 1   +1 node [16]   +17 data address: length u16 | UTF-8   then http address, likewise
+//! SERVER_NODE  key 19 | tree 0 | node [16]       +0 format u8 = 1   +1 server u32
+//! COUNTER      key 20 | tree 0 | counter u8      +0 format u8 = 1   +1 number u64
+//!              1 next inode or data id   2 next chunk   3 next session   4 next server
+//!              5 numbers of counter 1 that are no inode any more         6 chunks that are gone
+//! CLUSTER      key 22 | tree 0
+//!              +0 format u8 = 1   +1 cluster [16]   +17 default replicas u8   +18 feature level u32
+//!              +22 formatted (i64, u32)
+//! ```
+
+use super::codec::{Reader, Writer};
+use super::{CLUSTER_TREE, Damaged, Key, Table, Value};
+use crate::ids::{ClusterId, NodeId, ServerId, TreeId};
+use crate::time::Timestamp;
+use uuid::Uuid;
+
+/// Key of a chunk server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerKey(pub ServerId);
+
+/// A chunk server as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerRow {
+    /// Its identity.
+    pub node: NodeId,
+    /// `host:port` of its data plane at its last registration.
+    pub data_address: String,
+    /// `host:port` of its health pages at its last registration.
+    pub http_address: String,
+}
+
+/// Key of a node among the chunk servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerNodeKey(pub NodeId);
+
+/// Its short id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerNodeRow(pub ServerId);
+
+/// Key of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CounterKey {
+    /// Next inode number or data id.
+    NextInode = 1,
+    /// Next chunk id.
+    NextChunk = 2,
+    /// Next session.
+    NextSession = 3,
+    /// Next chunk server.
+    NextServer = 4,
+    /// Numbers of `NextInode` that are no inode any more, or never were (data ids).
+    InodesGone = 5,
+    /// Chunks that are gone.
+    ChunksGone = 6,
+}
+
+/// A number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NumberRow(pub u64);
+
+/// Key of the cluster's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterKey;
+
+/// The cluster's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClusterRow {
+    /// Identity.
+    pub cluster: ClusterId,
+    /// Replicas of a new chunk.
+    pub default_replicas: u8,
+    /// Which rows a leader may write.
+    pub feature_level: u32,
+    /// When it was formatted.
+    pub formatted: Timestamp,
+}
+
+impl Key for ServerKey {
+    const TABLE: Table = Table::Server;
+    const TREE: TreeId = CLUSTER_TREE;
+    type Value = ServerRow;
+
+    fn write(&self, out: &mut Writer) {
+        out.u32_be(self.0.get());
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self(ServerId(input.u32_be()?)))
+    }
+}
+
+impl Value for ServerRow {
+    fn write(&self, out: &mut Writer) {
+        out.bytes(self.node.0.as_bytes());
+        out.text(&self.data_address);
+        out.text(&self.http_address);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        let node = NodeId(Uuid::from_bytes(input.array()?));
+        Ok(Self { node, data_address: input.text()?, http_address: input.text()? })
+    }
+}
+
+impl Key for ServerNodeKey {
+    const TABLE: Table = Table::ServerNode;
+    const TREE: TreeId = CLUSTER_TREE;
+    type Value = ServerNodeRow;
+
+    fn write(&self, out: &mut Writer) {
+        out.bytes(self.0.0.as_bytes());
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self(NodeId(Uuid::from_bytes(input.array()?))))
+    }
+}
+
+impl Value for ServerNodeRow {
+    fn write(&self, out: &mut Writer) {
+        out.u32(self.0.get());
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self(ServerId(input.u32()?)))
+    }
+}
+
+impl Key for CounterKey {
+    const TABLE: Table = Table::Counter;
+    const TREE: TreeId = CLUSTER_TREE;
+    type Value = NumberRow;
+
+    fn write(&self, out: &mut Writer) {
+        out.u8(*self as u8);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(match input.u8()? {
+            1 => Self::NextInode,
+            2 => Self::NextChunk,
+            3 => Self::NextSession,
+            4 => Self::NextServer,
+            5 => Self::InodesGone,
+            6 => Self::ChunksGone,
+            _ => return Err(Damaged),
+        })
+    }
+}
+
+impl Value for NumberRow {
+    fn write(&self, out: &mut Writer) {
+        out.u64(self.0);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self(input.u64()?))
+    }
+}
+
+impl Key for ClusterKey {
+    const TABLE: Table = Table::Cluster;
+    const TREE: TreeId = CLUSTER_TREE;
+    type Value = ClusterRow;
+
+    fn write(&self, _out: &mut Writer) {}
+
+    fn read(_input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self)
+    }
+}
+
+impl Value for ClusterRow {
+    fn write(&self, out: &mut Writer) {
+        out.bytes(self.cluster.0.as_bytes());
+        out.u8(self.default_replicas);
+        out.u32(self.feature_level);
+        out.time(self.formatted);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self {
+            cluster: ClusterId(Uuid::from_bytes(input.array()?)),
+            default_replicas: input.u8()?,
+            feature_level: input.u32()?,
+            formatted: input.time()?,
+        })
+    }
+}
