@@ -99,6 +99,34 @@ pub const DATA_SILENCE_MAX: Duration = Duration::from_secs(5);
 pub const DATA_IDLE_MAX: Duration = Duration::from_secs(30);
 /// A peer that accepts no byte for so long is disconnected; what was queued for it is dropped.
 pub const DATA_WRITE_STALL_MAX: Duration = Duration::from_secs(10);
+/// Connections from one chunk server to another for frames of one kind: one core copies 4 GiB/s over one of them.
+pub const HOP_LANES: u64 = 2;
+/// Connections of one chunk server to others. Hop lists come from clients, so hostile ones could name any address.
+pub const HOP_CONNECTIONS_MAX: usize = 512;
+/// What a hop adds to [`HOP_SILENCE`] for each server beyond its successor: whoever waits for the culprit itself speaks first.
+pub const HOP_STAGGER: Duration = Duration::from_millis(20);
+/// A hop waits at most so long for its successor, even one that answers pings. Beyond it the successor has failed.
+pub const HOP_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Commands of masters under way on one chunk server; as many as a master keeps outstanding.
+pub const COMMANDS_HELD_MAX: usize = 4096;
+/// Messages that wait for one master's stream to take them.
+pub const CONTROL_REPLIES_WAITING: usize = 256;
+/// Reconciliations at a time on one source: each keeps [`COPY_WINDOW`] frames in flight to each peer.
+pub const RECONCILIATIONS_MAX: usize = 8;
+/// Frames in flight of one copy to one peer: 2 MiB.
+pub const COPY_WINDOW: usize = 8;
+/// Replicas in one page of a list: some 300 KiB.
+pub const REPLICA_LIST_PAGE: usize = 4096;
+/// Events of one chunk server that may wait for a master's stream; missed ones show in the next heartbeat or inventory.
+pub const EVENTS_WAITING: usize = 1024;
+/// How often a chunk server sends digests of all it holds, so that strays are seen again after their grace.
+pub const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
+/// How long a service that stops waits for what it has begun.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
+/// First pause before a chunk server asks a master again.
+pub const MASTER_BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// Longest pause before a chunk server asks a master again.
+pub const MASTER_BACKOFF_MAX: Duration = Duration::from_millis(2000);
 /// Free payload buffers that a process keeps for the next frames: 17 MiB.
 pub const POOLED_BUFFERS_MAX: usize = 64;
 
@@ -144,6 +172,8 @@ pub const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 
 const _: () = assert!((FRAME_PAYLOAD_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(DATA_IDLE_PING.as_millis() * 3 < DATA_SILENCE_MAX.as_millis());
+const _: () = assert!(DATA_SILENCE_MAX.as_millis() < HOP_WAIT_MAX.as_millis());
+const _: () = assert!(FRAMES_HELD_PER_CONNECTION_MAX < FRAMES_HELD_MAX);
 const _: () = assert!(DATA_SILENCE_MAX.as_millis() * 2 < DATA_IDLE_MAX.as_millis());
 const _: () = assert!(SMALL_WRITE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);

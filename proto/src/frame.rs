@@ -28,7 +28,8 @@
 //! ```
 //!
 //! Hop list: for each remaining hop u8 length + `host:port`. An empty list means that this server is the last.
-//! In a reply with status `NextHopFailed` or `NextHopSlow` the hop list names the one server meant.
+//! In a reply with status `NextHopFailed` or `NextHopSlow` the hop list names the one server meant; in a reply with
+//! another failure a hop list names the later hop that it comes from, and none means the answering server itself.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, RequestId};
@@ -65,9 +66,12 @@ pub enum Op {
     /// Read `length` bytes at `offset`. The reply's payload covers whole blocks: its `offset` is the block floor, its
     /// checksums are those of the blocks. Blocks never written come back as zeros.
     Read = 5,
-    /// Block checksums and generations of the replica. The reply's `length` is the number of blocks.
+    /// Block checksums and generations of the replica. The reply's `length` is the number of blocks; its checksums are
+    /// those of whole blocks (0: not stored), its payload one generation (u32) per block.
     BlockSums = 6,
-    /// The replica's version, stored length and durable state; used before a copy.
+    /// The replica's version, stored length and durable state; used before a copy. The reply's `version`, `lease` and
+    /// `length` say what it is at; its payload is stored blocks, durable blocks, and bits 1 corrupt, 2 writes lost (u32
+    /// each).
     Stat = 7,
 }
 
@@ -94,6 +98,9 @@ pub mod flags {
     pub const CREATE: u16 = 2;
     /// Write from another chunk server that reconciles or copies a replica: the lease is not checked.
     pub const REPAIR: u16 = 4;
+    /// Notice `NextHopSlow`: the named hop has answered a ping since; it is slow, not dead. A notice without this flag
+    /// whose `length` is beyond `HOP_SILENCE + PING_SILENCE` means that pings stay unanswered too.
+    pub const ANSWERS_PINGS: u16 = 8;
 }
 
 /// How a request ended.
@@ -120,7 +127,8 @@ pub enum Status {
     Overloaded = 8,
     /// The frame makes no sense; the connection is closed after this reply.
     BadRequest = 9,
-    /// A later hop failed or could not be reached; the hop list names it.
+    /// A later hop failed, could not be reached, or refused the frame for reasons of its own; the hop list names it. The
+    /// frame may still be carried out there: it must not be sent again under the same version.
     NextHopFailed = 10,
     /// Not an end: the request waits for the named hop since `length` ms. The final reply follows.
     NextHopSlow = 11,

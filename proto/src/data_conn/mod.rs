@@ -44,9 +44,10 @@ pub(crate) type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// Which of a node's parallel connections to one server this is.
 ///
-/// A caller that reconnects a lane uses a higher generation (0: not fenced). The server closes the predecessor, ends the
-/// work that it had begun for it, and only then answers the Hello: an old frame never lands after a new one. That holds
-/// within a lane, so a caller sends all frames of one chunk on the same lane.
+/// A caller that reconnects a lane uses a higher generation (0: not fenced). Whatever connection the server accepts next
+/// for the lane replaces the one before: the server closes the predecessor, ends the work that it had begun for it, and
+/// only then answers the Hello, so an old frame never lands after a new one. That holds within a lane, so a caller sends
+/// all frames of one chunk on the same lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Lane {
     /// Number of the lane among the node's connections to this server.

@@ -1,0 +1,155 @@
+//! A master's commands: fenced by term, idempotent, each answered with its outcome.
+
+use crate::reconcile::Reconciler;
+use crate::store::{ChunkStore, ReplicaStat, StoreError};
+use cairn_core::ids::{ChunkId, ChunkVersion, PartId, Term};
+use cairn_core::limits::{COMMANDS_HELD_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE};
+use cairn_proto::v1;
+use cairn_proto::v1::chunk_server_message::Message as Up;
+use cairn_proto::v1::master_command::Message as Down;
+use cairn_proto::v1::{ChunkServerMessage, CommandOutcome};
+use std::sync::Arc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// Where the outcome of a command goes.
+type Answers = mpsc::Sender<ChunkServerMessage>;
+
+/// Executes commands, several at a time.
+pub(crate) struct Commands {
+    store: ChunkStore,
+    reconciler: Reconciler,
+    places: Arc<Semaphore>,
+    reconciliations: Semaphore,
+    tasks: TaskTracker,
+}
+
+/// Outcome and its explanation.
+type Outcome = (CommandOutcome, String);
+
+impl Commands {
+    pub(crate) fn new(store: ChunkStore, reconciler: Reconciler, tasks: TaskTracker) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            reconciler,
+            places: Arc::new(Semaphore::new(COMMANDS_HELD_MAX)),
+            reconciliations: Semaphore::new(RECONCILIATIONS_MAX),
+            tasks,
+        })
+    }
+
+    /// Begins a command. One that comes when too many are under way is dropped: a master keeps its work in rows, and
+    /// sends it again.
+    pub(crate) fn begin(self: &Arc<Self>, command: Down, answers: Answers) {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return warn!(limit = COMMANDS_HELD_MAX, "command dropped: too many are under way");
+        };
+        let commands = self.clone();
+        self.tasks.spawn(async move {
+            commands.execute(command, &answers).await;
+            drop(place);
+        });
+    }
+
+    async fn execute(&self, command: Down, answers: &Answers) {
+        let (number, outcome) = match command {
+            Down::Delete(delete) => (delete.command, self.delete(&delete).await),
+            Down::Raise(raise) => (raise.command, self.raise(&raise).await),
+            Down::Reconcile(reconcile) => (reconcile.command, self.reconcile(&reconcile).await),
+            Down::List(list) => match self.list(&list, answers).await {
+                Ok(()) => return,
+                Err(error) => (list.command, outcome(Err(error))),
+            },
+            Down::HeartbeatSeen(_) => return,
+            Down::Registered(_) | Down::Refused(_) => {
+                return warn!("a master sent an answer to a registration twice");
+            }
+        };
+        debug!(command = number, outcome = outcome.0.as_str_name(), detail = %outcome.1, "command ended");
+        let done = v1::CommandDone { command: number, outcome: outcome.0.into(), detail: outcome.1 };
+        // The stream may have ended: the master will ask again.
+        let _ = answers.send(ChunkServerMessage { message: Some(Up::Done(done)) }).await;
+    }
+
+    async fn delete(&self, delete: &v1::DeleteReplica) -> Outcome {
+        let work = async {
+            self.store.fence_term(Term(delete.term)).await?;
+            let part = part(delete.part)?;
+            self.store.delete(ChunkId(delete.chunk), part, ChunkVersion(delete.version)).await
+        };
+        outcome(work.await)
+    }
+
+    async fn raise(&self, raise: &v1::RaiseVersion) -> Outcome {
+        let work = async {
+            self.store.fence_term(Term(raise.term)).await?;
+            let (from, to) = (ChunkVersion(raise.from), ChunkVersion(raise.to));
+            self.store.raise_version(ChunkId(raise.chunk), part(raise.part)?, from, to).await
+        };
+        outcome(work.await)
+    }
+
+    async fn reconcile(&self, reconcile: &v1::Reconcile) -> Outcome {
+        if let Err(error) = self.store.fence_term(Term(reconcile.term)).await {
+            return outcome(Err(error));
+        }
+        let Ok(_place) = self.reconciliations.acquire().await else {
+            return outcome(Err(StoreError::ShuttingDown));
+        };
+        let (chunk, version) = (ChunkId(reconcile.chunk), ChunkVersion(reconcile.version));
+        match self.reconciler.run(chunk, version, &reconcile.peers).await {
+            Ok(()) => outcome(Ok(())),
+            Err(error) => error.outcome(),
+        }
+    }
+
+    async fn list(&self, list: &v1::ListReplicas, answers: &Answers) -> Result<(), StoreError> {
+        self.store.fence_term(Term(list.term)).await?;
+        let mut from = ChunkId(list.first);
+        loop {
+            let page = self.store.list(from, ChunkId(list.last), REPLICA_LIST_PAGE);
+            let next = page.last().and_then(|last| last.chunk.get().checked_add(1)).map(ChunkId);
+            let last_page = page.len() < REPLICA_LIST_PAGE || next.is_none_or(|next| next.get() > list.last);
+            let replicas = v1::ReplicaList {
+                command: list.command,
+                first: list.first,
+                last: list.last,
+                replicas: page.iter().map(held_replica).collect(),
+                last_page,
+            };
+            let sent = answers.send(ChunkServerMessage { message: Some(Up::Replicas(replicas)) }).await;
+            match next {
+                Some(next) if !last_page && sent.is_ok() => from = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+fn part(part: u32) -> Result<PartId, StoreError> {
+    u16::try_from(part).map(PartId).map_err(|_| StoreError::BadRequest("part"))
+}
+
+/// The outcome that a master is told.
+pub(crate) fn outcome(result: Result<(), StoreError>) -> Outcome {
+    match result {
+        Ok(()) => (CommandOutcome::OutcomeDone, String::new()),
+        Err(error @ StoreError::StaleTerm { .. }) => (CommandOutcome::OutcomeStaleTerm, error.to_string()),
+        Err(error @ StoreError::NoSuchChunk) => (CommandOutcome::OutcomeNoSuchReplica, error.to_string()),
+        Err(error) => (CommandOutcome::OutcomeFailed, error.to_string()),
+    }
+}
+
+fn held_replica(stat: &ReplicaStat) -> v1::HeldReplica {
+    // A replica that lost acknowledged writes is as bad as a damaged one until its version was raised.
+    let state = if stat.corrupt { v1::ReplicaState::ReplicaCorrupt } else { v1::ReplicaState::ReplicaGood };
+    v1::HeldReplica {
+        chunk: stat.chunk.get(),
+        version: stat.version.get(),
+        part: u32::from(stat.part.get()),
+        disk: stat.disk.0.as_bytes().to_vec().into(),
+        state: state.into(),
+        bytes: stat.length,
+    }
+}

@@ -1,0 +1,48 @@
+//! What the store notices on its own, counted and handed to every master's stream.
+
+use crate::heartbeat::Happened;
+use crate::metrics::Metrics;
+use crate::store::StoreEvent;
+use cairn_proto::v1::{ReplicaEvent, ReplicaState};
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// Relays until the store is gone or the server stops.
+pub(crate) async fn relay(
+    mut source: mpsc::Receiver<StoreEvent>,
+    happened: broadcast::Sender<Happened>,
+    metrics: Arc<Metrics>,
+    stopping: CancellationToken,
+) {
+    loop {
+        let event = tokio::select! {
+            () = stopping.cancelled() => return,
+            event = source.recv() => event,
+        };
+        let Some(event) = event else { return };
+        // Nobody may be connected; lists and heartbeats tell the state later.
+        let _ = happened.send(tell(event, &metrics));
+    }
+}
+
+fn tell(event: StoreEvent, metrics: &Metrics) -> Happened {
+    match event {
+        StoreEvent::Corrupt { replica, offset, detail } => {
+            warn!(chunk = %replica.chunk, disk = %replica.disk, offset, detail, "block does not verify");
+            metrics.corrupt_block();
+            Happened::Replica(ReplicaEvent {
+                chunk: replica.chunk.get(),
+                version: replica.version.get(),
+                disk: replica.disk.0.as_bytes().to_vec().into(),
+                state: ReplicaState::ReplicaCorrupt.into(),
+                detail: format!("byte {offset}: {detail}"),
+            })
+        }
+        StoreEvent::DiskFailed { disk, path, detail } => {
+            error!(%disk, path = %path.display(), detail, "disk has failed");
+            Happened::DisksChanged
+        }
+    }
+}

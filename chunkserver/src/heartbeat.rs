@@ -1,0 +1,268 @@
+//! The stream to one master: registration, heartbeats, inventories, events; commands come down the same stream.
+//!
+//! Every configured master has a task of its own. Only a leader registers us; the others refuse, and are asked again.
+
+use crate::commands::Commands;
+use crate::joined::Joined;
+use crate::metrics::Metrics;
+use crate::store::{ChunkStore, DiskState, DiskStatusReport};
+use cairn_core::cluster::digest::digest_ranges;
+use cairn_core::ids::{ClusterId, ServerId};
+use cairn_core::limits::{
+    CONTROL_MESSAGE_BYTES_MAX, CONTROL_REPLIES_WAITING, DATA_HANDSHAKE_MAX, INVENTORY_PERIOD,
+    MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, SERVER_HEARTBEAT,
+};
+use cairn_env::Env;
+use cairn_env::net::grpc;
+use cairn_proto::hello::cluster_of;
+use cairn_proto::v1;
+use cairn_proto::v1::chunk_server_message::Message as Up;
+use cairn_proto::v1::cluster_client::ClusterClient;
+use cairn_proto::v1::master_command::Message as Down;
+use cairn_proto::v1::{ChunkServerMessage, MasterCommand, RefusedReason};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tracing::{debug, error, info, warn};
+
+/// What every task needs.
+pub(crate) struct Reporter {
+    pub(crate) env: Env,
+    pub(crate) store: ChunkStore,
+    pub(crate) joined: Arc<Joined>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) commands: Arc<Commands>,
+    pub(crate) data_address: String,
+    pub(crate) http_address: String,
+    /// Replica events and changes of disks, for every stream.
+    pub(crate) events: broadcast::Sender<Happened>,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// Something that masters are told at once.
+#[derive(Clone, Debug)]
+pub(crate) enum Happened {
+    Replica(v1::ReplicaEvent),
+    DisksChanged,
+}
+
+/// Why a stream ended.
+#[derive(Debug, Error)]
+enum StreamEnd {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("{message}")]
+    Refused { reason: RefusedReason, message: String },
+    #[error("the stream was closed")]
+    Closed,
+    #[error("broke the protocol: {0}")]
+    Protocol(&'static str),
+    #[error("{0}")]
+    Store(String),
+}
+
+impl Reporter {
+    /// Keeps a stream to `master` until the server stops.
+    pub(crate) async fn keep(self: Arc<Self>, master: String) {
+        let mut backoff = MASTER_BACKOFF_MIN;
+        let mut told = String::new();
+        loop {
+            let ended = tokio::select! {
+                () = self.stopping.cancelled() => return,
+                ended = self.stream(&master, &mut backoff) => ended,
+            };
+            self.joined.disconnected(&master);
+            self.tell(&master, &ended, &mut told);
+            backoff = match &ended {
+                // An election is short: look again soon.
+                StreamEnd::Refused { reason: RefusedReason::RefusedNotLeader, .. } => MASTER_BACKOFF_MIN,
+                _ => (backoff * 2).min(MASTER_BACKOFF_MAX),
+            };
+            let jitter = Duration::from_millis(self.env.random.below(backoff.as_millis() as u64 / 2 + 1));
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(backoff / 2 + jitter) => {}
+            }
+        }
+    }
+
+    /// Logs why a stream ended, once for each new reason.
+    fn tell(&self, master: &str, ended: &StreamEnd, told: &mut String) {
+        let reason = ended.to_string();
+        if reason == *told {
+            return debug!(master, reason, "master still cannot be used");
+        }
+        match ended {
+            StreamEnd::Refused { reason: RefusedReason::RefusedNotLeader, .. } => {
+                debug!(master, reason, "master does not lead");
+            }
+            StreamEnd::Refused { .. } | StreamEnd::Store(_) => {
+                error!(master, reason, "master did not register this chunkserver");
+            }
+            _ => warn!(master, reason, "stream to the master ended; connecting again"),
+        }
+        *told = reason;
+    }
+
+    async fn stream(&self, master: &str, backoff: &mut Duration) -> StreamEnd {
+        let channel = match grpc::connect(&self.env.net, master).await {
+            Ok(channel) => channel,
+            Err(error) => return StreamEnd::Unreachable(error.to_string()),
+        };
+        let mut client = ClusterClient::new(channel)
+            .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
+        let (up, outgoing) = mpsc::channel(CONTROL_REPLIES_WAITING);
+        let mut events = self.events.subscribe();
+        if send(&up, Up::Register(self.register())).await.is_err() {
+            return StreamEnd::Closed;
+        }
+        let greeting = async {
+            let response = client.chunk_server(ReceiverStream::new(outgoing)).await;
+            let mut commands =
+                response.map_err(|status| StreamEnd::Unreachable(status.message().to_owned()))?.into_inner();
+            let registered = self.registered(&mut commands).await?;
+            Ok((commands, registered))
+        };
+        let (mut commands, registered) = match tokio::time::timeout(DATA_HANDSHAKE_MAX, greeting).await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(end)) => return end,
+            Err(_) => return StreamEnd::Unreachable("no answer to the registration".to_owned()),
+        };
+        if let Err(end) = self.join(master, &registered).await {
+            return end;
+        }
+        *backoff = MASTER_BACKOFF_MIN;
+        self.serve(&up, &mut commands, &mut events).await
+    }
+
+    async fn registered(&self, commands: &mut Streaming<MasterCommand>) -> Result<v1::Registered, StreamEnd> {
+        match next(commands).await? {
+            Down::Registered(registered) => Ok(registered),
+            Down::Refused(refused) => {
+                Err(StreamEnd::Refused { reason: refused.reason(), message: refused.message })
+            }
+            _ => Err(StreamEnd::Protocol("a command came before the registration's answer")),
+        }
+    }
+
+    /// Enters the cluster that the master named; the first one is written into every superblock.
+    async fn join(&self, master: &str, registered: &v1::Registered) -> Result<(), StreamEnd> {
+        let named = v1::Hello { cluster: registered.cluster.clone(), ..v1::Hello::default() };
+        let cluster: ClusterId = cluster_of(&named).ok_or(StreamEnd::Protocol("it names no cluster"))?;
+        if self.joined.cluster() != Some(cluster) {
+            let store = self.store.clone();
+            let adopted = self.env.spawn.blocking(move || store.adopt_cluster(cluster)).await;
+            adopted
+                .map_err(|lost| StreamEnd::Store(lost.to_string()))?
+                .map_err(|error| StreamEnd::Store(error.to_string()))?;
+        }
+        let server = ServerId(registered.server);
+        info!(master, %cluster, %server, term = registered.term, "registered");
+        self.joined.registered(master, cluster, server);
+        Ok(())
+    }
+
+    async fn serve(
+        &self,
+        up: &mpsc::Sender<ChunkServerMessage>,
+        commands: &mut Streaming<MasterCommand>,
+        events: &mut broadcast::Receiver<Happened>,
+    ) -> StreamEnd {
+        let mut heartbeats = tokio::time::interval(SERVER_HEARTBEAT);
+        heartbeats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut inventories = tokio::time::interval(INVENTORY_PERIOD);
+        loop {
+            let message = tokio::select! {
+                command = next(commands) => match command {
+                    Ok(command) => {
+                        self.commands.begin(command, up.clone());
+                        continue;
+                    }
+                    Err(end) => return end,
+                },
+                _ = heartbeats.tick() => Up::Heartbeat(self.heartbeat()),
+                _ = inventories.tick() => Up::Inventory(self.inventory()),
+                event = events.recv() => match event {
+                    Ok(Happened::Replica(event)) => Up::Event(event),
+                    // The states are reported as a whole, so what was missed is covered.
+                    Ok(Happened::DisksChanged) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                        inventories.reset_immediately();
+                        Up::Heartbeat(self.heartbeat())
+                    }
+                    Err(broadcast::error::RecvError::Closed) => return StreamEnd::Closed,
+                },
+            };
+            if send(up, message).await.is_err() {
+                return StreamEnd::Closed;
+            }
+        }
+    }
+
+    fn register(&self) -> v1::Register {
+        v1::Register {
+            hello: Some(self.joined.hello()),
+            data_address: self.data_address.clone(),
+            http_address: self.http_address.clone(),
+            disks: self.disks(),
+            highest_term: self.store.highest_term().get(),
+        }
+    }
+
+    fn heartbeat(&self) -> v1::Heartbeat {
+        v1::Heartbeat {
+            disks: self.disks(),
+            requests_in_flight: self.metrics.in_flight(),
+            corrupt_blocks_found: self.metrics.corrupt_blocks(),
+        }
+    }
+
+    fn inventory(&self) -> v1::Inventory {
+        let ranges = digest_ranges(self.store.held()).into_iter().map(|range| v1::RangeDigest {
+            first: range.first.get(),
+            last: range.last.get(),
+            count: range.count,
+            hash: range.hash,
+        });
+        v1::Inventory { ranges: ranges.collect() }
+    }
+
+    fn disks(&self) -> Vec<v1::DiskStatus> {
+        self.store.disks().iter().map(disk_status).collect()
+    }
+}
+
+fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
+    let state = match disk.state {
+        DiskState::Healthy => v1::DiskState::DiskHealthy,
+        DiskState::Full => v1::DiskState::DiskFull,
+        DiskState::Failed => v1::DiskState::DiskFailed,
+    };
+    v1::DiskStatus {
+        disk: disk.disk.0.as_bytes().to_vec().into(),
+        path: disk.path.display().to_string(),
+        total_bytes: disk.total_bytes,
+        free_bytes: disk.free_bytes,
+        used_bytes: disk.used_bytes,
+        replicas: disk.replicas,
+        state: state.into(),
+        detail: disk.detail.clone(),
+    }
+}
+
+async fn next(commands: &mut Streaming<MasterCommand>) -> Result<Down, StreamEnd> {
+    match commands.message().await {
+        Ok(Some(MasterCommand { message: Some(message) })) => Ok(message),
+        Ok(Some(MasterCommand { message: None })) => Err(StreamEnd::Protocol("a command of an unknown kind")),
+        Ok(None) => Err(StreamEnd::Closed),
+        Err(status) => Err(StreamEnd::Unreachable(status.message().to_owned())),
+    }
+}
+
+async fn send(up: &mpsc::Sender<ChunkServerMessage>, message: Up) -> Result<(), StreamEnd> {
+    up.send(ChunkServerMessage { message: Some(message) }).await.map_err(|_| StreamEnd::Closed)
+}

@@ -1,0 +1,62 @@
+//! What this server has learned about its place in the cluster; read by every Hello, written by registration.
+
+use cairn_core::ids::{ClusterId, NodeId, ServerId};
+use cairn_proto::hello::hello;
+use cairn_proto::v1::{Hello, Role};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Node, cluster and the masters that have registered us.
+pub(crate) struct Joined {
+    node: NodeId,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    cluster: Option<ClusterId>,
+    server: Option<ServerId>,
+    /// Master address → whether we are registered there at present.
+    masters: BTreeMap<String, bool>,
+}
+
+impl Joined {
+    pub(crate) fn new(node: NodeId, cluster: Option<ClusterId>) -> Self {
+        let inner = Inner { cluster, server: None, masters: BTreeMap::new() };
+        Self { node, inner: Mutex::new(inner) }
+    }
+
+    /// Our Hello: without a cluster before the first registration.
+    pub(crate) fn hello(&self) -> Hello {
+        hello(self.cluster().unwrap_or_default(), self.node, Role::Chunkserver)
+    }
+
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.lock().cluster
+    }
+
+    pub(crate) fn server(&self) -> Option<ServerId> {
+        self.lock().server
+    }
+
+    /// A master has registered us.
+    pub(crate) fn registered(&self, master: &str, cluster: ClusterId, server: ServerId) {
+        let mut inner = self.lock();
+        inner.cluster = Some(cluster);
+        inner.server = Some(server);
+        inner.masters.insert(master.to_owned(), true);
+    }
+
+    /// The stream to a master has ended.
+    pub(crate) fn disconnected(&self, master: &str) {
+        self.lock().masters.insert(master.to_owned(), false);
+    }
+
+    /// Masters at which we are registered now.
+    pub(crate) fn masters_connected(&self) -> usize {
+        self.lock().masters.values().filter(|&&connected| connected).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
