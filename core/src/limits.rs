@@ -170,6 +170,46 @@ pub const READ_AHEAD_BYTES_MIN: u64 = FRAME_PAYLOAD_BYTES_MAX as u64;
 /// Largest read-ahead window of one open file.
 pub const READ_AHEAD_BYTES_MAX: u64 = 4 << 20;
 
+/// Raft's clock: ten ticks make the shortest election timeout.
+pub const RAFT_TICK: Duration = Duration::from_millis(20);
+/// A leader's heartbeat period: five of them are lost before anybody doubts it.
+pub const RAFT_HEARTBEAT_TICKS: usize = 2;
+/// Shortest election timeout: 200 ms, twice a long pause of a healthy process.
+pub const RAFT_ELECTION_TICKS_MIN: usize = 10;
+/// Bound of the election timeout, which is drawn below it, so that candidates seldom meet.
+pub const RAFT_ELECTION_TICKS_MAX: usize = 20;
+/// Largest Raft append message, and most bytes of entries applied in one go.
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 8 << 20;
+/// Append messages in flight to one member.
+pub const RAFT_INFLIGHT_MESSAGES_MAX: usize = 64;
+
+/// Bytes of one journal segment: some seconds of full load, and 20 ms to make ahead.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 32 << 20;
+/// Journal kept beyond what the state needs, for members that lag behind; a group of one has none.
+pub const JOURNAL_KEEP_BYTES: u64 = JOURNAL_SEGMENT_BYTES;
+/// Newest journal entries kept in memory: a follower that is a moment behind costs no read.
+pub const JOURNAL_CACHE_BYTES: usize = 8 << 20;
+/// An idle journal states by a closing mark that its last batch is durable after so long: at most 100 ms with one tick.
+pub const JOURNAL_MARK_AFTER: Duration = Duration::from_millis(60);
+/// Journal appended between two checkpoints: bounds what a restart replays (a second) and what the journal occupies.
+pub const CHECKPOINT_JOURNAL_BYTES: u64 = 128 << 20;
+/// Free bytes of the data directory's file system below which operations that grow the state are refused: room for a
+/// checkpoint's flush, a compaction and two segments, so that deletes go on and the master needs no rescue.
+pub const MASTER_DISK_RESERVE_BYTES: u64 = 384 << 20;
+/// How often the free space is looked at: a second's growth of the state is far below the reserve.
+pub const MASTER_DISK_CHECK: Duration = Duration::from_millis(1000);
+
+/// Requests in the sequencer's queue: at 50,000 a second some 80 ms of work, beyond which waiting is worse than a retry.
+pub const SEQUENCER_QUEUE_MAX: usize = 4096;
+/// Requests decided for one journal batch: answers of the first wait for the decisions of the rest (a few ms).
+pub const SEQUENCER_BATCH_REQUESTS_MAX: usize = 1024;
+/// Bytes of entries in one journal batch.
+pub const SEQUENCER_BATCH_BYTES_MAX: usize = 8 << 20;
+/// Decisions that wait for rows from the disk at a time; one thread each.
+pub const SEQUENCER_LOADS_MAX: usize = 128;
+/// A decision whose rows were loaded so often and are still not in memory waits for the disk in the sequencer itself.
+pub const SEQUENCER_LOAD_ROUNDS_MAX: u32 = 6;
+
 const _: () = assert!((FRAME_PAYLOAD_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(DATA_IDLE_PING.as_millis() * 3 < DATA_SILENCE_MAX.as_millis());
 const _: () = assert!(DATA_SILENCE_MAX.as_millis() < HOP_WAIT_MAX.as_millis());
@@ -183,3 +223,9 @@ const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_milli
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES as usize >= CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES <= GRPC_CONNECTION_WINDOW_BYTES);
 const _: () = assert!(FILE_IN_FLIGHT_BYTES_MAX < FILE_UNACKNOWLEDGED_BYTES_MAX as u64);
+const _: () = assert!(
+    RAFT_HEARTBEAT_TICKS * 3 < RAFT_ELECTION_TICKS_MIN && RAFT_ELECTION_TICKS_MIN < RAFT_ELECTION_TICKS_MAX
+);
+const _: () = assert!(JOURNAL_MARK_AFTER.as_millis() + RAFT_TICK.as_millis() <= 100);
+const _: () = assert!(SEQUENCER_BATCH_BYTES_MAX + JOURNAL_ENTRY_BYTES_MAX < JOURNAL_SEGMENT_BYTES as usize);
+const _: () = assert!(CHECKPOINT_JOURNAL_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);

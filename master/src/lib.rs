@@ -2,4 +2,5 @@
 
 pub mod journal;
 pub mod kv;
+pub mod raft;
 pub mod sequencer;

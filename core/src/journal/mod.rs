@@ -1,6 +1,9 @@
-//! The journal on disk: how batches of log records are framed, and what may be believed after a crash.
+//! The journal on disk: how batches of log records are framed, what may be believed after a crash, and what entries say.
 //!
-//! [`frame`] is the format, [`scan`] the rule that tells a torn tail from corruption. Both are pure; `master` moves the bytes.
+//! [`frame`] is the format, [`scan`] the rule that tells a torn tail from corruption, [`entry`] the content of an entry,
+//! [`applied`] the row that counts applied entries. All are pure; `master` moves the bytes.
 
+pub mod applied;
+pub mod entry;
 pub mod frame;
 pub mod scan;

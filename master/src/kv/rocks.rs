@@ -13,8 +13,8 @@ use rocksdb::{
 use std::path::Path;
 use std::sync::Arc;
 
-/// Blocks, index and filters in memory.
-const BLOCK_CACHE_BYTES: usize = 128 << 20;
+/// Cache of a copy that is opened to look into it.
+const COPY_CACHE_BYTES: usize = 4 << 20;
 /// Bytes of one memtable. Larger ones make fewer level-0 files, smaller ones less memory and a shorter replay.
 const MEMTABLE_BYTES: usize = 32 << 20;
 /// The one written to, and those being flushed; a writer waits beyond.
@@ -35,12 +35,12 @@ pub struct RocksKv {
 }
 
 impl RocksKv {
-    /// Opens the store at `path`, making it when absent.
+    /// Opens the store at `path`, making it when absent. Blocks, index and filters take `cache_bytes` of memory.
     ///
     /// # Errors
     /// `Failed` with what RocksDB says.
-    pub fn open(path: &Path) -> Result<Self, KvError> {
-        let mut options = options();
+    pub fn open(path: &Path, cache_bytes: usize) -> Result<Self, KvError> {
+        let mut options = options(cache_bytes);
         options.create_if_missing(true);
         Self::with(DB::open_cf_with_opts(&options, path, families(&options)).map_err(failed)?)
     }
@@ -50,7 +50,7 @@ impl RocksKv {
     /// # Errors
     /// `Failed` with what RocksDB says.
     pub fn open_read_only(path: &Path) -> Result<Self, KvError> {
-        let options = options();
+        let options = options(COPY_CACHE_BYTES);
         let db = DB::open_cf_with_opts_for_read_only(&options, path, families(&options), false);
         Self::with(db.map_err(failed)?)
     }
@@ -75,9 +75,9 @@ fn families(options: &Options) -> [(&'static str, Options); 1] {
     [(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, options.clone())]
 }
 
-fn options() -> Options {
+fn options(cache_bytes: usize) -> Options {
     let mut table = BlockBasedOptions::default();
-    table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+    table.set_block_cache(&Cache::new_lru_cache(cache_bytes));
     table.set_block_size(BLOCK_BYTES);
     table.set_bloom_filter(BLOOM_BITS, false);
     table.set_cache_index_and_filter_blocks(true);

@@ -3,6 +3,10 @@
 use super::RocksKv;
 use bytes::Bytes;
 use cairn_env::kv::{Batch, Kv, KvError, KvRead, Wait};
+use cairn_env::kv_conformance::{StoreUnderTest, check};
+use std::path::{Path, PathBuf};
+
+const CACHE_BYTES: usize = 8 << 20;
 
 fn batch(range: std::ops::Range<u32>) -> Batch {
     let row = |number: u32| {
@@ -15,12 +19,12 @@ fn batch(range: std::ops::Range<u32>) -> Batch {
 fn a_row_that_is_only_on_disk_is_not_in_memory() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("state");
-    let kv = RocksKv::open(&path).unwrap();
+    let kv = RocksKv::open(&path, CACHE_BYTES).unwrap();
     kv.write(&batch(0..1000)).unwrap();
     assert!(kv.get(&7u32.to_be_bytes(), Wait::Never).unwrap().is_some(), "memtable");
     kv.flush().unwrap();
     drop(kv);
-    let kv = RocksKv::open(&path).unwrap();
+    let kv = RocksKv::open(&path, CACHE_BYTES).unwrap();
     let from = 0u32.to_be_bytes();
     let to = 1000u32.to_be_bytes();
     assert!(matches!(kv.get(&7u32.to_be_bytes(), Wait::Never), Err(KvError::NotInMemory)));
@@ -36,7 +40,7 @@ fn a_row_that_is_only_on_disk_is_not_in_memory() {
 #[test]
 fn a_checkpoint_is_a_store_of_its_own() {
     let directory = tempfile::tempdir().unwrap();
-    let kv = RocksKv::open(&directory.path().join("state")).unwrap();
+    let kv = RocksKv::open(&directory.path().join("state"), CACHE_BYTES).unwrap();
     kv.write(&batch(0..10)).unwrap();
     kv.checkpoint(&directory.path().join("copy")).unwrap();
     kv.write(&batch(10..20)).unwrap();
@@ -48,7 +52,7 @@ fn a_checkpoint_is_a_store_of_its_own() {
 #[test]
 fn a_snapshot_stays_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
-    let kv = RocksKv::open(&directory.path().join("state")).unwrap();
+    let kv = RocksKv::open(&directory.path().join("state"), CACHE_BYTES).unwrap();
     kv.write(&batch(0..10)).unwrap();
     let snapshot = kv.snapshot();
     kv.write(&batch(10..20)).unwrap();
@@ -56,4 +60,35 @@ fn a_snapshot_stays_as_it_was() {
     let keys: Vec<Bytes> = [9u32, 10].iter().map(|key| Bytes::from(key.to_be_bytes().to_vec())).collect();
     let found: Vec<bool> = snapshot.multi_get(&keys).unwrap().iter().map(Option::is_some).collect();
     assert_eq!(found, [true, false]);
+}
+
+/// RocksDB in a temporary directory. Closing it flushes, which a crash may do as well; what a crash can leave beside that
+/// is what RocksDB's own tests are for.
+struct Rocks(tempfile::TempDir);
+
+impl StoreUnderTest for Rocks {
+    type Store = RocksKv;
+
+    fn open(&mut self) -> RocksKv {
+        RocksKv::open(&self.0.path().join("state"), CACHE_BYTES).unwrap()
+    }
+
+    fn crash(&mut self, store: RocksKv) {
+        drop(store);
+    }
+
+    fn checkpoint_path(&mut self, number: u64) -> PathBuf {
+        self.0.path().join(format!("checkpoint-{number}"))
+    }
+
+    fn open_checkpoint(&mut self, path: &Path) -> RocksKv {
+        RocksKv::open(path, CACHE_BYTES).unwrap()
+    }
+}
+
+#[test]
+fn it_conforms() {
+    for seed in 0..4 {
+        check(&mut Rocks(tempfile::tempdir().unwrap()), seed, 400);
+    }
 }

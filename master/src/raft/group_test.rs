@@ -1,0 +1,90 @@
+//! A group of one: elects itself at once, commits what it has synced, and goes on after a restart.
+
+use super::{Group, GroupConfig};
+use crate::journal::{Journal, JournalConfig, LogEntry};
+use bytes::Bytes;
+use cairn_core::ids::{LogIndex, NodeId};
+use cairn_core::time::Tick;
+use cairn_env::disk_sim::SimDisk;
+use cairn_env::random::SeededRandom;
+use std::sync::Arc;
+
+fn open(disk: &SimDisk, applied: u64, voters: &[u64]) -> Group {
+    let random = Arc::new(SeededRandom::new(applied + 7));
+    let config = JournalConfig {
+        directory: "/journal".into(),
+        node: NodeId::default(),
+        segment_bytes: 64 << 10,
+        keep_bytes: 0,
+        cache_bytes: 1 << 10,
+    };
+    let journal = Journal::open(Arc::new(disk.clone()), random.clone(), config).unwrap();
+    let voters = voters.to_vec();
+    let config = GroupConfig { id: 1, voters, learners: Vec::new(), applied: LogIndex(applied) };
+    Group::open(&config, journal, random, Tick::default()).unwrap()
+}
+
+fn settle(group: &mut Group) -> Vec<LogEntry> {
+    let mut committed = Vec::new();
+    while group.wants_settling() {
+        let settled = group.settle().unwrap();
+        assert!(settled.outbox.is_empty(), "a group of one has nobody to talk to");
+        if let Some(last) = settled.committed.last() {
+            group.applied(last.id.index);
+        }
+        committed.extend(settled.committed);
+    }
+    committed
+}
+
+fn data(committed: &[LogEntry]) -> Vec<Bytes> {
+    committed.iter().map(|entry| entry.data.clone()).filter(|data| !data.is_empty()).collect()
+}
+
+#[test]
+fn a_group_of_one_leads_at_once_and_commits_with_one_fdatasync() {
+    let disk = SimDisk::new();
+    let mut group = open(&disk, 0, &[1]);
+    assert!(group.leads());
+    settle(&mut group);
+    let proposals: Vec<Bytes> = (0..100u8).map(|number| Bytes::from(vec![number; 20])).collect();
+    let syncs = disk.syncs();
+    let first = group.propose(proposals.clone()).unwrap();
+    assert_eq!(first, LogIndex(2), "the first entry of a term is the leader's own");
+    assert_eq!(data(&settle(&mut group)), proposals);
+    assert_eq!(disk.syncs(), syncs + 1, "one fdatasync for everything queued");
+}
+
+#[test]
+fn a_restart_replays_what_the_state_lacks_in_a_new_term() {
+    let disk = SimDisk::new();
+    let mut group = open(&disk, 0, &[1]);
+    settle(&mut group);
+    let term = group.term();
+    for number in 0..200u8 {
+        group.propose(vec![Bytes::from(vec![number; 300])]).unwrap();
+        settle(&mut group);
+    }
+    drop(group);
+    let mut group = open(&disk.crash_image(3), 51, &[1]);
+    assert!(group.leads() && group.term() > term);
+    let replayed = data(&settle(&mut group));
+    assert_eq!(replayed.len(), 150);
+    assert_eq!(replayed[0], Bytes::from(vec![50u8; 300]));
+}
+
+#[test]
+fn a_member_of_three_neither_leads_nor_proposes_alone() {
+    let disk = SimDisk::new();
+    let mut group = open(&disk, 0, &[1, 2, 3]);
+    assert!(!group.leads());
+    assert!(group.propose(vec![Bytes::from_static(b"x")]).is_none());
+    for _ in 0..100 {
+        group.tick();
+        while group.wants_settling() {
+            let settled = group.settle().unwrap();
+            assert!(settled.committed.is_empty());
+        }
+    }
+    assert!(!group.leads());
+}
