@@ -10,9 +10,10 @@ use cairn_core::error::FsError;
 use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::Credentials;
 use fuser::{
-    AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
+    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
@@ -226,7 +227,9 @@ impl Filesystem for KernelFs {
         let span = span!("write", req, inode = ino.0, offset, size = data.len());
         let append = flags.0 & OFlags::APPEND.bits() as i32 != 0
             && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        let request = WriteRequest { handle: fh.0, offset, data: Bytes::copy_from_slice(data), append };
+        let drops_privilege = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let data = Bytes::copy_from_slice(data);
+        let request = WriteRequest { handle: fh.0, offset, data, append, drops_privilege };
         self.start(span, |ops| async move { ops.write(request).await }, reply);
     }
 
@@ -361,5 +364,51 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("lseek", req, inode = ino.0, offset, whence);
         self.start(span, |ops| async move { ops.seek(fh.0, offset, whence).await }, reply);
+    }
+
+    /// Asked by isatty(3) of every file that a script reads. We have no ioctl of our own.
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(Errno::ENOTTY);
+    }
+
+    /// Left to the kernel, which reads and writes instead once it has got this answer.
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        _ino_in: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    /// Files are always ready; after this answer the kernel says so itself.
+    fn poll(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        reply.error(Errno::ENOSYS);
     }
 }

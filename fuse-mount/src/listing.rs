@@ -55,11 +55,6 @@ impl Listing {
         self.current.clone().filter(|page| page.answers(cookie, with_attrs))
     }
 
-    /// Forgets the page: rewinddir(3) shows the directory as it is now.
-    pub(crate) fn rewind(&mut self) {
-        self.current = None;
-    }
-
     /// Takes the page that was fetched because the one at hand did not answer.
     pub(crate) fn turn_to(&mut self, page: Page) -> Arc<Page> {
         self.current.insert(Arc::new(page)).clone()
@@ -136,7 +131,5 @@ mod tests {
         assert_eq!(listing.wish(6), Some(6));
         listing.turn_to(page(6, &[7, 8], true));
         assert_eq!(listing.wish(8), None, "it was the last");
-        listing.rewind();
-        assert!(listing.find(7, false).is_none());
     }
 }

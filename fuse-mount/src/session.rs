@@ -15,7 +15,7 @@ const BACKGROUND_REQUESTS_MAX: u16 = 64;
 /// What we ask for where the kernel offers it. Not asked for: POSIX and flock locks (the kernel then keeps them itself,
 /// interruptibly), the write-back cache (its mtime and length would be this mount's own truth), AUTO_INVAL_DATA (it drops
 /// our own pages whenever our own write moves mtime; the answer to open says whether others wrote).
-const WANTED: [InitFlags; 8] = [
+const WANTED: [InitFlags; 9] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_ATOMIC_O_TRUNC,
@@ -26,6 +26,8 @@ const WANTED: [InitFlags; 8] = [
     // A target never changes while its inode lives.
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+    // Else the kernel asks for security.capability before every write(2): `ops/privileges`.
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 /// Attributes with directory entries; without time to believe them the kernel would throw them away.
 const WANTED_WITH_LEASES: [InitFlags; 2] = [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO];

@@ -1,6 +1,7 @@
 //! Attributes of inodes and of the whole file system.
 
 use super::Ops;
+use super::privileges::is_privileged;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
 use cairn_core::namespace::answer::FileSystemStats;
@@ -28,7 +29,12 @@ impl Ops {
         handle: Option<u64>,
     ) -> Result<Attr, FsError> {
         let file = handle.map(|number| self.files.get(number)).transpose()?;
-        self.client.setattr(&who, inode, changes, file.as_ref().map(|handle| &handle.file)).await
+        let brings_privilege = changes.mode.is_some_and(is_privileged);
+        let attr = self.client.setattr(&who, inode, changes, file.as_ref().map(|handle| &handle.file)).await;
+        if brings_privilege {
+            self.privileges.added();
+        }
+        attr
     }
 
     pub(crate) async fn access(&self, who: Credentials, inode: InodeId, mask: u32) -> Result<(), FsError> {

@@ -24,6 +24,8 @@ pub(crate) struct WriteRequest {
     pub(crate) data: Bytes,
     /// They belong at the end of the file, wherever that is.
     pub(crate) append: bool,
+    /// The writer is not privileged: setuid and setgid go.
+    pub(crate) drops_privilege: bool,
 }
 
 impl Ops {
@@ -34,6 +36,7 @@ impl Ops {
 
     pub(crate) async fn write(&self, request: WriteRequest) -> Result<u32, FsError> {
         let handle = self.files.get(request.handle)?;
+        self.drop_privileges(&handle, request.drops_privilege).await?;
         let file = handle.writer(&self.client, request.append).await?;
         self.client.write(file, request.offset, request.data).await
     }

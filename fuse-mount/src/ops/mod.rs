@@ -5,6 +5,7 @@ mod data;
 mod directories;
 mod names;
 mod open;
+mod privileges;
 mod xattrs;
 
 pub(crate) use data::WriteRequest;
@@ -16,18 +17,21 @@ pub(crate) use xattrs::XattrAnswer;
 use crate::handles::Handles;
 use cairn_client::fs::FileSystem;
 use cairn_core::namespace::request::Credentials;
+use privileges::Privileges;
 
 /// One mount: the client below it and what the kernel holds open in it.
 pub(crate) struct Ops {
     client: FileSystem,
     files: Handles<FileHandle>,
     directories: Handles<OpenDirectory>,
+    privileges: Privileges,
 }
 
 impl Ops {
     /// A mount on top of `client`.
     pub(crate) fn new(client: FileSystem) -> Self {
-        Self { client, files: Handles::default(), directories: Handles::default() }
+        let (files, directories) = (Handles::default(), Handles::default());
+        Self { client, files, directories, privileges: Privileges::default() }
     }
 }
 

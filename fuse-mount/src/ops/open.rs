@@ -1,5 +1,6 @@
 //! The life of an open file: create, open, flush at each close(2), release after the last.
 
+use super::privileges::Checked;
 use super::{Ops, ourselves};
 use cairn_client::fs::{FileSystem, OpenFile, OpenFlags};
 use cairn_core::error::FsError;
@@ -14,6 +15,8 @@ pub(crate) struct FileHandle {
     /// As it was opened.
     pub(crate) file: OpenFile,
     flags: OpenFlags,
+    /// Whether writes to it still take privileges away.
+    pub(super) checked: Checked,
     /// The same inode opened the other way as to O_APPEND, made when first needed.
     other: OnceCell<OpenFile>,
 }
@@ -55,7 +58,9 @@ impl Ops {
         flags: OpenFlags,
     ) -> Result<(Attr, Opened), FsError> {
         let (attr, file) = self.client.create(&who, parent, &name?, mode & 0o7777, flags).await?;
-        Ok((attr, self.opened(file, flags)))
+        let checked = Checked::default();
+        self.privileges.created(&attr, &checked);
+        Ok((attr, self.opened(file, flags, checked)))
     }
 
     pub(crate) async fn open(
@@ -65,15 +70,15 @@ impl Ops {
         flags: OpenFlags,
     ) -> Result<Opened, FsError> {
         let file = self.client.open(&who, inode, flags).await?;
-        Ok(self.opened(file, flags))
+        Ok(self.opened(file, flags, Checked::default()))
     }
 
-    fn opened(&self, file: OpenFile, flags: OpenFlags) -> Opened {
+    fn opened(&self, file: OpenFile, flags: OpenFlags, checked: Checked) -> Opened {
         let keep_cache = file.keep_cache();
         // The kernel puts appended bytes into its cache at the end that it knows of, which another mount may have moved.
         // A file that is only appended to has no use for that cache.
         let direct = flags.direct || (flags.append && !flags.read);
-        let handle = self.files.insert(FileHandle { file, flags, other: OnceCell::new() });
+        let handle = self.files.insert(FileHandle { file, flags, checked, other: OnceCell::new() });
         Opened { handle, keep_cache, direct, no_flush: !flags.write }
     }
 
@@ -91,6 +96,7 @@ impl Ops {
     /// The last descriptor and the last mapping are gone.
     pub(crate) async fn release(&self, handle: u64) -> Result<(), FsError> {
         let handle = self.files.remove(handle)?;
+        self.privileges.not_fresh(handle.file.inode());
         if let Some(other) = handle.other.get() {
             self.client.release(other).await;
         }

@@ -1,6 +1,7 @@
 //! Extended attributes. The caller names the size of its buffer; 0 asks how large it must be.
 
 use super::Ops;
+use super::privileges::CAPABILITY;
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
@@ -39,6 +40,10 @@ impl Ops {
         name: Bytes,
         buffer: u32,
     ) -> Result<XattrAnswer, FsError> {
+        // The kernel asks this before the first write(2) to any file.
+        if name == CAPABILITY && self.privileges.is_fresh(inode) {
+            return Err(FsError::NoAttribute);
+        }
         let value = self.client.get_xattr(&who, inode, &name).await?;
         Ok(XattrAnswer::new(value, buffer))
     }
@@ -66,7 +71,12 @@ impl Ops {
             XATTR_REPLACE => XattrMode::Replace,
             _ => return Err(FsError::InvalidArgument),
         };
-        self.client.set_xattr(&who, inode, &name, value, mode).await
+        let answer = self.client.set_xattr(&who, inode, &name, value, mode).await;
+        if name == CAPABILITY {
+            self.privileges.not_fresh(inode);
+            self.privileges.added();
+        }
+        answer
     }
 
     pub(crate) async fn remove_xattr(
