@@ -300,6 +300,69 @@ fn a_group_survives_crash_and_partition_in_every_seed() {
     }
 }
 
+/// Serves sessions that stay open and silent.
+async fn silent_server() {
+    let env = simulated_env(1, SimDisk::new());
+    let (inbox, mut incoming) = mpsc::channel(1);
+    let listener = env.net.bind(&format!("0.0.0.0:{PORT}")).await.unwrap();
+    tokio::spawn(async move { while incoming.recv().await.is_some() {} });
+    let server = grpc::server().add_service(MetaServer::new(Inbox(inbox)));
+    server.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
+}
+
+/// A channel outlives its server: the stream breaks within the keep-alive's deadline, the next call connects anew.
+async fn survive_a_restart(lazily: bool) {
+    let env = simulated_env(2, SimDisk::new());
+    let address = format!("server:{PORT}");
+    let channel = if lazily {
+        grpc::connect_lazily(&env.net, &address).unwrap()
+    } else {
+        grpc::connect(&env.net, &address).await.unwrap()
+    };
+    let mut client = MetaClient::new(channel);
+    let mut sessions = 0;
+    while sessions < 2 {
+        let (_open, stream) = mpsc::channel::<ClientMessage>(1);
+        match client.session(ReceiverStream::new(stream)).await {
+            Ok(replies) => {
+                sessions += 1;
+                if sessions == 1 {
+                    assert!(replies.into_inner().message().await.is_err(), "the server dies");
+                    let at = turmoil::sim_elapsed().unwrap();
+                    assert!(at < Duration::from_millis(5_000), "noticed only after {at:?}");
+                }
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+    assert!(turmoil::sim_elapsed().unwrap() < Duration::from_millis(7_000));
+}
+
+#[test]
+fn a_channel_outlives_a_restart_of_its_server() {
+    for lazily in [true, false] {
+        let mut sim =
+            turmoil::Builder::new().simulation_duration(Duration::from_secs(30)).rng_seed(3).build();
+        sim.host("server", || async {
+            silent_server().await;
+            Ok(())
+        });
+        sim.client("client", async move {
+            survive_a_restart(lazily).await;
+            Ok(())
+        });
+        while sim.elapsed() < Duration::from_secs(1) {
+            sim.step().unwrap();
+        }
+        sim.crash("server");
+        while sim.elapsed() < Duration::from_secs(5) {
+            sim.step().unwrap();
+        }
+        sim.bounce("server");
+        sim.run().unwrap();
+    }
+}
+
 const CHILD_SEED: &str = "CAIRN_SPIKE_SEED";
 
 /// Run by the test below in processes of their own.

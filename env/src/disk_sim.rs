@@ -151,9 +151,14 @@ impl SimDisk {
         lock(&self.shared.control).crash_after = Some(number);
     }
 
-    /// The `nth` sync from now (1: the next) of a path that contains `path_part` fails with EIO; see the rules above.
+    /// The `nth` sync from now (1: the next) of a file whose path contains `path_part` fails with EIO; see the rules above.
     pub fn fail_sync(&self, path_part: &str, nth: u64) {
         lock(&self.shared.control).fail(OperationKind::Sync, path_part, nth, rustix::io::Errno::IO);
+    }
+
+    /// The `nth` sync from now of a directory whose path contains `path_part` fails with EIO; its names stay unsynced.
+    pub fn fail_sync_dir(&self, path_part: &str, nth: u64) {
+        lock(&self.shared.control).fail(OperationKind::SyncDir, path_part, nth, rustix::io::Errno::IO);
     }
 
     /// The `nth` write or allocation from now of a path that contains `path_part` fails with EIO and changes nothing.

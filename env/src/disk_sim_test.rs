@@ -201,6 +201,18 @@ fn faults_hit_where_they_are_aimed() {
 }
 
 #[test]
+fn a_failed_sync_of_a_directory_keeps_its_names_unsynced() {
+    let disk = SimDisk::new();
+    open(&disk, "f", OpenMode::Create);
+    disk.fail_sync_dir("/", 1);
+    assert_eq!(disk.sync_dir(&at("/")).unwrap_err().raw_os_error(), Some(5));
+    assert!(!disk.crash_image_with(&mut LoseAll).exists(&at("f")).unwrap());
+    disk.sync_dir(&at("/")).unwrap();
+    assert!(disk.crash_image_with(&mut LoseAll).exists(&at("f")).unwrap());
+    assert_eq!(disk.syncs(), 2);
+}
+
+#[test]
 fn a_full_disk_says_so_and_recovers() {
     let (disk, file) = disk_with(&[3; 8192]);
     disk.set_capacity(4 * 4096);

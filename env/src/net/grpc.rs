@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tonic::transport::server::Connected;
 use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tracing::error;
 
 /// Who called, as request extensions carry it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +29,18 @@ impl Connected for Stream {
     }
 }
 
-/// The connections of a listener, for `serve_with_incoming_shutdown`; ends when the listening socket breaks.
+/// The connections of a listener, for `serve_with_incoming_shutdown`. It ends when the listening socket breaks, and with
+/// it the server: a service whose server ended without being asked to must stop.
 pub fn incoming(listener: Listener) -> impl futures::Stream<Item = io::Result<Stream>> + Send {
     futures::stream::unfold(Some(listener), |state| async {
         let mut listener = state?;
         match listener.accept().await {
             Ok((stream, _)) => Some((Ok(stream), Some(listener))),
             // One error, then the end: tonic would otherwise spin on a broken socket.
-            Err(error) => Some((Err(error), None)),
+            Err(error) => {
+                error!(%error, "listening socket is broken; no more connections are accepted");
+                Some((Err(error), None))
+            }
         }
     })
 }
