@@ -4,6 +4,8 @@
 //! sockets. The leader is crashed, comes back, and is cut off; the group goes on. The trace of the run (who led when,
 //! what was committed where and when) is the same in this process and in two others with the same seed.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test binary")]
+
 #[path = "sim/turmoil_net.rs"]
 mod turmoil_net;
 
