@@ -22,10 +22,10 @@ use bytes::Bytes;
 
 /// A stretch of one piece: `data`, and the bytes `from .. to` of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stretch {
-    pub(super) data: u64,
-    pub(super) from: u64,
-    pub(super) to: u64,
+pub(crate) struct Stretch {
+    pub(crate) data: u64,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
 }
 
 impl Stretch {
@@ -37,7 +37,7 @@ impl Stretch {
 }
 
 /// The parts of the file's pieces that lie in `from .. to`, in order.
-pub(super) fn stretches(row: &InodeRow, from: u64, to: u64) -> Vec<Stretch> {
+pub(crate) fn stretches(row: &InodeRow, from: u64, to: u64) -> Vec<Stretch> {
     let ends = row.pieces.iter().skip(1).map(|piece| piece.from).chain([u64::MAX]);
     let clipped = row.pieces.iter().zip(ends).map(|(piece, end)| Stretch {
         data: piece.data,

@@ -27,11 +27,13 @@ mod decide_xattr;
 pub(crate) mod dispatch;
 pub mod draft;
 mod entries;
-mod extents;
+pub(crate) mod extents;
 pub mod internal;
 mod leases;
 pub mod machine;
 pub mod memory;
+#[cfg(test)]
+mod model_test;
 pub mod name;
 mod permission;
 mod query_attrs;

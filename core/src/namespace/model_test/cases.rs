@@ -1,0 +1,1 @@
+//! Single cases that a random walk would seldom meet.
