@@ -141,6 +141,31 @@ pub const SERVER_SUSPECT: Duration = Duration::from_millis(1000);
 /// A replica found on a server but unknown to the master is deleted only after this grace.
 pub const ORPHAN_REPLICA_GRACE: Duration = Duration::from_secs(300);
 
+/// Blocks of one record of a disk's intent journal: a small write, so that batches can be cut finely.
+pub const INTENT_BLOCKS_MAX: usize = 8;
+/// Bytes of one intent journal segment; several are used in turn, so that writing back and journaling overlap.
+pub const INTENT_SEGMENT_BYTES: u64 = 16 << 20;
+/// Segments of one disk's intent journal. Their sum bounds memory (journaled blocks stay there until written back),
+/// disk space and the time of recovery; when they are full, writers wait.
+pub const INTENT_SEGMENTS: u64 = 4;
+/// Bytes of one journal batch: a tenth of a segment, so that little is lost at its end.
+pub const INTENT_BATCH_BYTES_MAX: usize = 1 << 20;
+/// Journal bytes that only commands, syncs and deletes may use: they work while data is refused or waits.
+pub const INTENT_RESERVE_BYTES: u64 = 1 << 20;
+/// A journal with records this old is written back although it is not full, so that a restart finds little to do.
+pub const INTENT_AGE_MAX: Duration = Duration::from_secs(5);
+/// Replica files that a server keeps open, and whose tables (at most 128 KiB each) it keeps in memory: a quarter of a
+/// million-descriptor limit is never near, and 128 MiB are.
+pub const OPEN_REPLICAS_MAX: usize = 1024;
+/// Blocking calls at work on one disk: more queue depth than a disk gains from, few threads of the blocking pool.
+pub const DISK_CALLS_MAX: usize = 16;
+/// Requests that may wait for one disk; beyond, `Overloaded`. At 10 k/s it is 0.1 s of work.
+pub const DISK_QUEUE_MAX: usize = 1024;
+/// Replicas written back at the same time: their fdatasyncs share the file system's own commits.
+pub const WRITE_BACK_CONCURRENCY: usize = 8;
+/// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.
+pub const STORE_EVENTS_MAX: usize = 1024;
+
 /// A connection not made in this time is given up: far above a round trip in one data centre, below a user's patience.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 /// A TCP peer whose machine is silent for so long is gone; the backstop below every protocol's own, shorter deadline.
@@ -220,6 +245,9 @@ const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX < JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEASE_RECALL.as_millis() < SESSION_EXPIRY.as_millis());
 const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_millis());
+const _: () = assert!(INTENT_BLOCKS_MAX as u64 * BLOCK_BYTES >= SMALL_WRITE_BYTES_MAX as u64);
+const _: () = assert!(INTENT_BATCH_BYTES_MAX as u64 * 8 <= INTENT_SEGMENT_BYTES);
+const _: () = assert!(INTENT_RESERVE_BYTES < INTENT_SEGMENT_BYTES);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES as usize >= CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES <= GRPC_CONNECTION_WINDOW_BYTES);
 const _: () = assert!(FILE_IN_FLIGHT_BYTES_MAX < FILE_UNACKNOWLEDGED_BYTES_MAX as u64);

@@ -1,0 +1,501 @@
+//! A disk's intent journal: records are queued in memory, one write and one fdatasync commits all that are queued.
+//!
+//! A record gets a *ticket* (a count) when it is queued. `durable` is the last ticket on stable storage. One commit job runs
+//! at a time; it goes on for as long as anybody waits, so everything queued during one fdatasync shares the next.
+//!
+//! Space is promised before a record is made ([`Reservation`]), so a commit never finds the journal full:
+//! `promised + queued + written <= segments x usable`, where usable leaves one batch of slack at a segment's end.
+
+use super::error::StoreError;
+use super::replica::Replica;
+use super::settings::Settings;
+use cairn_core::chunk::ReplicaKey;
+use cairn_core::chunk::intent::IntentRecord;
+use cairn_core::ids::{LogIndex, NodeId, Term};
+use cairn_core::journal::frame::{
+    BATCH_HEADER_BYTES, BatchBuilder, EntryKind, HardState, LogId, RECORD_HEADER_BYTES, Record, SECTOR_BYTES,
+    SEGMENT_HEADER_BYTES, SegmentHeader,
+};
+use cairn_core::limits::DISK_QUEUE_MAX;
+use cairn_env::disk::DiskFile;
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::{Notify, oneshot};
+
+/// Replicas with records in a segment; `None`: known to be gone.
+pub(super) type Touched = BTreeMap<ReplicaKey, Option<Arc<Replica>>>;
+
+/// Bytes that a record takes in the journal at most: as if it were alone in its batch.
+pub(super) const fn journal_bytes(record_bytes: usize) -> u64 {
+    (record_bytes + RECORD_HEADER_BYTES + BATCH_HEADER_BYTES + SECTOR_BYTES) as u64
+}
+
+/// A full segment that waits to be written back.
+pub(super) struct ClosedSegment {
+    pub(super) slot: usize,
+    pub(super) touched: Touched,
+}
+
+/// The segment being written.
+pub(super) struct ActiveSegment {
+    pub(super) header: SegmentHeader,
+    pub(super) slot: usize,
+    /// Position of the next batch.
+    pub(super) position: u64,
+    pub(super) chain: u64,
+    pub(super) touched: Touched,
+    /// Whether the last batch is a closing mark.
+    pub(super) marked: bool,
+}
+
+/// What recovery found, for the journal to go on from.
+pub(super) struct JournalStart {
+    pub(super) files: Vec<Arc<dyn DiskFile>>,
+    pub(super) active: ActiveSegment,
+    pub(super) closed: VecDeque<ClosedSegment>,
+    pub(super) free: VecDeque<usize>,
+    pub(super) next_index: u64,
+    /// Random per start; enters every batch header.
+    pub(super) incarnation: u64,
+    pub(super) salt_seed: u64,
+    pub(super) node: NodeId,
+}
+
+struct Queued {
+    bytes: Vec<u8>,
+    touches: Option<Arc<Replica>>,
+}
+
+struct State {
+    queue: Vec<Queued>,
+    queued_bytes: u64,
+    promised_bytes: u64,
+    ticket: u64,
+    durable: u64,
+    waiters: Vec<(u64, oneshot::Sender<()>)>,
+    committing: bool,
+    rotate: bool,
+    failed: bool,
+    /// Write-back found the disk full: writers are refused instead of waiting for space.
+    stuck: bool,
+    waiting_for_space: usize,
+    closed: VecDeque<ClosedSegment>,
+    free: VecDeque<usize>,
+    /// Position at which the active segment begins.
+    active_base: u64,
+    /// Bytes written to the active segment.
+    active_bytes: u64,
+    active_records: bool,
+    writer: Option<Box<Writer>>,
+}
+
+/// What the commit job owns while it runs.
+struct Writer {
+    active: ActiveSegment,
+    builder: BatchBuilder,
+    next_index: u64,
+    /// Everything below is on stable storage.
+    durable: u64,
+}
+
+/// The journal of one disk.
+pub(super) struct Journal {
+    state: Mutex<State>,
+    files: Vec<Arc<dyn DiskFile>>,
+    /// Segments came free, or the journal failed.
+    pub(super) space: Notify,
+    /// Somebody waits for space, or a segment is full.
+    pub(super) flush_wanted: Notify,
+    settings: Settings,
+    incarnation: u64,
+    salt_seed: u64,
+    node: NodeId,
+}
+
+/// Journal bytes promised to one operation; what it does not use is given back.
+pub(super) struct Reservation {
+    journal: Arc<Journal>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// Bytes still promised.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.journal.lock().promised_bytes -= self.bytes;
+        self.journal.space.notify_waiters();
+    }
+}
+
+impl Journal {
+    pub(super) fn new(start: JournalStart, settings: Settings) -> Arc<Self> {
+        let active_bytes = start.active.position - start.active.header.base;
+        let active_base = start.active.header.base;
+        let active_records = !start.active.touched.is_empty();
+        let durable = start.active.position;
+        let writer =
+            Writer { active: start.active, builder: BatchBuilder::default(), next_index: start.next_index, durable };
+        let state = State {
+            queue: Vec::new(),
+            queued_bytes: 0,
+            promised_bytes: 0,
+            ticket: 0,
+            durable: 0,
+            waiters: Vec::new(),
+            committing: false,
+            rotate: false,
+            failed: false,
+            stuck: false,
+            waiting_for_space: 0,
+            closed: start.closed,
+            free: start.free,
+            active_base,
+            active_bytes,
+            active_records,
+            writer: Some(Box::new(writer)),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            files: start.files,
+            space: Notify::new(),
+            flush_wanted: Notify::new(),
+            settings,
+            incarnation: start.incarnation,
+            salt_seed: start.salt_seed,
+            node: start.node,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the journal's lock panics")
+    }
+
+    /// Waits until `bytes` of journal are promised. Data leaves the reserve to commands.
+    pub(super) async fn reserve(self: &Arc<Self>, bytes: u64, data: bool) -> Result<Reservation, StoreError> {
+        loop {
+            let freed = self.space.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            {
+                let mut state = self.lock();
+                if state.failed {
+                    return Err(StoreError::DiskFailed);
+                }
+                if self.fits(&state, bytes, data) {
+                    state.promised_bytes += bytes;
+                    return Ok(Reservation { journal: Arc::clone(self), bytes });
+                }
+                if state.stuck {
+                    return Err(StoreError::DiskFull);
+                }
+                if state.waiting_for_space >= DISK_QUEUE_MAX {
+                    return Err(StoreError::Overloaded);
+                }
+                state.waiting_for_space += 1;
+            }
+            self.flush_wanted.notify_one();
+            let _counted = WaitingForSpace(self);
+            freed.await;
+        }
+    }
+
+    /// Promises a command's few bytes when there is room, without waiting.
+    pub(super) fn try_reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let mut state = self.lock();
+        (!state.failed && self.fits(&state, bytes, false)).then(|| {
+            state.promised_bytes += bytes;
+            Reservation { journal: Arc::clone(self), bytes }
+        })
+    }
+
+    fn fits(&self, state: &State, bytes: u64, data: bool) -> bool {
+        let usable = self.settings.segment_bytes - self.settings.batch_bytes as u64 - SEGMENT_HEADER_BYTES as u64;
+        let room = usable * state.free.len() as u64 + usable.saturating_sub(state.active_bytes);
+        let reserve = if data { self.settings.reserve_bytes } else { 0 };
+        state.promised_bytes + state.queued_bytes + bytes + reserve <= room
+    }
+
+    /// Queues a record; it is durable when [`Journal::wait`] for the ticket returns. Callers hold the replica's state lock, so that
+    /// the order of records is the order of states.
+    pub(super) fn append<B: AsRef<[u8]>>(
+        &self,
+        reservation: &mut Reservation,
+        record: &IntentRecord<B>,
+        touches: Option<&Arc<Replica>>,
+    ) -> u64 {
+        let mut bytes = Vec::with_capacity(record.encoded_bytes());
+        record.encode(&mut bytes);
+        let cost = journal_bytes(bytes.len());
+        assert!(cost <= reservation.bytes, "a record must have been reserved");
+        reservation.bytes -= cost;
+        let mut state = self.lock();
+        state.promised_bytes -= cost;
+        state.queued_bytes += cost;
+        state.ticket += 1;
+        state.queue.push(Queued { bytes, touches: touches.cloned() });
+        state.ticket
+    }
+
+    /// The ticket of the last record queued.
+    pub(super) fn last_ticket(&self) -> u64 {
+        self.lock().ticket
+    }
+
+    /// Registers for `ticket`. Returns whom to await (`None`: durable already) and whether a commit job must be started.
+    pub(super) fn register(&self, ticket: u64) -> Result<(Option<oneshot::Receiver<()>>, bool), StoreError> {
+        let mut state = self.lock();
+        if state.durable >= ticket {
+            return Ok((None, false));
+        }
+        if state.failed {
+            return Err(StoreError::DiskFailed);
+        }
+        let (done, wait) = oneshot::channel();
+        state.waiters.push((ticket, done));
+        let start = !std::mem::replace(&mut state.committing, true);
+        Ok((Some(wait), start))
+    }
+
+    /// Asks for the active segment to be closed. Returns whom to await and whether a commit job must be started.
+    pub(super) fn register_rotation(&self) -> Option<(oneshot::Receiver<()>, bool)> {
+        let mut state = self.lock();
+        let idle = !state.active_records && state.queue.is_empty();
+        if state.failed || idle || state.free.is_empty() {
+            return None;
+        }
+        state.rotate = true;
+        let (done, wait) = oneshot::channel();
+        let ticket = state.ticket;
+        state.waiters.push((ticket, done));
+        let start = !std::mem::replace(&mut state.committing, true);
+        Some((wait, start))
+    }
+
+    /// Whether there are records that are not written back.
+    pub(super) fn has_records(&self) -> bool {
+        let state = self.lock();
+        state.active_records || !state.queue.is_empty() || !state.closed.is_empty()
+    }
+
+    /// Whether a segment waits to be written back.
+    pub(super) fn has_closed(&self) -> bool {
+        !self.lock().closed.is_empty()
+    }
+
+    /// The commit job: runs until nobody waits. Blocks.
+    ///
+    /// # Errors
+    /// The disk's; the journal has failed then, and every waiter was told.
+    pub(super) fn commit(&self) -> io::Result<()> {
+        loop {
+            let (queue, mut writer, rotate, upto) = {
+                let mut state = self.lock();
+                if state.failed || (state.waiters.is_empty() && !state.rotate) {
+                    state.committing = false;
+                    return Ok(());
+                }
+                let writer = state.writer.take().expect("the one commit job has the writer");
+                let queue = std::mem::take(&mut state.queue);
+                (queue, writer, std::mem::take(&mut state.rotate), state.ticket)
+            };
+            let result = self.write(&mut writer, queue, rotate);
+            let mut state = self.lock();
+            state.active_bytes = writer.active.position - writer.active.header.base;
+            state.active_records = !writer.active.touched.is_empty();
+            state.writer = Some(writer);
+            if let Err(error) = result {
+                state.committing = false;
+                drop(state);
+                self.fail();
+                return Err(error);
+            }
+            state.durable = upto;
+            let (done, rest) = std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.0 <= upto);
+            state.waiters = rest;
+            drop(state);
+            let done: Vec<(u64, oneshot::Sender<()>)> = done;
+            for (_, waiter) in done {
+                // A cancelled operation no longer listens.
+                let _ = waiter.send(());
+            }
+        }
+    }
+
+    fn write(&self, writer: &mut Writer, queue: Vec<Queued>, rotate: bool) -> io::Result<()> {
+        let mut cost = 0;
+        for record in queue {
+            let bytes = &record.bytes;
+            if writer.builder.open_records() > 0
+                && writer.builder.open_bytes_with(bytes.len()) > self.settings.batch_bytes
+            {
+                self.write_batch(writer)?;
+            }
+            let id = LogId { index: LogIndex(writer.next_index), term: Term(0) };
+            writer.next_index += 1;
+            writer.builder.push(&Record::Entry { id, kind: EntryKind::Normal, data: bytes });
+            if let Some(replica) = record.touches {
+                writer.active.touched.insert(replica.key, Some(replica));
+            }
+            cost += journal_bytes(bytes.len());
+        }
+        if writer.builder.open_records() > 0 {
+            self.write_batch(writer)?;
+        }
+        self.lock().queued_bytes -= cost;
+        self.sync(writer)?;
+        if rotate && !writer.active.touched.is_empty() && !self.lock().free.is_empty() {
+            self.next_segment(writer)?;
+            self.sync(writer)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, writer: &mut Writer) -> io::Result<()> {
+        self.files[writer.active.slot].sync_data()?;
+        writer.durable = writer.active.position;
+        Ok(())
+    }
+
+    /// Writes the open batch, into the next segment when it does not fit.
+    fn write_batch(&self, writer: &mut Writer) -> io::Result<()> {
+        let bytes = writer.builder.open_bytes_with(0) as u64;
+        let used = writer.active.position - writer.active.header.base;
+        if used + bytes > self.settings.segment_bytes {
+            // Records of the open batch belong to the segment that they are written to; those of the closed one are a superset,
+            // which costs a needless look at write-back and no more.
+            let carried = writer.active.touched.clone();
+            self.sync(writer)?;
+            self.next_segment(writer)?;
+            writer.active.touched = carried;
+        }
+        self.write_sealed(writer)
+    }
+
+    fn write_sealed(&self, writer: &mut Writer) -> io::Result<()> {
+        let active = &mut writer.active;
+        let hard = HardState { vote: self.incarnation, ..HardState::default() };
+        let sealed =
+            writer.builder.seal(active.header.salt, active.position, writer.durable, active.chain, hard);
+        let offset = active.position - active.header.base;
+        self.files[active.slot].write_all_at(writer.builder.sealed(), offset)?;
+        writer.builder.clear(self.settings.batch_bytes);
+        active.chain = sealed.next_chain();
+        active.position += sealed.padded_bytes() as u64;
+        active.marked = sealed.records == 0;
+        Ok(())
+    }
+
+    /// Closes the active segment and writes the header of the next. Everything written so far has been synced.
+    fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
+        let mut state = self.lock();
+        let slot = state.free.pop_front().ok_or_else(|| io::Error::other("intent journal has no free segment"))?;
+        drop(state);
+        let old = &writer.active;
+        let number = old.header.number + 1;
+        let header = SegmentHeader {
+            number,
+            base: old.position,
+            salt: self.salt_seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            chain: old.chain,
+            hard: HardState::default(),
+            last: LogId { index: LogIndex(writer.next_index), term: Term(0) },
+            node: self.node,
+        };
+        self.files[slot].write_all_at(&header.encode(), 0)?;
+        let next = ActiveSegment {
+            slot,
+            position: header.base + SEGMENT_HEADER_BYTES as u64,
+            chain: header.chain,
+            header,
+            touched: Touched::new(),
+            marked: false,
+        };
+        let old = std::mem::replace(&mut writer.active, next);
+        let mut state = self.lock();
+        state.active_base = writer.active.header.base;
+        state.closed.push_back(ClosedSegment { slot: old.slot, touched: old.touched });
+        drop(state);
+        self.flush_wanted.notify_one();
+        Ok(())
+    }
+
+    /// Writes a closing mark when the journal is idle, so that damage to the last batch can be told from a torn tail. Blocks.
+    ///
+    /// # Errors
+    /// The disk's; the journal has failed then.
+    pub(super) fn closing_mark(&self, sync: bool) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.committing || state.failed {
+            return Ok(());
+        }
+        let Some(mut writer) = state.writer.take() else { return Ok(()) };
+        state.committing = true;
+        drop(state);
+        let fits = writer.active.position - writer.active.header.base + SECTOR_BYTES as u64 <= self.settings.segment_bytes;
+        let mut result = Ok(());
+        if !writer.active.marked && fits {
+            result = self.write_sealed(&mut writer);
+        }
+        if sync && result.is_ok() {
+            result = self.sync(&mut writer);
+        }
+        let mut state = self.lock();
+        state.active_bytes = writer.active.position - writer.active.header.base;
+        state.writer = Some(writer);
+        drop(state);
+        match result {
+            // Operations may have come to wait meanwhile.
+            Ok(()) => self.commit(),
+            Err(error) => {
+                self.fail();
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the closed segments for write-back, with the position below which nothing will be needed afterwards.
+    pub(super) fn take_closed(&self) -> Option<(Vec<ClosedSegment>, u64)> {
+        let mut state = self.lock();
+        let closed: Vec<_> = std::mem::take(&mut state.closed).into();
+        (!closed.is_empty()).then_some((closed, state.active_base))
+    }
+
+    /// Gives segments back after write-back: free when `written_back`, else closed as before.
+    pub(super) fn give_back(&self, segments: Vec<ClosedSegment>, written_back: bool) {
+        let mut state = self.lock();
+        for segment in segments.into_iter().rev() {
+            if written_back {
+                state.free.push_back(segment.slot);
+            } else {
+                state.closed.push_front(segment);
+            }
+        }
+        state.stuck = !written_back;
+        drop(state);
+        self.space.notify_waiters();
+    }
+
+    /// Nothing is acknowledged from now on.
+    pub(super) fn fail(&self) {
+        let mut state = self.lock();
+        state.failed = true;
+        state.waiters.clear();
+        drop(state);
+        self.space.notify_waiters();
+    }
+}
+
+/// Takes a waiter out of the count, also when it is cancelled.
+struct WaitingForSpace<'a>(&'a Arc<Journal>);
+
+impl Drop for WaitingForSpace<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting_for_space -= 1;
+    }
+}
