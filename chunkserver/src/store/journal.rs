@@ -20,11 +20,11 @@ use cairn_core::limits::DISK_QUEUE_MAX;
 use cairn_env::disk::DiskFile;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use tokio::sync::{Notify, oneshot};
 
-/// Replicas with records in a segment; `None`: known to be gone.
-pub(super) type Touched = BTreeMap<ReplicaKey, Option<Arc<Replica>>>;
+/// Replicas with records in a segment; those that cannot be upgraded are gone. (Weak, because replicas own their disk.)
+pub(super) type Touched = BTreeMap<ReplicaKey, Weak<Replica>>;
 
 /// Bytes that a record takes in the journal at most: as if it were alone in its batch.
 pub(super) const fn journal_bytes(record_bytes: usize) -> u64 {
@@ -64,7 +64,7 @@ pub(super) struct JournalStart {
 
 struct Queued {
     bytes: Vec<u8>,
-    touches: Option<Arc<Replica>>,
+    touches: Option<(ReplicaKey, Weak<Replica>)>,
 }
 
 struct State {
@@ -119,13 +119,6 @@ pub(super) struct Reservation {
     bytes: u64,
 }
 
-impl Reservation {
-    /// Bytes still promised.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.journal.lock().promised_bytes -= self.bytes;
@@ -139,8 +132,12 @@ impl Journal {
         let active_base = start.active.header.base;
         let active_records = !start.active.touched.is_empty();
         let durable = start.active.position;
-        let writer =
-            Writer { active: start.active, builder: BatchBuilder::default(), next_index: start.next_index, durable };
+        let writer = Writer {
+            active: start.active,
+            builder: BatchBuilder::default(),
+            next_index: start.next_index,
+            durable,
+        };
         let state = State {
             queue: Vec::new(),
             queued_bytes: 0,
@@ -170,6 +167,18 @@ impl Journal {
             salt_seed: start.salt_seed,
             node: start.node,
         })
+    }
+
+    /// Recovery's last step: which replicas the segments touch (closed ones in order).
+    pub(super) fn set_touched(&self, closed: Vec<Touched>, active: Touched) {
+        let mut state = self.lock();
+        for (segment, touched) in state.closed.iter_mut().zip(closed) {
+            segment.touched = touched;
+        }
+        state.active_records = !active.is_empty();
+        if let Some(writer) = &mut state.writer {
+            writer.active.touched = active;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -215,7 +224,8 @@ impl Journal {
     }
 
     fn fits(&self, state: &State, bytes: u64, data: bool) -> bool {
-        let usable = self.settings.segment_bytes - self.settings.batch_bytes as u64 - SEGMENT_HEADER_BYTES as u64;
+        let usable =
+            self.settings.segment_bytes - self.settings.batch_bytes as u64 - SEGMENT_HEADER_BYTES as u64;
         let room = usable * state.free.len() as u64 + usable.saturating_sub(state.active_bytes);
         let reserve = if data { self.settings.reserve_bytes } else { 0 };
         state.promised_bytes + state.queued_bytes + bytes + reserve <= room
@@ -238,7 +248,9 @@ impl Journal {
         state.promised_bytes -= cost;
         state.queued_bytes += cost;
         state.ticket += 1;
-        state.queue.push(Queued { bytes, touches: touches.cloned() });
+        state
+            .queue
+            .push(Queued { bytes, touches: touches.map(|replica| (replica.key, Arc::downgrade(replica))) });
         state.ticket
     }
 
@@ -316,7 +328,8 @@ impl Journal {
                 return Err(error);
             }
             state.durable = upto;
-            let (done, rest) = std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.0 <= upto);
+            let (done, rest) =
+                std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.0 <= upto);
             state.waiters = rest;
             drop(state);
             let done: Vec<(u64, oneshot::Sender<()>)> = done;
@@ -339,8 +352,8 @@ impl Journal {
             let id = LogId { index: LogIndex(writer.next_index), term: Term(0) };
             writer.next_index += 1;
             writer.builder.push(&Record::Entry { id, kind: EntryKind::Normal, data: bytes });
-            if let Some(replica) = record.touches {
-                writer.active.touched.insert(replica.key, Some(replica));
+            if let Some((key, replica)) = record.touches {
+                writer.active.touched.insert(key, replica);
             }
             cost += journal_bytes(bytes.len());
         }
@@ -394,7 +407,8 @@ impl Journal {
     /// Closes the active segment and writes the header of the next. Everything written so far has been synced.
     fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
         let mut state = self.lock();
-        let slot = state.free.pop_front().ok_or_else(|| io::Error::other("intent journal has no free segment"))?;
+        let slot =
+            state.free.pop_front().ok_or_else(|| io::Error::other("intent journal has no free segment"))?;
         drop(state);
         let old = &writer.active;
         let number = old.header.number + 1;
@@ -437,7 +451,8 @@ impl Journal {
         let Some(mut writer) = state.writer.take() else { return Ok(()) };
         state.committing = true;
         drop(state);
-        let fits = writer.active.position - writer.active.header.base + SECTOR_BYTES as u64 <= self.settings.segment_bytes;
+        let fits = writer.active.position - writer.active.header.base + SECTOR_BYTES as u64
+            <= self.settings.segment_bytes;
         let mut result = Ok(());
         if !writer.active.marked && fits {
             result = self.write_sealed(&mut writer);

@@ -1,9 +1,26 @@
 //! The chunk store: replicas on disks, crash-safe and checksummed.
+//!
+//! The rooms: [`open`] recovers a disk; a [`volume`] is one disk at work, with its [`journal`], its open [`files`] and its space;
+//! a [`replica`] is one replica's state in memory. [`write`], [`sync`], [`read`], [`commands`] are the operations, [`write_back`]
+//! empties the journal into the files, [`upkeep`] does what time asks for. Bytes on disk: docs/FORMATS.md and `cairn_core::chunk`.
+//!
+//! What does not happen here: no retry of a failed write or sync, no memory map, no trust in a block that does not verify,
+//! no acknowledgement of a sync when a write before it was lost.
 
-#![allow(clippy::todo, unused_variables)]
-
+mod commands;
 mod error;
+mod files;
+mod journal;
+mod open;
+mod read;
+mod replica;
+mod settings;
+mod sync;
 mod types;
+mod upkeep;
+mod volume;
+mod write;
+mod write_back;
 
 pub use error::StoreError;
 pub use types::{
@@ -11,12 +28,72 @@ pub use types::{
     WriteRequest,
 };
 
-use cairn_core::ids::{ChunkId, ChunkVersion, ClusterId, NodeId, PartId, Term};
+use cairn_core::chunk::ReplicaKey;
+use cairn_core::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, NodeId, PartId, Term};
+use cairn_core::limits::STORE_EVENTS_MAX;
+use cairn_core::superblock::{SUPERBLOCK_FILE, Superblock};
 use cairn_env::Env;
+use cairn_env::disk::replace_durably;
+use files::OpenFiles;
+use open::{Opened, Opening};
+use replica::{Replica, ReplicaState};
+use settings::Settings;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::mpsc;
+use volume::{REPLICA_OVERHEAD_BYTES, Volume};
 
 /// The replicas of one server. Cheap to clone; all clones are the same store. Needs a tokio runtime.
 #[derive(Clone)]
-pub struct ChunkStore {}
+pub struct ChunkStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    env: Env,
+    disks: Vec<Disk>,
+    replicas: RwLock<BTreeMap<ReplicaKey, Arc<Replica>>>,
+    term: tokio::sync::Mutex<Term>,
+    highest_term: std::sync::atomic::AtomicU64,
+    events: Mutex<Option<mpsc::Receiver<StoreEvent>>>,
+    closing: AtomicBool,
+}
+
+/// A configured disk.
+enum Disk {
+    Open {
+        volume: Arc<Volume>,
+        superblock: Mutex<Superblock>,
+    },
+    /// It could not be opened.
+    Failed(DiskStatusReport),
+}
+
+impl Shared {
+    fn volumes(&self) -> impl Iterator<Item = &Arc<Volume>> {
+        self.disks.iter().filter_map(|disk| match disk {
+            Disk::Open { volume, .. } => Some(volume),
+            Disk::Failed(_) => None,
+        })
+    }
+
+    fn map(&self) -> RwLockReadGuard<'_, BTreeMap<ReplicaKey, Arc<Replica>>> {
+        self.replicas.read().expect("no holder of the replica map panics")
+    }
+
+    fn map_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<ReplicaKey, Arc<Replica>>> {
+        self.replicas.write().expect("no holder of the replica map panics")
+    }
+
+    fn find(&self, chunk: ChunkId, part: PartId) -> Option<Arc<Replica>> {
+        self.map().get(&ReplicaKey { chunk, part }).cloned()
+    }
+
+    fn held_by(&self, volume: &Arc<Volume>) -> Vec<Arc<Replica>> {
+        self.map().values().filter(|replica| Arc::ptr_eq(&replica.volume, volume)).cloned().collect()
+    }
+}
 
 impl ChunkStore {
     /// Opens (or makes) every disk, recovers it and returns the store. Blocks. A disk that fails to open is reported as
@@ -30,7 +107,7 @@ impl ChunkStore {
         node: NodeId,
         disks: &[DiskConfig],
     ) -> Result<(Self, OpenReport), StoreError> {
-        todo!()
+        Self::open_with(env, cluster, node, disks, Settings::default())
     }
 
     /// Writes the cluster into the superblocks at the first registration; afterwards checks that it is the same. Blocks.
@@ -38,7 +115,27 @@ impl ChunkStore {
     /// # Errors
     /// `Io` when a disk belongs to another cluster; the store then serves no data.
     pub fn adopt_cluster(&self, cluster: ClusterId) -> Result<(), StoreError> {
-        todo!()
+        for disk in &self.shared.disks {
+            let Disk::Open { volume, superblock } = disk else { continue };
+            let mut superblock = superblock.lock().expect("no holder of a superblock panics");
+            if superblock.cluster == cluster {
+                continue;
+            }
+            if !superblock.cluster.0.is_nil() {
+                let path = volume.config.path.display();
+                return Err(StoreError::Io(format!(
+                    "{path} belongs to cluster {}, the masters are of {cluster}: give the addresses of its own masters, or empty directories",
+                    superblock.cluster
+                )));
+            }
+            let adopted = Superblock { cluster, ..*superblock };
+            match replace_durably(volume.disk(), &volume.config.path.join(SUPERBLOCK_FILE), &adopted.encode())
+            {
+                Ok(()) => *superblock = adopted,
+                Err(error) => volume.fail(&format!("superblock: {error}")),
+            }
+        }
+        Ok(())
     }
 
     /// Stores the payload; it reads back at once, and is durable after `sync` (or before returning with `request.sync`).
@@ -48,7 +145,21 @@ impl ChunkStore {
     /// See [`StoreError`]; after an error the touched blocks are as they were or as being written, each whole, except that
     /// `WritesLost` then says so to every later sync.
     pub async fn write(&self, request: WriteRequest) -> Result<(), StoreError> {
-        todo!()
+        self.check_open()?;
+        write::check(&request)?;
+        let request = Arc::new(request);
+        loop {
+            let replica = self.find_or_create(&request).await?;
+            match write::write(&replica, &request).await {
+                // Deleted between the look-up and the lane: look again (and make it anew, if that was asked for).
+                Err(StoreError::NoSuchChunk) if replica.state().deleted && request.create => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => return Err(error),
+                Ok(_) if request.sync => return sync::sync(&replica, request.version).await,
+                Ok(ticket) => return replica.volume.durable(ticket).await,
+            }
+        }
     }
 
     /// Makes every write acknowledged before the call durable. Never acknowledges when such a write was lost.
@@ -56,7 +167,8 @@ impl ChunkStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn sync(&self, chunk: ChunkId, part: PartId, version: ChunkVersion) -> Result<(), StoreError> {
-        todo!()
+        self.check_open()?;
+        sync::sync(&self.find(chunk, part)?, version).await
     }
 
     /// The whole blocks that `offset .. offset + length` touches, verified; blocks not stored are zeros.
@@ -71,7 +183,8 @@ impl ChunkStore {
         offset: u64,
         length: u32,
     ) -> Result<ReadBlocks, StoreError> {
-        todo!()
+        self.check_open()?;
+        read::read(&self.find(chunk, part)?, version, offset, length).await
     }
 
     /// One entry per block up to the end of the last stored one.
@@ -84,12 +197,13 @@ impl ChunkStore {
         part: PartId,
         version: ChunkVersion,
     ) -> Result<Vec<BlockSum>, StoreError> {
-        todo!()
+        self.check_open()?;
+        read::block_sums(&self.find(chunk, part)?, version).await
     }
 
     /// What is known of a replica, whatever its version.
     pub fn stat(&self, chunk: ChunkId, part: PartId) -> Option<ReplicaStat> {
-        todo!()
+        self.shared.find(chunk, part).map(|replica| replica.stat())
     }
 
     /// From now on refuses everything below `to`; durable before it returns. Idempotent; a replica already at or beyond `to` is
@@ -104,7 +218,8 @@ impl ChunkStore {
         from: ChunkVersion,
         to: ChunkVersion,
     ) -> Result<(), StoreError> {
-        todo!()
+        self.check_open()?;
+        commands::raise(&self.find(chunk, part)?, from, to).await
     }
 
     /// Deletes the replica when its version is `up_to` or lower; durable before it returns. Absent: done.
@@ -112,23 +227,55 @@ impl ChunkStore {
     /// # Errors
     /// `StaleVersion` when the replica is beyond `up_to`.
     pub async fn delete(&self, chunk: ChunkId, part: PartId, up_to: ChunkVersion) -> Result<(), StoreError> {
-        todo!()
+        self.check_open()?;
+        let Some(replica) = self.shared.find(chunk, part) else { return Ok(()) };
+        let shared = Arc::clone(&self.shared);
+        // A task of its own: a caller that goes away must not leave the deletion half done.
+        let deletion = tokio::spawn(async move {
+            commands::delete(&replica, up_to).await?;
+            let mut map = shared.map_mut();
+            if map.get(&replica.key).is_some_and(|held| Arc::ptr_eq(held, &replica)) {
+                map.remove(&replica.key);
+            }
+            Ok(())
+        });
+        deletion.await.map_err(|error| StoreError::Io(error.to_string()))?
     }
 
     /// At most `limit` replicas with `first <= chunk <= last`, in order; the next page begins at the last chunk's successor
     /// (all parts of one chunk stay on one page, which may therefore be slightly longer).
     pub fn list(&self, first: ChunkId, last: ChunkId, limit: usize) -> Vec<ReplicaStat> {
-        todo!()
+        let first = ReplicaKey { chunk: first, part: PartId(0) };
+        let last = ReplicaKey { chunk: last, part: PartId(u16::MAX) };
+        let mut listed: Vec<ReplicaStat> = Vec::new();
+        for (key, replica) in self.shared.map().range(first..=last) {
+            if listed.len() >= limit && listed.last().is_some_and(|before| before.chunk != key.chunk) {
+                break;
+            }
+            if !replica.state().deleted {
+                listed.push(replica.stat());
+            }
+        }
+        listed
     }
 
     /// Every replica in order of (chunk, part), for `cairn_core::cluster::digest`.
     pub fn held(&self) -> Vec<(ChunkId, ChunkVersion, PartId)> {
-        todo!()
+        let map = self.shared.map();
+        let held = map.iter().filter_map(|(key, replica)| {
+            let state = replica.state();
+            (!state.deleted).then_some((key.chunk, state.version, key.part))
+        });
+        held.collect()
     }
 
     /// One per configured disk.
     pub fn disks(&self) -> Vec<DiskStatusReport> {
-        todo!()
+        let status = |disk: &Disk| match disk {
+            Disk::Open { volume, .. } => volume.status(),
+            Disk::Failed(report) => report.clone(),
+        };
+        self.shared.disks.iter().map(status).collect()
     }
 
     /// Refuses a command below the highest term ever seen; persists a higher one before it returns.
@@ -136,21 +283,176 @@ impl ChunkStore {
     /// # Errors
     /// `StaleTerm`; `DiskFailed` when it cannot be persisted anywhere: do not obey.
     pub async fn fence_term(&self, term: Term) -> Result<(), StoreError> {
-        todo!()
+        let mut highest = self.shared.term.lock().await;
+        if term < *highest {
+            return Err(StoreError::StaleTerm { highest: *highest });
+        }
+        if term > *highest {
+            let volumes: Vec<_> =
+                self.shared.volumes().filter(|volume| volume.check_alive().is_ok()).collect();
+            let written = futures::future::join_all(
+                volumes.into_iter().map(|volume| commands::obey_term(volume, term)),
+            );
+            // On every disk that lives: a disk that fails later must not take it along.
+            if !written.await.iter().any(Result::is_ok) {
+                return Err(StoreError::DiskFailed);
+            }
+            *highest = term;
+            self.shared.highest_term.store(term.get(), Ordering::Release);
+        }
+        Ok(())
     }
 
     /// Highest term persisted here.
     pub fn highest_term(&self) -> Term {
-        todo!()
+        Term(self.shared.highest_term.load(Ordering::Acquire))
     }
 
     /// The receiver of events; `Some` once. A full queue drops events (the state itself is in `list` and `disks`).
     pub fn take_events(&self) -> Option<tokio::sync::mpsc::Receiver<StoreEvent>> {
-        todo!()
+        self.shared.events.lock().expect("no holder of the event queue panics").take()
     }
 
     /// Clean stop: refuses new work, makes everything durable and in place, writes closing marks.
     pub async fn close(&self) {
-        todo!()
+        self.shared.closing.store(true, Ordering::Release);
+        for volume in self.shared.volumes() {
+            upkeep::close(&self.shared, volume).await;
+        }
     }
 }
+
+impl ChunkStore {
+    fn open_with(
+        env: &Env,
+        cluster: Option<ClusterId>,
+        node: NodeId,
+        disks: &[DiskConfig],
+        settings: Settings,
+    ) -> Result<(Self, OpenReport), StoreError> {
+        if disks.is_empty() {
+            return Err(StoreError::Io(
+                "no disk is configured: give the chunk server at least one directory".into(),
+            ));
+        }
+        let (events, receiver) = mpsc::channel(STORE_EVENTS_MAX);
+        let files = Arc::new(OpenFiles::new(settings.open_replicas));
+        let opening = Opening { env, cluster, node, settings, files: &files, events: &events };
+        let mut opened = Vec::new();
+        let mut replicas = BTreeMap::new();
+        for (index, config) in disks.iter().enumerate() {
+            match open::open(&opening, index, config) {
+                Ok(Opened { volume, replicas: held, superblock }) => {
+                    held.into_iter().for_each(|replica| keep_newer(&mut replicas, replica));
+                    opened.push(Disk::Open { volume, superblock: Mutex::new(superblock) });
+                }
+                Err(error) => {
+                    tracing::error!(path = %config.path.display(), %error, "disk cannot be opened");
+                    opened.push(Disk::Failed(failed_report(config, &error.to_string())));
+                }
+            }
+        }
+        let term = opened.iter().filter_map(|disk| match disk {
+            Disk::Open { volume, .. } => Some(Term(volume.term.load(Ordering::Relaxed))),
+            Disk::Failed(_) => None,
+        });
+        let term = term.max().unwrap_or_default();
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            disks: opened,
+            replicas: RwLock::new(replicas),
+            term: tokio::sync::Mutex::new(term),
+            highest_term: term.get().into(),
+            events: Mutex::new(Some(receiver)),
+            closing: AtomicBool::new(false),
+        });
+        upkeep::start(&shared);
+        let store = Self { shared };
+        let report = OpenReport { disks: store.disks(), term, cluster: store.cluster() };
+        Ok((store, report))
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        let clusters = self.shared.disks.iter().filter_map(|disk| match disk {
+            Disk::Open { superblock, .. } => {
+                Some(superblock.lock().expect("no holder of a superblock panics").cluster)
+            }
+            Disk::Failed(_) => None,
+        });
+        clusters.into_iter().find(|cluster| !cluster.0.is_nil())
+    }
+
+    fn check_open(&self) -> Result<(), StoreError> {
+        if self.shared.closing.load(Ordering::Acquire) { Err(StoreError::ShuttingDown) } else { Ok(()) }
+    }
+
+    fn find(&self, chunk: ChunkId, part: PartId) -> Result<Arc<Replica>, StoreError> {
+        self.shared.find(chunk, part).ok_or(StoreError::NoSuchChunk)
+    }
+
+    async fn find_or_create(&self, request: &WriteRequest) -> Result<Arc<Replica>, StoreError> {
+        if let Some(replica) = self.shared.find(request.chunk, request.part) {
+            let stale = replica.state().version < request.version;
+            if stale && request.create && request.repair {
+                commands::remake(&replica, request).await?;
+            }
+            return Ok(replica);
+        }
+        if !request.create {
+            return Err(StoreError::NoSuchChunk);
+        }
+        let volume = self.choose_disk()?;
+        volume.admit(REPLICA_OVERHEAD_BYTES + request.payload.len() as u64).await?;
+        let mut reservation = volume.journal.reserve(write::COMMAND_BYTES, true).await?;
+        let key = ReplicaKey { chunk: request.chunk, part: request.part };
+        let state =
+            ReplicaState { version: request.version, lease: request.lease, ..ReplicaState::default() };
+        let mut map = self.shared.map_mut();
+        if let Some(replica) = map.get(&key) {
+            return Ok(Arc::clone(replica));
+        }
+        let replica = Replica::new(key, Arc::clone(&volume), state);
+        commands::create(&replica, &mut reservation);
+        map.insert(key, Arc::clone(&replica));
+        Ok(replica)
+    }
+
+    /// The freer of two disks drawn at random: even filling without a herd on the emptiest.
+    fn choose_disk(&self) -> Result<Arc<Volume>, StoreError> {
+        let living: Vec<_> = self.shared.volumes().filter(|volume| volume.check_alive().is_ok()).collect();
+        let draw = || living.get(self.shared.env.random.below(living.len() as u64) as usize);
+        let (Some(one), Some(other)) = (draw(), draw()) else { return Err(StoreError::DiskFailed) };
+        let freer = if one.free_bytes() >= other.free_bytes() { one } else { other };
+        if freer.free_bytes() >= REPLICA_OVERHEAD_BYTES {
+            return Ok(Arc::clone(freer));
+        }
+        // Both full: any that is not, else let the caller find out.
+        let freest = living.iter().max_by_key(|volume| volume.free_bytes());
+        freest.map(|volume| Arc::clone(volume)).ok_or(StoreError::DiskFailed)
+    }
+}
+
+fn keep_newer(replicas: &mut BTreeMap<ReplicaKey, Arc<Replica>>, replica: Arc<Replica>) {
+    let newer = |held: &Arc<Replica>| held.state().version >= replica.state().version;
+    if replicas.get(&replica.key).is_some_and(newer) {
+        tracing::warn!(chunk = %replica.key.chunk, disk = %replica.volume.disk_id, "ignoring an older replica of a chunk on another disk");
+    } else {
+        replicas.insert(replica.key, replica);
+    }
+}
+
+fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
+    DiskStatusReport {
+        disk: DiskId::default(),
+        path: config.path.clone(),
+        total_bytes: 0,
+        free_bytes: 0,
+        used_bytes: 0,
+        replicas: 0,
+        state: DiskState::Failed,
+        detail: detail.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod store_test;

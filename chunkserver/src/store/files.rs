@@ -1,0 +1,162 @@
+//! Open replica files and their checksum tables in memory.
+//!
+//! There is at most one `OpenFile` per replica in the cache, and its table is newer than the file's for blocks not yet
+//! synced: such a file is *pinned* and never closed before its sync. Everything else is closed oldest first.
+
+use cairn_core::chunk::ReplicaKey;
+use cairn_core::chunk::replica_file::{ENTRY_BYTES, TableEntry, entry_at};
+use cairn_env::disk::DiskFile;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Entries of one page of the table.
+const PAGE_ENTRIES: u32 = 512;
+type Page = Box<[TableEntry; PAGE_ENTRIES as usize]>;
+
+/// An open replica file.
+pub(super) struct OpenFile {
+    pub(super) file: Arc<dyn DiskFile>,
+    table: Mutex<BTreeMap<u32, Page>>,
+    pinned: AtomicBool,
+}
+
+impl OpenFile {
+    fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self { file, table: Mutex::new(BTreeMap::new()), pinned: AtomicBool::new(false) }
+    }
+
+    /// The table's newest entries of `first .. end`.
+    pub(super) fn entries(&self, first: u32, end: u32) -> io::Result<Vec<TableEntry>> {
+        let mut table = self.lock();
+        (first..end).map(|block| Ok(self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize])).collect()
+    }
+
+    /// Changes entries in memory only.
+    pub(super) fn set(&self, block: u32, entry: TableEntry) -> io::Result<()> {
+        let mut table = self.lock();
+        self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize] = entry;
+        Ok(())
+    }
+
+    /// Writes the entries of `first .. end` into the file; no other byte is touched.
+    pub(super) fn write_entries(&self, first: u32, end: u32) -> io::Result<()> {
+        let bytes: Vec<u8> = self.entries(first, end)?.into_iter().flat_map(TableEntry::encode).collect();
+        self.file.write_all_at(&bytes, entry_at(first))
+    }
+
+    /// Forbids (or allows again) to close the file.
+    pub(super) fn pin(&self, pinned: bool) {
+        self.pinned.store(pinned, Ordering::Release);
+    }
+
+    fn page<'a>(&self, table: &'a mut BTreeMap<u32, Page>, block: u32) -> io::Result<&'a mut Page> {
+        use std::collections::btree_map::Entry;
+        match table.entry(block / PAGE_ENTRIES) {
+            Entry::Occupied(page) => Ok(page.into_mut()),
+            Entry::Vacant(absent) => {
+                let mut bytes = [0; PAGE_ENTRIES as usize * ENTRY_BYTES];
+                // Short at the end of the file: no entries there.
+                self.file.read_at(&mut bytes, entry_at(block / PAGE_ENTRIES * PAGE_ENTRIES))?;
+                let mut page: Page = Box::new([TableEntry::default(); PAGE_ENTRIES as usize]);
+                for (entry, bytes) in page.iter_mut().zip(bytes.chunks_exact(ENTRY_BYTES)) {
+                    *entry = TableEntry::decode(bytes);
+                }
+                Ok(absent.insert(page))
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Page>> {
+        self.table.lock().expect("no holder of a table's lock panics")
+    }
+}
+
+type FileKey = (usize, ReplicaKey);
+
+#[derive(Default)]
+struct Cache {
+    files: BTreeMap<FileKey, (Arc<OpenFile>, u64)>,
+    uses: u64,
+}
+
+/// The open files of a store.
+pub(super) struct OpenFiles {
+    cache: Mutex<Cache>,
+    most: usize,
+}
+
+impl OpenFiles {
+    pub(super) fn new(most: usize) -> Self {
+        Self { cache: Mutex::new(Cache::default()), most }
+    }
+
+    /// The file, when it is open.
+    pub(super) fn get(&self, volume: usize, key: ReplicaKey) -> Option<Arc<OpenFile>> {
+        let mut cache = self.lock();
+        cache.uses += 1;
+        let uses = cache.uses;
+        let (file, used) = cache.files.get_mut(&(volume, key))?;
+        *used = uses;
+        Some(Arc::clone(file))
+    }
+
+    /// The file, opened by `open` when it is not yet. `None`: every open file is pinned, and this one was to be `kept`.
+    pub(super) fn get_or_open(
+        &self,
+        volume: usize,
+        key: ReplicaKey,
+        kept: bool,
+        open: impl FnOnce() -> io::Result<Arc<dyn DiskFile>>,
+    ) -> io::Result<Option<Arc<OpenFile>>> {
+        if let Some(file) = self.get(volume, key) {
+            return Ok(Some(file));
+        }
+        let opened = Arc::new(OpenFile::new(open()?));
+        let mut cache = self.lock();
+        if cache.files.len() >= self.most {
+            cache.close_oldest(self.most / 8 + 1);
+        }
+        let full = cache.files.len() >= self.most;
+        cache.uses += 1;
+        let uses = cache.uses;
+        match cache.files.get(&(volume, key)) {
+            // Somebody else was quicker; there must be one table only.
+            Some((file, _)) => Ok(Some(Arc::clone(file))),
+            None if full && kept => Ok(None),
+            None if full => Ok(Some(opened)),
+            None => {
+                cache.files.insert((volume, key), (Arc::clone(&opened), uses));
+                Ok(Some(opened))
+            }
+        }
+    }
+
+    /// Closes the file of a replica that is gone.
+    pub(super) fn forget(&self, volume: usize, key: ReplicaKey) {
+        self.lock().files.remove(&(volume, key));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().expect("no holder of the file cache's lock panics")
+    }
+}
+
+impl Cache {
+    /// Closes up to `count` files that nobody uses at this moment and that are not pinned.
+    fn close_oldest(&mut self, count: usize) {
+        let idle =
+            |file: &Arc<OpenFile>| Arc::strong_count(file) == 1 && !file.pinned.load(Ordering::Acquire);
+        let mut oldest: Vec<(u64, FileKey)> = self
+            .files
+            .iter()
+            .filter(|(_, (file, _))| idle(file))
+            .map(|(key, (_, used))| (*used, *key))
+            .collect();
+        oldest.sort_unstable();
+        for (_, key) in oldest.into_iter().take(count) {
+            self.files.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads: whole blocks, verified before they leave.
+//!
+//! A reader takes no lane. When a block does not match its entry, a writer may just have been between the two; the reader
+//! then tries again with the lane, and what does not match under the lane is corrupt.
+
+use super::error::StoreError;
+use super::files::OpenFile;
+use super::replica::{Replica, ReplicaState};
+use super::types::{BlockSum, ReadBlocks};
+use super::volume::Queue;
+use bytes::BytesMut;
+use cairn_core::checksum::block_crc;
+use cairn_core::chunk::catalogue::StagedBlock;
+use cairn_core::chunk::replica_file::TableEntry;
+use cairn_core::ids::{ChunkId, ChunkVersion};
+use cairn_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use cairn_core::units::{BLOCK_BYTES, CHUNK_BYTES};
+use cairn_env::disk::OpenMode;
+use std::io;
+use std::sync::Arc;
+
+/// Where a block comes from.
+#[derive(Clone)]
+enum Source {
+    Absent,
+    Staged(StagedBlock),
+    InFile,
+}
+
+/// Why one attempt gave no blocks.
+enum Failure {
+    Refused(StoreError),
+    Bad { offset: u64, detail: String },
+}
+
+/// See [`ChunkStore::read`](super::ChunkStore::read).
+pub(super) async fn read(
+    replica: &Arc<Replica>,
+    version: ChunkVersion,
+    offset: u64,
+    length: u32,
+) -> Result<ReadBlocks, StoreError> {
+    let end = offset.saturating_add(u64::from(length));
+    if length == 0 || end > CHUNK_BYTES || u64::from(length) > FRAME_PAYLOAD_BYTES_MAX as u64 + BLOCK_BYTES {
+        return Err(StoreError::BadRequest(
+            "a read of no bytes, of more than a frame, or beyond the end of the chunk",
+        ));
+    }
+    let (first, end) = ((offset / BLOCK_BYTES) as u32, end.div_ceil(BLOCK_BYTES) as u32);
+    match attempt(replica, version, first, end).await {
+        Ok(blocks) => return Ok(blocks),
+        Err(Failure::Refused(error)) => return Err(error),
+        Err(Failure::Bad { .. }) => {}
+    }
+    let _lane = replica.lane().await;
+    match attempt(replica, version, first, end).await {
+        Ok(blocks) => Ok(blocks),
+        Err(Failure::Refused(error)) => Err(error),
+        Err(Failure::Bad { offset, detail }) => {
+            replica.volume.report_corrupt(replica, offset, &detail);
+            Err(StoreError::Corrupt { offset })
+        }
+    }
+}
+
+async fn attempt(
+    replica: &Arc<Replica>,
+    version: ChunkVersion,
+    first: u32,
+    end: u32,
+) -> Result<ReadBlocks, Failure> {
+    let sources = {
+        let state = replica.state();
+        state.check_version(version).map_err(Failure::Refused)?;
+        state.sources(first, end)
+    };
+    if !sources.iter().any(|source| matches!(source, Source::InFile)) {
+        return assemble(replica.key.chunk, first, &sources, None);
+    }
+    let job = Arc::clone(replica);
+    let blocks = replica.volume.call(Queue::Read, move || {
+        let file = open_to_read(&job).map_err(|error| bad(first, format!("open: {error}")))?;
+        assemble(job.key.chunk, first, &sources, Some(&file))
+    });
+    blocks.await.map_err(Failure::Refused)?
+}
+
+impl ReplicaState {
+    fn sources(&self, first: u32, end: u32) -> Vec<Source> {
+        (first..end)
+            .map(|block| match self.staged.get(&block) {
+                Some(staged) => Source::Staged(staged.clone()),
+                None if self.stored.contains(block) || self.unsynced.contains(block) => Source::InFile,
+                None => Source::Absent,
+            })
+            .collect()
+    }
+}
+
+fn bad(block: u32, detail: String) -> Failure {
+    Failure::Bad { offset: u64::from(block) * BLOCK_BYTES, detail }
+}
+
+fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
+    let volume = &replica.volume;
+    let open = || volume.disk().open(&volume.replica_path(replica.key), OpenMode::Write);
+    let file = volume.files.get_or_open(volume.index, replica.key, false, open)?;
+    file.ok_or_else(|| io::Error::other("no file handle"))
+}
+
+/// Puts blocks together and verifies each, journaled ones included.
+fn assemble(
+    chunk: ChunkId,
+    first: u32,
+    sources: &[Source],
+    file: Option<&Arc<OpenFile>>,
+) -> Result<ReadBlocks, Failure> {
+    let block_bytes = BLOCK_BYTES as usize;
+    let mut payload = BytesMut::zeroed(sources.len() * block_bytes);
+    let mut entries = vec![TableEntry::default(); sources.len()];
+    if let Some(file) = file {
+        fill_from_file(first, sources, file, &mut payload, &mut entries)?;
+    }
+    let mut sums = Vec::with_capacity(sources.len());
+    for (at, source) in sources.iter().enumerate() {
+        let block = first + at as u32;
+        let bytes = &mut payload[at * block_bytes..(at + 1) * block_bytes];
+        if let Source::Staged(staged) = source {
+            bytes.copy_from_slice(&staged.data);
+            entries[at] = staged.entry;
+        }
+        let crc = block_crc(chunk, u64::from(block), bytes);
+        if !matches!(source, Source::Absent) && crc != entries[at].crc {
+            return Err(bad(block, "checksum mismatch".into()));
+        }
+        sums.push(crc);
+    }
+    Ok(ReadBlocks { offset: u64::from(first) * BLOCK_BYTES, payload: payload.freeze(), sums })
+}
+
+fn fill_from_file(
+    first: u32,
+    sources: &[Source],
+    file: &OpenFile,
+    payload: &mut [u8],
+    entries: &mut [TableEntry],
+) -> Result<(), Failure> {
+    let block_bytes = BLOCK_BYTES as usize;
+    let mut at = 0;
+    for run in sources.chunk_by(|a, b| matches!(a, Source::InFile) == matches!(b, Source::InFile)) {
+        let range = at..at + run.len();
+        at = range.end;
+        if !matches!(run[0], Source::InFile) {
+            continue;
+        }
+        let block = first + range.start as u32;
+        let found = file.entries(block, first + range.end as u32).and_then(|found| {
+            let bytes = &mut payload[range.start * block_bytes..range.end * block_bytes];
+            // Short only at the end of the file: what is missing stays zero and does not verify.
+            file.file.read_at(bytes, u64::from(block) * BLOCK_BYTES).map(|_| found)
+        });
+        let found = found.map_err(|error| bad(block, format!("read failed: {error}")))?;
+        entries[range].copy_from_slice(&found);
+    }
+    Ok(())
+}
+
+/// See [`ChunkStore::block_sums`](super::ChunkStore::block_sums).
+pub(super) async fn block_sums(
+    replica: &Arc<Replica>,
+    version: ChunkVersion,
+) -> Result<Vec<BlockSum>, StoreError> {
+    let _lane = replica.lane().await;
+    let sources = {
+        let state = replica.state();
+        state.check_version(version)?;
+        state.sources(0, state.end())
+    };
+    let job = Arc::clone(replica);
+    let entries = replica.volume.call(Queue::Read, move || -> io::Result<Vec<TableEntry>> {
+        let in_file = sources.iter().any(|source| matches!(source, Source::InFile));
+        let mut entries = if in_file {
+            open_to_read(&job)?.entries(0, sources.len() as u32)?
+        } else {
+            vec![TableEntry::default(); sources.len()]
+        };
+        for (entry, source) in entries.iter_mut().zip(&sources) {
+            match source {
+                Source::Absent => *entry = TableEntry::default(),
+                Source::Staged(staged) => *entry = staged.entry,
+                Source::InFile => {}
+            }
+        }
+        Ok(entries)
+    });
+    match entries.await? {
+        Ok(entries) => Ok(entries
+            .into_iter()
+            .map(|entry| BlockSum { crc: entry.crc, generation: entry.generation })
+            .collect()),
+        Err(error) => {
+            replica.volume.report_corrupt(replica, 0, &format!("read of the checksum table failed: {error}"));
+            Err(StoreError::Corrupt { offset: 0 })
+        }
+    }
+}

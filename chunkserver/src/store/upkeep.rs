@@ -1,0 +1,85 @@
+//! What time and fullness ask for: writing back, closing marks, looking at the free space; and the clean stop.
+
+use super::Shared;
+use super::error::StoreError;
+use super::volume::{Queue, Volume};
+use super::write_back::write_back;
+use cairn_core::limits::INTENT_AGE_MAX;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Between looks at an idle disk.
+const PERIOD: Duration = Duration::from_millis(100);
+/// Pause after a write-back that found no room.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Starts the upkeep of every disk; it ends with the store.
+pub(super) fn start(shared: &Arc<Shared>) {
+    for volume in shared.volumes() {
+        tokio::spawn(run(Arc::downgrade(shared), Arc::downgrade(volume)));
+    }
+}
+
+async fn run(shared: Weak<Shared>, volume: Weak<Volume>) {
+    let mut idle = Duration::ZERO;
+    loop {
+        let Some(journal) = volume.upgrade().map(|volume| Arc::clone(&volume.journal)) else { return };
+        let woken = tokio::time::timeout(PERIOD, journal.flush_wanted.notified()).await.is_ok();
+        let (Some(shared), Some(volume)) = (shared.upgrade(), volume.upgrade()) else { return };
+        if volume.check_alive().is_err() {
+            return;
+        }
+        idle = if woken || !journal.has_records() { Duration::ZERO } else { idle + PERIOD };
+        let old = idle >= INTENT_AGE_MAX;
+        // Woken without a full segment: somebody waits for space, so the active one has to go.
+        if (woken || old || journal.has_closed())
+            && let Err(error) =
+                one_write_back(&shared, &volume, old || (woken && !journal.has_closed())).await
+        {
+            tracing::debug!(disk = %volume.disk_id, %error, "write-back postponed");
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
+        if old {
+            idle = Duration::ZERO;
+        }
+        if !woken {
+            look(&volume).await;
+        }
+    }
+}
+
+async fn one_write_back(shared: &Arc<Shared>, volume: &Arc<Volume>, all: bool) -> Result<(), StoreError> {
+    write_back(volume, all, &|| shared.held_by(volume)).await
+}
+
+async fn look(volume: &Arc<Volume>) {
+    let job = Arc::clone(volume);
+    // Overloaded or stopping: the next time will do.
+    let _ = volume
+        .call(Queue::Write, move || {
+            job.look_at_space();
+            if let Err(error) = job.journal.closing_mark(false) {
+                job.fail(&format!("intent journal: {error}"));
+            }
+        })
+        .await;
+}
+
+/// The clean stop of one disk.
+pub(super) async fn close(shared: &Arc<Shared>, volume: &Arc<Volume>) {
+    let syncs = shared.held_by(volume).into_iter().filter(|replica| !replica.state().unsynced.is_empty());
+    for replica in syncs {
+        let version = replica.state().version;
+        if let Err(error) = super::sync::sync(&replica, version).await {
+            tracing::warn!(chunk = %replica.key.chunk, %error, "replica could not be synced at the stop");
+        }
+    }
+    if let Err(error) = one_write_back(shared, volume, true).await {
+        tracing::warn!(disk = %volume.disk_id, %error, "intent journal could not be written back at the stop");
+    }
+    let job = Arc::clone(volume);
+    let marked = volume.call(Queue::Write, move || job.journal.closing_mark(true)).await;
+    if let Ok(Err(error)) = marked {
+        volume.fail(&format!("intent journal: {error}"));
+    }
+}

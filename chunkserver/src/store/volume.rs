@@ -1,0 +1,308 @@
+//! One disk at work: its journal, its space, its health, and the threads that may block in it.
+
+use super::error::StoreError;
+use super::files::{OpenFile, OpenFiles};
+use super::journal::Journal;
+use super::replica::Replica;
+use super::types::{DiskConfig, DiskState, DiskStatusReport, StoreEvent};
+use super::write_back::CatalogueWriter;
+use cairn_core::chunk::ReplicaKey;
+use cairn_core::chunk::replica_file::file_name;
+use cairn_core::ids::{DiskId, Term};
+use cairn_core::limits::{DISK_CALLS_MAX, DISK_QUEUE_MAX};
+use cairn_core::units::BLOCK_BYTES;
+use cairn_env::Env;
+use cairn_env::disk::{Disk, OpenMode};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use tokio::sync::{Semaphore, mpsc};
+
+/// Bytes that a new replica takes besides its blocks: header, one block of table, the file system's own.
+pub(super) const REPLICA_OVERHEAD_BYTES: u64 = 4 * BLOCK_BYTES;
+
+/// Which queue of a disk a call stands in: reads are not held up by syncs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Read,
+    Write,
+}
+
+/// A disk that opened.
+pub(super) struct Volume {
+    pub(super) index: usize,
+    pub(super) config: DiskConfig,
+    pub(super) disk_id: DiskId,
+    pub(super) env: Env,
+    pub(super) journal: Arc<Journal>,
+    pub(super) files: Arc<OpenFiles>,
+    pub(super) catalogue: tokio::sync::Mutex<CatalogueWriter>,
+    pub(super) term: AtomicU64,
+    pub(super) space: Space,
+    pub(super) known_folders: Mutex<BTreeSet<String>>,
+    pub(super) events: mpsc::Sender<StoreEvent>,
+    failure: OnceLock<String>,
+    reads: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    _lock: Box<dyn Send + Sync>,
+}
+
+/// Space of a disk, from the last look at the file system and what was taken since.
+#[derive(Default)]
+pub(super) struct Space {
+    pub(super) total: AtomicU64,
+    pub(super) free_at_look: AtomicU64,
+    pub(super) taken_since: AtomicU64,
+    /// Journaled blocks that will need room in files.
+    pub(super) staged_blocks: AtomicI64,
+    pub(super) stored_blocks: AtomicI64,
+    pub(super) replicas: AtomicI64,
+}
+
+/// What [`Volume::new`] needs from recovery.
+pub(super) struct VolumeParts {
+    pub(super) index: usize,
+    pub(super) config: DiskConfig,
+    pub(super) disk_id: DiskId,
+    pub(super) env: Env,
+    pub(super) journal: Arc<Journal>,
+    pub(super) files: Arc<OpenFiles>,
+    pub(super) catalogue: CatalogueWriter,
+    pub(super) term: Term,
+    pub(super) known_folders: BTreeSet<String>,
+    pub(super) events: mpsc::Sender<StoreEvent>,
+    pub(super) lock: Box<dyn Send + Sync>,
+}
+
+impl Volume {
+    pub(super) fn new(parts: VolumeParts) -> Arc<Self> {
+        Arc::new(Self {
+            index: parts.index,
+            config: parts.config,
+            disk_id: parts.disk_id,
+            env: parts.env,
+            journal: parts.journal,
+            files: parts.files,
+            catalogue: tokio::sync::Mutex::new(parts.catalogue),
+            term: AtomicU64::new(parts.term.get()),
+            space: Space::default(),
+            known_folders: Mutex::new(parts.known_folders),
+            events: parts.events,
+            failure: OnceLock::new(),
+            reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
+            writes: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
+            waiting: AtomicUsize::new(0),
+            _lock: parts.lock,
+        })
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.env.disk
+    }
+
+    /// Runs blocking work beside the runtime.
+    pub(super) async fn call<T: Send + 'static>(
+        self: &Arc<Self>,
+        queue: Queue,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= DISK_QUEUE_MAX {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(StoreError::Overloaded);
+        }
+        let waiting = Waiting(Arc::clone(self));
+        let queue = if queue == Queue::Read { &self.reads } else { &self.writes };
+        let turn = Arc::clone(queue).acquire_owned().await.map_err(|_| StoreError::ShuttingDown)?;
+        let work = move || {
+            let _held = (turn, waiting);
+            work()
+        };
+        let spawn = Arc::clone(&self.env.spawn);
+        spawn.blocking(work).await.map_err(|lost| StoreError::Io(lost.to_string()))
+    }
+
+    /// Waits until the journal record of `ticket` is durable.
+    pub(super) async fn durable(self: &Arc<Self>, ticket: u64) -> Result<(), StoreError> {
+        let (wait, start) = self.journal.register(ticket)?;
+        if start {
+            self.start_commit();
+        }
+        match wait {
+            None => Ok(()),
+            Some(wait) => wait.await.map_err(|_| StoreError::DiskFailed),
+        }
+    }
+
+    /// Starts making `ticket` durable; somebody waits later.
+    pub(super) fn hasten(self: &Arc<Self>, ticket: u64) -> Result<(), StoreError> {
+        if self.journal.register(ticket)?.1 {
+            self.start_commit();
+        }
+        Ok(())
+    }
+
+    pub(super) fn start_commit(self: &Arc<Self>) {
+        let volume = Arc::clone(self);
+        self.env.spawn.start_blocking(Box::new(move || {
+            if let Err(error) = volume.journal.commit() {
+                volume.fail(&format!("intent journal: {error}"));
+            }
+        }));
+    }
+
+    /// The disk is not to be written again (I3).
+    pub(super) fn fail(&self, detail: &str) {
+        self.journal.fail();
+        if self.failure.set(detail.to_owned()).is_ok() {
+            tracing::error!(disk = %self.disk_id, path = %self.config.path.display(), detail, "disk failed");
+            let path = self.config.path.clone();
+            let event = StoreEvent::DiskFailed { disk: self.disk_id, path, detail: detail.to_owned() };
+            // Full: the state itself is in `disks()`.
+            let _ = self.events.try_send(event);
+        }
+    }
+
+    /// Refuses what a failed disk may not do.
+    pub(super) fn check_alive(&self) -> Result<(), StoreError> {
+        if self.failure.get().is_some() { Err(StoreError::DiskFailed) } else { Ok(()) }
+    }
+
+    /// What a failed write means: a full disk is refused, everything else fails the disk.
+    pub(super) fn write_failed(&self, what: &str, error: &io::Error) -> StoreError {
+        if is_full(error) {
+            self.space.free_at_look.store(0, Ordering::Relaxed);
+            return StoreError::DiskFull;
+        }
+        self.fail(&format!("{what}: {error}"));
+        StoreError::DiskFailed
+    }
+
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.config.path.join("chunks").join(name)
+    }
+
+    pub(super) fn replica_path(&self, key: ReplicaKey) -> PathBuf {
+        let (folder, name) = file_name(key.chunk, key.part);
+        self.folder(&folder).join(name)
+    }
+
+    /// Opens a replica's file for writing, making it when absent. Blocks.
+    pub(super) fn open_to_write(&self, key: ReplicaKey) -> Result<Arc<OpenFile>, StoreError> {
+        let open = || {
+            let (folder, name) = file_name(key.chunk, key.part);
+            self.make_folder(&folder)?;
+            self.disk().open(&self.folder(&folder).join(name), OpenMode::Create)
+        };
+        match self.files.get_or_open(self.index, key, true, open) {
+            Ok(Some(file)) => Ok(file),
+            Ok(None) => Err(StoreError::Overloaded),
+            Err(error) => Err(self.write_failed("open replica file", &error)),
+        }
+    }
+
+    fn make_folder(&self, folder: &str) -> io::Result<()> {
+        let mut known = self.known_folders.lock().expect("no holder of the folder list panics");
+        if !known.contains(folder) {
+            self.disk().create_dir_all(&self.folder(folder))?;
+            self.disk().sync_dir(&self.config.path.join("chunks"))?;
+            known.insert(folder.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Bytes that new data may still take.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let space = &self.space;
+        let staged = space.staged_blocks.load(Ordering::Relaxed).max(0) as u64 * BLOCK_BYTES;
+        let gone = space.taken_since.load(Ordering::Relaxed) + staged + self.config.reserve_bytes;
+        let free = space.free_at_look.load(Ordering::Relaxed).saturating_sub(gone);
+        match self.config.capacity_bytes {
+            Some(capacity) => free.min(capacity.saturating_sub(self.used_bytes())),
+            None => free,
+        }
+    }
+
+    /// Bytes of stored blocks and what comes with them.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let blocks = self.space.stored_blocks.load(Ordering::Relaxed).max(0) as u64;
+        let replicas = self.space.replicas.load(Ordering::Relaxed).max(0) as u64;
+        blocks * BLOCK_BYTES + replicas * REPLICA_OVERHEAD_BYTES
+    }
+
+    /// Looks at the file system. Blocks.
+    pub(super) fn look_at_space(&self) {
+        match self.disk().space(&self.config.path) {
+            Ok(space) => {
+                self.space.taken_since.store(0, Ordering::Relaxed);
+                self.space.free_at_look.store(space.free, Ordering::Relaxed);
+                self.space.total.store(space.total, Ordering::Relaxed);
+            }
+            Err(error) => tracing::warn!(disk = %self.disk_id, %error, "cannot read the free space"),
+        }
+    }
+
+    /// Refuses new data beyond the space there is.
+    pub(super) async fn admit(self: &Arc<Self>, bytes: u64) -> Result<(), StoreError> {
+        if bytes > 0 && self.free_bytes() < bytes {
+            let volume = Arc::clone(self);
+            self.call(Queue::Write, move || volume.look_at_space()).await?;
+            if self.free_bytes() < bytes {
+                return Err(StoreError::DiskFull);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn status(&self) -> DiskStatusReport {
+        let failure = self.failure.get();
+        let free = self.free_bytes();
+        let state = match failure {
+            Some(_) => DiskState::Failed,
+            None if free < BLOCK_BYTES + REPLICA_OVERHEAD_BYTES => DiskState::Full,
+            None => DiskState::Healthy,
+        };
+        let total = self.space.total.load(Ordering::Relaxed).saturating_sub(self.config.reserve_bytes);
+        DiskStatusReport {
+            disk: self.disk_id,
+            path: self.config.path.clone(),
+            total_bytes: self.config.capacity_bytes.map_or(total, |capacity| capacity.min(total)),
+            free_bytes: if failure.is_some() { 0 } else { free },
+            used_bytes: self.used_bytes(),
+            replicas: self.space.replicas.load(Ordering::Relaxed).max(0) as u64,
+            state,
+            detail: failure.cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Tells of a block that does not verify, once per replica and start, and remembers it.
+    pub(super) fn report_corrupt(&self, replica: &Arc<Replica>, offset: u64, detail: &str) {
+        {
+            let mut state = replica.state();
+            if state.deleted || std::mem::replace(&mut state.reported, true) {
+                return;
+            }
+            state.corrupt = true;
+            super::commands::remember_corrupt(replica, &mut state);
+        }
+        tracing::error!(chunk = %replica.key.chunk, disk = %self.disk_id, offset, detail, "replica is corrupt");
+        let event = StoreEvent::Corrupt { replica: replica.stat(), offset, detail: detail.to_owned() };
+        // Full: the state itself is in `list()`.
+        let _ = self.events.try_send(event);
+    }
+}
+
+/// Whether a write failed for want of space.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+struct Waiting(Arc<Volume>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,244 @@
+//! Write-back: journaled blocks go into their files, the catalogue learns what changed, the segments are free again.
+//!
+//! Only then is anything journaled written in place: its record is durable, so a crash in the middle is repaired by reading the journal.
+
+use super::error::StoreError;
+use super::journal::{ClosedSegment, Touched};
+use super::replica::{Lane, Replica};
+use super::sync::{sync_or_fail, write_header};
+use super::volume::{Queue, Volume, is_full};
+use cairn_core::chunk::catalogue::StagedBlock;
+use cairn_core::chunk::catalogue_file::FrameBuilder;
+use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
+use cairn_core::ids::Term;
+use cairn_core::limits::WRITE_BACK_CONCURRENCY;
+use cairn_core::units::BLOCK_BYTES;
+use cairn_env::disk::{Disk, DiskFile, OpenMode};
+use futures::stream::{StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+/// Appended bytes beyond twice the size of a fresh catalogue, and this, make it worth writing anew.
+const COMPACT_SLACK_BYTES: u64 = 1 << 20;
+
+/// The catalogue file, open at its end.
+pub(super) struct CatalogueWriter {
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) end: u64,
+    pub(super) chain: u32,
+    /// Bytes when it was last written anew.
+    pub(super) fresh_bytes: u64,
+}
+
+/// What one write-back adds to the catalogue.
+pub(super) type Changes = BTreeMap<ReplicaKey, Option<ReplicaRecord>>;
+
+impl CatalogueWriter {
+    /// Writes the catalogue anew, atomically, and opens it at its end. Blocks.
+    pub(super) fn anew(
+        disk: &dyn Disk,
+        path: &Path,
+        entries: &Changes,
+        covers: u64,
+        term: Term,
+    ) -> io::Result<Self> {
+        let (bytes, chain) = frame(entries).seal(true, covers, term, 0);
+        cairn_env::disk::replace_durably(disk, path, &bytes)?;
+        let file = disk.open(path, OpenMode::Write)?;
+        let end = bytes.len() as u64;
+        Ok(Self { path: path.to_owned(), file, end, chain, fresh_bytes: end })
+    }
+
+    /// Appends a frame durably. Blocks.
+    fn append(&mut self, entries: &Changes, covers: u64, term: Term) -> io::Result<()> {
+        let (bytes, chain) = frame(entries).seal(false, covers, term, self.chain);
+        self.file.write_all_at(&bytes, self.end)?;
+        self.file.sync_data()?;
+        self.end += bytes.len() as u64;
+        self.chain = chain;
+        Ok(())
+    }
+
+    fn wants_anew(&self) -> bool {
+        self.end > 2 * self.fresh_bytes + COMPACT_SLACK_BYTES
+    }
+}
+
+fn frame(entries: &Changes) -> FrameBuilder {
+    let mut frame = FrameBuilder::default();
+    for (key, record) in entries {
+        frame.push(*key, record.as_ref());
+    }
+    frame
+}
+
+/// Writes everything back that closed segments hold; with `all`, the active one too. `held` lists the disk's replicas.
+///
+/// # Errors
+/// `DiskFull`: tried again later, the records stay; `DiskFailed`.
+pub(super) async fn write_back(
+    volume: &Arc<Volume>,
+    all: bool,
+    held: &(dyn Fn() -> Vec<Arc<Replica>> + Send + Sync),
+) -> Result<(), StoreError> {
+    // One at a time; the catalogue's lock says so.
+    let mut catalogue = volume.catalogue.lock().await;
+    volume.check_alive()?;
+    if all && let Some((closed, start)) = volume.journal.register_rotation() {
+        if start {
+            volume.start_commit();
+        }
+        closed.await.map_err(|_| StoreError::DiskFailed)?;
+    }
+    let Some((segments, covers)) = volume.journal.take_closed() else { return Ok(()) };
+    let guard = TakenSegments { volume, segments: Some(segments) };
+    let changes = write_files(volume, guard.touched()).await?;
+    let anew = if catalogue.wants_anew() { Some(everything(volume, held()).await?) } else { None };
+    let term = Term(volume.term.load(Ordering::Relaxed));
+    // A future that is dropped must not leave the catalogue between two states: the writer is moved out and put back.
+    let job_volume = Arc::clone(volume);
+    let mut writer = CatalogueWriter {
+        path: catalogue.path.clone(),
+        file: Arc::clone(&catalogue.file),
+        end: catalogue.end,
+        chain: catalogue.chain,
+        fresh_bytes: catalogue.fresh_bytes,
+    };
+    let written = volume.call(Queue::Write, move || -> io::Result<CatalogueWriter> {
+        match anew {
+            Some(entries) => CatalogueWriter::anew(job_volume.disk(), &writer.path, &entries, covers, term),
+            None => writer.append(&changes, covers, term).map(|()| writer),
+        }
+    });
+    match written.await? {
+        Ok(writer) => *catalogue = writer,
+        Err(error) => {
+            // A failed append may have left part of a frame, which the next would follow: not on this disk any more.
+            volume.fail(&format!("catalogue: {error}"));
+            return Err(StoreError::DiskFailed);
+        }
+    }
+    guard.written_back();
+    Ok(())
+}
+
+/// Segments taken for write-back: given back as they were unless it succeeds.
+struct TakenSegments<'a> {
+    volume: &'a Arc<Volume>,
+    segments: Option<Vec<ClosedSegment>>,
+}
+
+impl TakenSegments<'_> {
+    fn touched(&self) -> Touched {
+        let segments = self.segments.iter().flatten();
+        segments
+            .flat_map(|segment| segment.touched.iter().map(|(key, replica)| (*key, replica.clone())))
+            .collect()
+    }
+
+    fn written_back(mut self) {
+        if let Some(segments) = self.segments.take() {
+            self.volume.journal.give_back(segments, true);
+        }
+    }
+}
+
+impl Drop for TakenSegments<'_> {
+    fn drop(&mut self) {
+        if let Some(segments) = self.segments.take() {
+            self.volume.journal.give_back(segments, false);
+        }
+    }
+}
+
+async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, StoreError> {
+    let one = |(key, replica): (ReplicaKey, Weak<Replica>)| async move {
+        match replica.upgrade() {
+            None => Ok((key, None)),
+            Some(replica) => Ok((key, write_replica(&replica).await?)),
+        }
+    };
+    let volume = Arc::clone(volume);
+    let changes =
+        futures::stream::iter(touched).map(one).buffer_unordered(WRITE_BACK_CONCURRENCY).try_collect().await;
+    volume.check_alive()?;
+    changes
+}
+
+/// Writes one replica's journaled blocks into its file. Returns what the catalogue should remember of it, which is durable.
+async fn write_replica(replica: &Arc<Replica>) -> Result<Option<ReplicaRecord>, StoreError> {
+    let lane = replica.lane().await;
+    let (last, staged) = {
+        let state = replica.state();
+        (state.last, !state.staged.is_empty())
+    };
+    replica.volume.durable(last).await?;
+    if staged {
+        let job = Arc::clone(replica);
+        replica.volume.call(Queue::Write, move || write_staged(&job, &lane)).await??;
+    }
+    // Without the lane again: what is captured may be newer, but not beyond `last`, which is awaited once more.
+    let (record, last) = {
+        let state = replica.state();
+        ((!state.deleted).then(|| state.record()), state.last)
+    };
+    replica.volume.durable(last).await?;
+    Ok(record)
+}
+
+/// Blocks, table entries, header; then the syncs. Blocks. The caller saw to it that the records are durable.
+fn write_staged(replica: &Arc<Replica>, _lane: &Lane) -> Result<(), StoreError> {
+    let volume = &replica.volume;
+    let (staged, new) = {
+        let state = replica.state();
+        if state.deleted {
+            return Ok(());
+        }
+        (state.staged.clone(), !state.name_durable)
+    };
+    let file = volume.open_to_write(replica.key)?;
+    let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
+    for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
+        let first = *run[0].0;
+        let parts: Vec<&[u8]> = run.iter().map(|(_, block)| &block.data[..]).collect();
+        let written = file
+            .file
+            .write_parts_at(&parts, u64::from(first) * BLOCK_BYTES)
+            .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
+            .and_then(|()| file.write_entries(first, first + run.len() as u32));
+        written.map_err(|error| write_back_failed(volume, &error))?;
+    }
+    if new {
+        write_header(replica, &file).map_err(|error| write_back_failed(volume, &error))?;
+    }
+    sync_or_fail(replica, &file, new)?;
+    let mut state = replica.state();
+    state.name_durable = true;
+    // Under the lane nothing was staged meanwhile.
+    state.staged.clear();
+    volume.space.staged_blocks.fetch_sub(staged.len() as i64, Ordering::Relaxed);
+    volume.space.taken_since.fetch_add(staged.len() as u64 * BLOCK_BYTES, Ordering::Relaxed);
+    Ok(())
+}
+
+fn write_back_failed(volume: &Volume, error: &io::Error) -> StoreError {
+    if is_full(error) {
+        tracing::warn!(disk = %volume.disk_id, "no room to write the intent journal back");
+    }
+    volume.write_failed("write back", error)
+}
+
+/// The whole catalogue, once all it says is durable.
+async fn everything(volume: &Arc<Volume>, held: Vec<Arc<Replica>>) -> Result<Changes, StoreError> {
+    let record = |replica: &Arc<Replica>| {
+        let state = replica.state();
+        (!state.deleted).then(|| (replica.key, Some(state.record())))
+    };
+    let entries: Changes = held.iter().filter_map(record).collect();
+    volume.durable(volume.journal.last_ticket()).await?;
+    Ok(entries)
+}
