@@ -23,7 +23,7 @@ pub(super) async fn sync(replica: &Arc<Replica>, version: ChunkVersion) -> Resul
         let bytes = journal_bytes(INTENT_HEADER_BYTES + runs * 8);
         let mut reservation = volume.journal.reserve(bytes, false).await?;
         let lane = replica.lane().await;
-        {
+        let journaled_only = {
             let mut state = replica.state();
             state.check_version(version)?;
             if state.writes_lost {
@@ -34,15 +34,15 @@ pub(super) async fn sync(replica: &Arc<Replica>, version: ChunkVersion) -> Resul
                 runs = needed;
                 continue;
             }
-            if state.unsynced.is_empty() {
-                if state.mark.take().is_some() {
-                    let cleared = Intent::<Bytes>::Synced { blocks: BlockSet::default(), clears_mark: true };
-                    append(replica, &mut state, cleared, &mut reservation);
-                }
-                let last = state.last;
-                drop((state, lane));
-                return volume.durable(last).await;
+            if state.unsynced.is_empty() && state.mark.take().is_some() {
+                let cleared = Intent::<Bytes>::Synced { blocks: BlockSet::default(), clears_mark: true };
+                append(replica, &mut state, cleared, &mut reservation);
             }
+            state.unsynced.is_empty().then_some(state.last)
+        };
+        if let Some(last) = journaled_only {
+            drop(lane);
+            return volume.durable(last).await;
         }
         let job = Arc::clone(replica);
         let ticket = volume.call(Queue::Write, move || sync_file(&job, reservation, &lane)).await??;
