@@ -1,5 +1,6 @@
 //! The metadata master: one leader, hot standbys that replay its journal.
 
+pub mod checkpoint;
 pub mod journal;
 pub mod kv;
 pub mod raft;

@@ -33,6 +33,8 @@ pub struct SequencerMetrics {
     pub checkpoints: AtomicU64,
     /// 1 while the disk of the data directory is nearly full and operations that grow the state are refused.
     pub disk_low: AtomicU64,
+    /// Highest index known to be committed.
+    pub commit_index: AtomicU64,
     /// Highest index applied.
     pub applied_index: AtomicU64,
 }

@@ -1,10 +1,87 @@
 //! The sequencer: the one owner of the namespace. Everything that changes it passes here, in one order.
+//!
+//! A request is decided against the applied state with the proposed rows laid over it, its record proposed to Raft, and
+//! its answer held until the entry is durable, committed and applied. A refusal writes nothing, and is held until all
+//! that it saw is committed.
 
+mod apply;
 mod handle;
+mod jobs;
 mod metrics;
+mod open;
+mod overlay;
+mod owner;
 mod reader;
 mod rows;
+mod work;
+
+#[cfg(test)]
+mod sequencer_test;
 
 pub use handle::{Leadership, RaiseOrder, SequencerHandle, Submitted};
 pub use metrics::SequencerMetrics;
+pub use open::{Settings, StartError, StateStore, Tuning};
 pub use reader::Reader;
+
+use crate::raft::{Group, GroupConfig};
+use apply::Applier;
+use cairn_core::cluster::ClusterView;
+use cairn_core::limits::SEQUENCER_QUEUE_MAX;
+use cairn_env::Env;
+use cairn_env::spawn::{Owner, Spawn};
+use owner::Sequencer;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// Opens journal and state in a data directory that is locked and of this node, and starts the sequencer's thread. It
+/// leads, if it is alone, as soon as what the state lacks is replayed: watch [`SequencerHandle::leadership`].
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(
+    env: &Env,
+    settings: Settings,
+    view: watch::Receiver<Arc<ClusterView>>,
+) -> Result<(SequencerHandle, Owner), StartError> {
+    let spawn: Arc<dyn Spawn> = Arc::clone(&env.spawn);
+    let data_dir = settings.data_dir.clone();
+    let io = |error| StartError::Io { data_dir: data_dir.clone(), error };
+    let opening = {
+        let env = env.clone();
+        spawn.blocking(move || open_parts(env, &settings, view))
+    };
+    let opened = opening.await.map_err(|lost| io(io::Error::other(lost)))?;
+    let (handle, sequencer) = opened?;
+    let owner = spawn.owner("sequencer", sequencer.run()).map_err(io)?;
+    Ok((handle, owner))
+}
+
+fn open_parts(
+    env: Env,
+    settings: &Settings,
+    view: watch::Receiver<Arc<ClusterView>>,
+) -> Result<(SequencerHandle, Sequencer), StartError> {
+    let open::Opened { kv, applied, journal } = open::open(&env, settings)?;
+    let config = GroupConfig {
+        id: settings.node_id,
+        voters: applied.voters.clone(),
+        learners: applied.learners.clone(),
+        applied: applied.last.index,
+    };
+    let group = Group::open(&config, journal, Arc::clone(&env.random), env.clock.now())?;
+    let (requests, inbox) = mpsc::channel(SEQUENCER_QUEUE_MAX);
+    let (leading, leadership) = watch::channel(Leadership::Follows { leader: 0 });
+    let metrics = Arc::new(SequencerMetrics::default());
+    let reader = Reader {
+        kv: Arc::clone(&kv),
+        leadership: leadership.clone(),
+        view: view.clone(),
+        env: env.clone(),
+        default_replicas: settings.default_replicas,
+    };
+    let handle = SequencerHandle { requests, leadership, metrics: Arc::clone(&metrics), reader };
+    let applier = Applier { kv, applied };
+    let sequencer = Sequencer::new(env, settings, group, applier, view, inbox, leading, metrics);
+    Ok((handle, sequencer))
+}

@@ -1,0 +1,259 @@
+//! Opening a data directory: the state as last flushed, and the journal that says what came after.
+//!
+//! The two must fit: the state's last entry stands in the journal (or just before it), in the same term.
+
+use crate::journal::{Journal, JournalConfig, JournalError};
+use crate::kv::RocksKv;
+use crate::raft::RaftFailure;
+use bytes::Bytes;
+use cairn_core::ids::{LogIndex, NodeId};
+use cairn_core::journal::applied::{APPLIED_KEY, Applied};
+use cairn_core::limits::{
+    CHECKPOINT_JOURNAL_BYTES, JOURNAL_CACHE_BYTES, JOURNAL_KEEP_BYTES, JOURNAL_SEGMENT_BYTES,
+};
+use cairn_env::Env;
+use cairn_env::kv::{Batch, Kv, KvError, Wait};
+use cairn_env::kv_memory::MemoryKv;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use thiserror::Error;
+
+/// Which rows this binary reads and writes.
+const FEATURE_LEVEL: u32 = 1;
+
+/// What a master's sequencer is told at its start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data directory, locked and of this node.
+    pub data_dir: PathBuf,
+    /// Raft id of this member, from 1.
+    pub node_id: u64,
+    /// Uuid of this member, as in its superblock.
+    pub node: NodeId,
+    /// Replicas of a new chunk.
+    pub default_replicas: u8,
+    /// Memory for blocks of the state.
+    pub cache_bytes: u64,
+    /// What keeps the state.
+    pub store: StateStore,
+    /// Journal and checkpoints.
+    pub tuning: Tuning,
+}
+
+impl Settings {
+    /// The ordinary settings of a member: RocksDB, three replicas, 128 MiB of cache.
+    pub fn new(data_dir: PathBuf, node_id: u64, node: NodeId) -> Self {
+        Self {
+            data_dir,
+            node_id,
+            node,
+            default_replicas: 3,
+            cache_bytes: 128 << 20,
+            store: StateStore::default(),
+            tuning: Tuning::default(),
+        }
+    }
+}
+
+/// Sizes that tests make small.
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Bytes of a journal segment.
+    pub segment_bytes: u64,
+    /// Journal kept beyond what the state needs.
+    pub keep_bytes: u64,
+    /// Journal between two checkpoints.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            segment_bytes: JOURNAL_SEGMENT_BYTES,
+            keep_bytes: JOURNAL_KEEP_BYTES,
+            checkpoint_bytes: CHECKPOINT_JOURNAL_BYTES,
+        }
+    }
+}
+
+/// Which implementation of the key-value door keeps the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateStore {
+    /// RocksDB.
+    #[default]
+    Rocks,
+    /// The in-memory twin on the disk door, for simulations.
+    Memory,
+}
+
+impl StateStore {
+    /// Opens the store at `path`, made when absent.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn open(self, env: &Env, path: &Path, cache_bytes: u64) -> Result<Arc<dyn Kv>, KvError> {
+        Ok(match self {
+            Self::Rocks => Arc::new(RocksKv::open(path, cache_bytes as usize)?),
+            Self::Memory => Arc::new(MemoryKv::open(Arc::clone(&env.disk), path)?),
+        })
+    }
+
+    /// Opens a checkpoint to look into it.
+    ///
+    /// # Errors
+    /// As the store's.
+    pub fn open_copy(self, env: &Env, path: &Path) -> Result<Arc<dyn Kv>, KvError> {
+        Ok(match self {
+            Self::Rocks => Arc::new(RocksKv::open_read_only(path)?),
+            Self::Memory => Arc::new(MemoryKv::open(Arc::clone(&env.disk), path)?),
+        })
+    }
+}
+
+/// Why a sequencer cannot start; shown to the user as it is.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The journal is unreadable, corrupt or of another node.
+    #[error("master: {0}")]
+    Journal(#[from] JournalError),
+    /// The state cannot be opened.
+    #[error(
+        "master: metadata state in {}: {detail}: move it away, copy the newest folder of {} to its place, and start \
+         again; the journal since then is kept", state.display(), checkpoints.display()
+    )]
+    State {
+        /// Where the state is.
+        state: PathBuf,
+        /// Where its checkpoints are.
+        checkpoints: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// State and journal are of different histories.
+    #[error("master: data directory {}: {detail}: restore both from one backup", data_dir.display())]
+    Apart {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+    /// The Raft machine refused its configuration.
+    #[error("master: {0}")]
+    Raft(#[from] RaftFailure),
+    /// No thread, or no directory.
+    #[error("master: data directory {}: {error}", data_dir.display())]
+    Io {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// The system's word.
+        error: io::Error,
+    },
+}
+
+/// Why a running sequencer must stop. Nothing that is not yet answered is answered then.
+#[derive(Debug, Error)]
+pub(super) enum Fatal {
+    /// Journal or Raft machine.
+    #[error(transparent)]
+    Raft(#[from] RaftFailure),
+    /// The journal, beside Raft.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The state.
+    #[error("metadata state failed: {0}")]
+    State(String),
+    /// A committed entry that this binary cannot apply.
+    #[error("journal entry {0} cannot be applied: {1}")]
+    UnknownEntry(LogIndex, String),
+    /// An entry was handed over out of order.
+    #[error("entry {next} was to be applied after {applied}")]
+    Order {
+        /// Last one applied.
+        applied: LogIndex,
+        /// The one that came.
+        next: LogIndex,
+    },
+}
+
+/// Where things are in a data directory.
+pub(super) fn state_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("state")
+}
+
+pub(super) fn checkpoint_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("checkpoints")
+}
+
+/// Opened state and journal.
+pub(super) struct Opened {
+    pub(super) kv: Arc<dyn Kv>,
+    pub(super) applied: Applied,
+    pub(super) journal: Journal,
+}
+
+/// Opens both. Blocks on the disk.
+pub(super) fn open(env: &Env, settings: &Settings) -> Result<Opened, StartError> {
+    let state = state_path(&settings.data_dir);
+    let fail = |detail: String| StartError::State {
+        state: state.clone(),
+        checkpoints: checkpoint_path(&settings.data_dir),
+        detail,
+    };
+    let kv =
+        settings.store.open(env, &state, settings.cache_bytes).map_err(|error| fail(error.to_string()))?;
+    let io = |error| StartError::Io { data_dir: settings.data_dir.clone(), error };
+    env.disk.sync_dir(&settings.data_dir).map_err(io)?;
+    let applied = read_applied(&*kv).map_err(fail)?;
+    let config = JournalConfig {
+        directory: settings.data_dir.join("journal"),
+        node: settings.node,
+        segment_bytes: settings.tuning.segment_bytes,
+        keep_bytes: settings.tuning.keep_bytes,
+        cache_bytes: JOURNAL_CACHE_BYTES,
+    };
+    let journal = Journal::open(Arc::clone(&env.disk), Arc::clone(&env.random), config)?;
+    let applied = match applied {
+        Some(applied) => applied,
+        None => found(&*kv, settings, &journal).map_err(fail)?,
+    };
+    let fits = journal.term(applied.last.index) == Some(applied.last.term);
+    if !fits {
+        let detail = format!(
+            "the state has applied entry {} of term {}, but the journal holds {} to {}",
+            applied.last.index.get(),
+            applied.last.term.get(),
+            journal.before().index.get() + 1,
+            journal.last().index.get(),
+        );
+        return Err(StartError::Apart { data_dir: settings.data_dir.clone(), detail });
+    }
+    Ok(Opened { kv, applied, journal })
+}
+
+/// The row that counts applied entries, if there is one.
+pub(super) fn read_applied(kv: &dyn Kv) -> Result<Option<Applied>, String> {
+    match kv.get(&APPLIED_KEY, Wait::ForDisk).map_err(|error| error.to_string())? {
+        None => Ok(None),
+        Some(value) => match Applied::decode(&value) {
+            Some(applied) if applied.feature_level <= FEATURE_LEVEL => Ok(Some(applied)),
+            Some(applied) => Err(format!(
+                "its feature level {} is newer than {FEATURE_LEVEL}: start a newer cairn binary",
+                applied.feature_level
+            )),
+            None => Err("its first row is damaged or of a newer format".into()),
+        },
+    }
+}
+
+/// First row of a new member: a group of one. The journal of a crash while founding is empty or holds all since the start.
+fn found(kv: &dyn Kv, settings: &Settings, journal: &Journal) -> Result<Applied, String> {
+    if journal.before().index > LogIndex(0) {
+        return Err("it is empty, and the journal no longer reaches back to the beginning".into());
+    }
+    let applied =
+        Applied { feature_level: FEATURE_LEVEL, voters: vec![settings.node_id], ..Applied::default() };
+    let row = (Bytes::from_static(&APPLIED_KEY), Some(applied.encode()));
+    kv.write(&Batch { writes: vec![row] }).and_then(|()| kv.flush()).map_err(|error| error.to_string())?;
+    Ok(applied)
+}

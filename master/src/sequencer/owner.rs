@@ -1,0 +1,414 @@
+//! The owner of the namespace: one loop of select, step, settle on a thread of its own, which may wait for the journal.
+//!
+//! Positions, in this order after every settling: answered ≤ applied ≤ committed ≤ durable ≤ proposed.
+
+use super::apply::Applier;
+use super::handle::{Leadership, Request};
+use super::jobs::{Finished, Jobs};
+use super::metrics::SequencerMetrics;
+use super::open::{Fatal, Settings};
+use super::overlay::{Overlay, OverlayRows};
+use super::rows::KvRows;
+use super::work::{Held, Loaded, Verdict, Work, World};
+use crate::raft::Group;
+use bytes::Bytes;
+use cairn_core::cluster::ClusterView;
+use cairn_core::error::FsError;
+use cairn_core::ids::{LogIndex, Term};
+use cairn_core::journal::entry::EntryData;
+use cairn_core::limits::{
+    JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
+    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX,
+};
+use cairn_core::namespace::machine::{Record, Stop};
+use cairn_core::time::{Tick, Timestamp};
+use cairn_env::Env;
+use cairn_env::kv::Wait;
+use cairn_env::random::{Random, SeededRandom};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// Everything that the owner is made of.
+pub(super) struct Sequencer {
+    env: Env,
+    default_replicas: u8,
+    group: Group,
+    applier: Applier,
+    overlay: Overlay,
+    held: Held,
+    /// Data of entries that were decided and are not yet handed to Raft.
+    proposals: Vec<Bytes>,
+    proposed_bytes: usize,
+    /// Index of the last entry decided.
+    last_decided: LogIndex,
+    /// The term that this member leads and in which it has applied an entry; nothing is decided before.
+    leading: Option<Term>,
+    /// Leader time of the last decision.
+    time: Timestamp,
+    placement: SeededRandom,
+    view: watch::Receiver<Arc<ClusterView>>,
+    inbox: mpsc::Receiver<Request>,
+    loaded: mpsc::Receiver<Loaded>,
+    loaded_sender: mpsc::Sender<Loaded>,
+    loads: Arc<Semaphore>,
+    jobs: Jobs,
+    next_tick: Tick,
+    last_append: Tick,
+    leadership: watch::Sender<Leadership>,
+    metrics: Arc<SequencerMetrics>,
+    disk_low: bool,
+    stopping: bool,
+}
+
+/// What a turn of the loop begins with.
+enum Event {
+    Request(Request),
+    Loaded(Loaded),
+    Finished(Finished),
+    Tick,
+    /// Every handle is gone.
+    Deserted,
+}
+
+impl Sequencer {
+    #[allow(clippy::too_many_arguments, reason = "called once, by the function that makes the parts")]
+    pub(super) fn new(
+        env: Env,
+        settings: &Settings,
+        group: Group,
+        applier: Applier,
+        view: watch::Receiver<Arc<ClusterView>>,
+        inbox: mpsc::Receiver<Request>,
+        leadership: watch::Sender<Leadership>,
+        metrics: Arc<SequencerMetrics>,
+    ) -> Self {
+        let (loaded_sender, loaded) = mpsc::channel(SEQUENCER_LOADS_MAX);
+        let now = env.clock.now();
+        Self {
+            default_replicas: settings.default_replicas,
+            overlay: Overlay::default(),
+            held: Held::default(),
+            proposals: Vec::new(),
+            proposed_bytes: 0,
+            last_decided: group.last_index(),
+            leading: None,
+            time: applier.applied.time,
+            placement: SeededRandom::new(env.random.next_u64()),
+            view,
+            inbox,
+            loaded,
+            loaded_sender,
+            loads: Arc::new(Semaphore::new(SEQUENCER_LOADS_MAX)),
+            jobs: Jobs::new(&env, settings, group.journal().position()),
+            next_tick: now,
+            last_append: now,
+            leadership,
+            metrics,
+            disk_low: false,
+            stopping: false,
+            env,
+            group,
+            applier,
+        }
+    }
+
+    /// Runs until it is told to stop or must.
+    pub(super) async fn run(mut self) {
+        let ended = self.turns().await;
+        match ended.and_then(|()| self.close()) {
+            Ok(()) => {
+                tracing::info!(applied = self.applier.applied.last.index.get(), "sequencer has stopped")
+            }
+            Err(error) => tracing::error!(%error, "this master stops: it answers nothing any more"),
+        }
+    }
+
+    async fn turns(&mut self) -> Result<(), Fatal> {
+        // A group of one has elected itself: its first entry and the replay come before any request.
+        self.settle()?;
+        while !self.stopping {
+            let event = self.select().await;
+            self.step(event)?;
+            self.drain()?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    async fn select(&mut self) -> Event {
+        let wait = self.next_tick.since(self.env.clock.now());
+        tokio::select! {
+            biased;
+            Some(loaded) = self.loaded.recv() => Event::Loaded(loaded),
+            Some(finished) = self.jobs.finished.recv() => Event::Finished(finished),
+            request = self.inbox.recv() => request.map_or(Event::Deserted, Event::Request),
+            () = tokio::time::sleep(wait) => Event::Tick,
+        }
+    }
+
+    fn step(&mut self, event: Event) -> Result<(), Fatal> {
+        match event {
+            Event::Request(request) => self.take(request)?,
+            Event::Loaded(loaded) => self.decide(loaded.work, loaded.rounds)?,
+            Event::Finished(finished) => self.finished(finished),
+            Event::Deserted => self.stopping = true,
+            Event::Tick => {}
+        }
+        let now = self.env.clock.now();
+        if now >= self.next_tick {
+            self.next_tick = now.after(RAFT_TICK);
+            self.tick(now)?;
+        }
+        Ok(())
+    }
+
+    /// Decides what else is queued, so that one batch of the journal carries it all.
+    fn drain(&mut self) -> Result<(), Fatal> {
+        for _ in 0..SEQUENCER_BATCH_REQUESTS_MAX {
+            if self.proposed_bytes >= SEQUENCER_BATCH_BYTES_MAX || self.stopping {
+                break;
+            }
+            if let Ok(loaded) = self.loaded.try_recv() {
+                self.decide(loaded.work, loaded.rounds)?;
+            } else if let Ok(request) = self.inbox.try_recv() {
+                self.take(request)?;
+            } else {
+                break;
+            }
+        }
+        self.metrics.queue_length.store(self.inbox.len() as u64, Relaxed);
+        Ok(())
+    }
+
+    fn take(&mut self, request: Request) -> Result<(), Fatal> {
+        match Work::from_request(request) {
+            Some(work) => self.decide(work, 0),
+            None => {
+                self.stopping = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// Decides one request. Its answer is held until all that it saw is committed and applied.
+    fn decide(&mut self, work: Work, rounds: u32) -> Result<(), Fatal> {
+        if self.leading.is_none() {
+            work.answer(Err(FsError::NotLeader));
+            return Ok(());
+        }
+        let no_room =
+            self.jobs.spare_failed() && self.group.journal().room() < 2 * SEQUENCER_BATCH_BYTES_MAX as u64;
+        if no_room || (self.disk_low && work.grows()) {
+            self.metrics.refusals.fetch_add(1, Relaxed);
+            work.answer(Err(FsError::NoSpace));
+            return Ok(());
+        }
+        self.time = self.time.max(self.env.clock.wall());
+        let world = World {
+            now: self.time,
+            view: Arc::clone(&self.view.borrow()),
+            entropy: self.placement.next_u64(),
+            default_replicas: self.default_replicas,
+        };
+        let wait = if rounds < SEQUENCER_LOAD_ROUNDS_MAX { Wait::Never } else { Wait::ForDisk };
+        let rows = OverlayRows { overlay: &self.overlay, below: KvRows::new(&*self.applier.kv, wait) };
+        match work.decide(&rows, &world) {
+            Ok(Verdict::Propose(record, success)) => {
+                let entry = EntryData {
+                    kind: record.kind.number(),
+                    time: self.time,
+                    origin: work.origin(),
+                    rows: Vec::new(),
+                };
+                match self.propose(record, entry) {
+                    Ok(index) => self.held.hold(index, work, Ok(success)),
+                    Err(refusal) => work.answer(Err(refusal)),
+                }
+            }
+            Ok(Verdict::Answer(success)) => {
+                self.metrics.replays.fetch_add(1, Relaxed);
+                self.held.hold(self.last_decided, work, Ok(success));
+            }
+            Err(Stop::Refused(refusal)) => {
+                self.metrics.refusals.fetch_add(1, Relaxed);
+                self.held.hold(self.last_decided, work, Err(refusal));
+            }
+            Err(Stop::NotInMemory) if wait == Wait::Never => self.load(work, world, rounds),
+            Err(Stop::NotInMemory) => return Err(Fatal::State("rows are not in memory after a load".into())),
+            Err(Stop::Failed(detail)) => return Err(Fatal::State(detail)),
+        }
+        Ok(())
+    }
+
+    /// Queues the record as the next entry of the log.
+    fn propose(&mut self, record: Record, mut entry: EntryData) -> Result<LogIndex, FsError> {
+        entry.rows = record.rows;
+        if entry.encoded_len() > JOURNAL_ENTRY_BYTES_MAX {
+            tracing::error!(kind = ?record.kind, bytes = entry.encoded_len(), "a record is too large for the journal");
+            return Err(FsError::Io("the operation is too large for one journal entry".into()));
+        }
+        let index = LogIndex(self.last_decided.get() + 1);
+        self.overlay.propose(index, &entry.rows);
+        let data = entry.encode();
+        self.proposed_bytes += data.len();
+        self.proposals.push(data);
+        self.last_decided = index;
+        self.metrics.proposals.fetch_add(1, Relaxed);
+        Ok(index)
+    }
+
+    /// Has the rows of a request brought into memory by a thread that may wait, then decides it again.
+    fn load(&mut self, work: Work, world: World, rounds: u32) {
+        let Ok(permit) = Arc::clone(&self.loads).try_acquire_owned() else {
+            self.metrics.overloads.fetch_add(1, Relaxed);
+            work.answer(Err(FsError::Overloaded));
+            return;
+        };
+        self.metrics.loads.fetch_add(1, Relaxed);
+        let (kv, sender) = (Arc::clone(&self.applier.kv), self.loaded_sender.clone());
+        self.env.spawn.start_blocking(Box::new(move || {
+            // What it decides does not matter: it has not seen the proposed rows.
+            drop(work.decide(&KvRows::new(&*kv.snapshot(), Wait::ForDisk), &world));
+            // There is a place for every permit; the channel is closed when the sequencer has ended.
+            drop(sender.try_send(Loaded { work, rounds: rounds + 1, _permit: permit }));
+        }));
+    }
+
+    /// Hands the proposals to Raft, makes them durable, applies what is committed, and lets the answers go.
+    fn settle(&mut self) -> Result<(), Fatal> {
+        if !self.proposals.is_empty() {
+            let first_decided = LogIndex(self.last_decided.get() + 1 - self.proposals.len() as u64);
+            self.proposed_bytes = 0;
+            let first = self.group.propose(std::mem::take(&mut self.proposals));
+            if first != Some(first_decided) {
+                // The lead went between decision and proposal: nothing of it is answered.
+                self.lead_lost();
+            }
+        }
+        while self.group.wants_settling() {
+            let before = (self.env.clock.now(), self.group.journal().counters());
+            let settled = self.group.settle()?;
+            self.note_journal(before);
+            // The seat of the other members: a group of one has nobody to send to.
+            debug_assert!(settled.outbox.is_empty());
+            self.apply(&settled.committed)?;
+        }
+        self.held.release(self.applier.applied.last.index);
+        self.note_leadership();
+        self.start_jobs();
+        Ok(())
+    }
+
+    fn apply(&mut self, committed: &[crate::journal::LogEntry]) -> Result<(), Fatal> {
+        let Some(last) = committed.last() else { return Ok(()) };
+        let started = self.env.clock.now();
+        self.applier.apply(committed, &mut self.overlay)?;
+        self.group.applied(last.id.index);
+        self.held.release(last.id.index);
+        let spent = self.env.clock.now().since(started);
+        self.metrics.apply_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
+        self.metrics.applied.fetch_add(committed.len() as u64, Relaxed);
+        self.metrics.applied_index.store(last.id.index.get(), Relaxed);
+        self.metrics.commit_index.store(last.id.index.get(), Relaxed);
+        Ok(())
+    }
+
+    fn note_journal(&mut self, (started, before): (Tick, crate::journal::JournalCounters)) {
+        let counters = self.group.journal().counters();
+        if counters != before {
+            self.last_append = self.env.clock.now();
+            let spent = self.last_append.since(started).as_nanos() as u64;
+            self.metrics.journal_nanos.fetch_add(spent, Relaxed);
+        }
+        self.metrics.batches.store(counters.batches, Relaxed);
+        self.metrics.fdatasyncs.store(counters.fdatasyncs, Relaxed);
+        self.metrics.journal_bytes.store(counters.bytes, Relaxed);
+    }
+
+    /// Leads as soon as an entry of its own term is applied: everything committed before is applied then as well.
+    fn note_leadership(&mut self) {
+        let term = self.group.term();
+        let leading = (self.group.leads() && self.applier.applied.last.term == term).then_some(term);
+        if leading != self.leading {
+            if self.leading.is_some() {
+                self.lead_lost();
+            }
+            self.leading = leading;
+            self.last_decided = self.group.last_index();
+            self.time = self.time.max(self.applier.applied.time);
+        }
+        let now = match leading {
+            Some(term) => Leadership::Leads { term },
+            None => Leadership::Follows { leader: self.group.leader() },
+        };
+        self.leadership.send_if_modified(|leadership| std::mem::replace(leadership, now) != now);
+    }
+
+    /// What was proposed may never come true; what was answered is committed.
+    fn lead_lost(&mut self) {
+        self.leading = None;
+        self.overlay.clear();
+        self.proposals.clear();
+        self.proposed_bytes = 0;
+        self.held.disown();
+        self.last_decided = self.group.last_index();
+    }
+
+    fn tick(&mut self, now: Tick) -> Result<(), Fatal> {
+        self.group.tick();
+        if now.since(self.last_append) >= JOURNAL_MARK_AFTER && self.group.journal().wants_mark() {
+            self.group.journal_mut().close_mark()?;
+        }
+        self.disk_low = self.jobs.disk_is_low(now);
+        self.metrics.disk_low.store(u64::from(self.disk_low), Relaxed);
+        Ok(())
+    }
+
+    fn start_jobs(&mut self) {
+        let now = self.env.clock.now();
+        if self.jobs.may_make_spare(now)
+            && let Some(job) = self.group.journal_mut().spare_wanted()
+        {
+            self.jobs.make_spare(job);
+        }
+        self.jobs.checkpoint_if_due(&self.applier.kv, self.group.journal().position(), now);
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        let now = self.env.clock.now();
+        match finished {
+            Finished::Spare(spare) => {
+                self.jobs.spare_made(spare.is_some(), now);
+                self.group.journal_mut().spare_done(spare);
+            }
+            Finished::Checkpoint(reaches) => {
+                self.jobs.checkpoint_made(reaches.is_some(), now);
+                if let Some(index) = reaches {
+                    self.metrics.checkpoints.fetch_add(1, Relaxed);
+                    let paths = self.group.journal_mut().trim(index);
+                    self.jobs.remove(paths);
+                }
+            }
+        }
+    }
+
+    /// An orderly end: nobody is answered any more, the journal says where it ends, the state needs no replay.
+    fn close(&mut self) -> Result<(), Fatal> {
+        self.inbox.close();
+        while let Ok(request) = self.inbox.try_recv() {
+            if let Some(work) = Work::from_request(request) {
+                work.answer(Err(FsError::NotLeader));
+            }
+        }
+        self.group.journal_mut().close_mark()?;
+        self.applier.kv.flush().map_err(|error| Fatal::State(error.to_string()))
+    }
+}
+
+impl Drop for Sequencer {
+    /// Also when raft-rs panics: readers must not go on as if this member led.
+    fn drop(&mut self) {
+        self.leadership.send_replace(Leadership::Stopped);
+    }
+}

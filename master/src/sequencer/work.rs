@@ -1,0 +1,173 @@
+//! One request on its way through the sequencer: deciding it, and the answer that is held until it may leave.
+
+use super::handle::{OperationRequest, RaiseOrder, Request, Submitted};
+use cairn_core::cluster::ClusterView;
+use cairn_core::error::FsError;
+use cairn_core::ids::{LogIndex, SessionId};
+use cairn_core::journal::entry::Origin;
+use cairn_core::namespace::internal::Internal;
+use cairn_core::namespace::machine::{Context, Outcome, Record, Rows, Stop, decide_internal};
+use cairn_core::namespace::request::OperationKind;
+use cairn_core::session::{Sequenced, decide_sequenced};
+use cairn_core::time::Timestamp;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// A request that waits to be decided.
+pub(super) enum Work {
+    Operation(Box<OperationRequest>),
+    Internal { command: Internal, reply: oneshot::Sender<Result<Outcome, FsError>> },
+}
+
+/// A request whose rows were loaded by another thread.
+pub(super) struct Loaded {
+    pub(super) work: Work,
+    pub(super) rounds: u32,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// What every decision is told, beside the rows.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) view: Arc<ClusterView>,
+    pub(super) entropy: u64,
+    pub(super) default_replicas: u8,
+}
+
+/// What a decision came to.
+pub(super) enum Verdict {
+    /// Propose the record; then this is the answer.
+    Propose(Record, Success),
+    /// Nothing to write; the answer leaves when what it saw is committed.
+    Answer(Success),
+}
+
+/// A good answer.
+pub(super) enum Success {
+    Operation(Submitted),
+    Internal(Outcome),
+}
+
+impl Work {
+    pub(super) fn from_request(request: Request) -> Option<Self> {
+        match request {
+            Request::Operation(operation) => Some(Self::Operation(operation)),
+            Request::Internal { command, reply } => Some(Self::Internal { command, reply }),
+            Request::Stop => None,
+        }
+    }
+
+    /// Decides by the rules of the core. Loader threads do so as well, only to bring the rows into memory.
+    pub(super) fn decide(&self, rows: &dyn Rows, world: &World) -> Result<Verdict, Stop> {
+        let context = |session| Context {
+            now: world.now,
+            session,
+            view: &world.view,
+            entropy: world.entropy,
+            default_replicas: world.default_replicas,
+        };
+        match self {
+            Self::Operation(request) => {
+                let OperationRequest { session, slot, sequence, operation, raised, .. } = &**request;
+                let context = context(*session);
+                let decided = decide_sequenced(rows, &context, *slot, *sequence, operation, raised.as_ref())?;
+                Ok(match decided {
+                    Sequenced::Replayed(answer) => {
+                        Verdict::Answer(Success::Operation(Submitted::Answered(answer)))
+                    }
+                    Sequenced::Decided(record) => {
+                        let submitted = Submitted::Answered(record.answer.clone());
+                        Verdict::Propose(record, Success::Operation(submitted))
+                    }
+                    Sequenced::Raise { chunk, from, to, survivors, record } => {
+                        let order = RaiseOrder { chunk, from, to, survivors };
+                        Verdict::Propose(record, Success::Operation(Submitted::Raise(order)))
+                    }
+                })
+            }
+            Self::Internal { command, .. } => {
+                let record = decide_internal(rows, &context(SessionId(0)), command)?;
+                let success = Success::Internal(record.outcome.clone());
+                // A command that finds its work done writes nothing.
+                Ok(if record.rows.is_empty() {
+                    Verdict::Answer(success)
+                } else {
+                    Verdict::Propose(record, success)
+                })
+            }
+        }
+    }
+
+    /// Who asked, for the journal.
+    pub(super) fn origin(&self) -> Origin {
+        match self {
+            Self::Operation(request) => {
+                Origin::Client { session: request.session, slot: request.slot, sequence: request.sequence }
+            }
+            Self::Internal { .. } => Origin::Internal,
+        }
+    }
+
+    /// Whether it makes the state larger for good: refused while the disk is nearly full.
+    pub(super) fn grows(&self) -> bool {
+        let Self::Operation(request) = self else { return false };
+        matches!(
+            request.operation.kind,
+            OperationKind::Create { .. }
+                | OperationKind::Mkdir { .. }
+                | OperationKind::Mknod { .. }
+                | OperationKind::Symlink { .. }
+                | OperationKind::Link { .. }
+                | OperationKind::SetXattr { .. }
+                | OperationKind::AllocateChunks { .. }
+        )
+    }
+
+    /// Answers. Nobody may be waiting any more, which is no fault.
+    pub(super) fn answer(self, result: Result<Success, FsError>) {
+        match (self, result) {
+            (Self::Operation(request), Ok(Success::Operation(submitted))) => {
+                drop(request.reply.send(Ok(submitted)));
+            }
+            (Self::Operation(request), Err(error)) => drop(request.reply.send(Err(error))),
+            (Self::Internal { reply, .. }, Ok(Success::Internal(outcome))) => drop(reply.send(Ok(outcome))),
+            (Self::Internal { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
+            (Self::Operation(_), Ok(Success::Internal(_)))
+            | (Self::Internal { .. }, Ok(Success::Operation(_))) => {
+                unreachable!("a verdict answers the work that it was made for")
+            }
+        }
+    }
+}
+
+/// Answers that wait until the entry they depend on is applied.
+#[derive(Default)]
+pub(super) struct Held {
+    answers: VecDeque<(LogIndex, Work, Result<Success, FsError>)>,
+}
+
+impl Held {
+    /// Holds an answer until entry `needs` is applied; calls come with `needs` ascending.
+    pub(super) fn hold(&mut self, needs: LogIndex, work: Work, result: Result<Success, FsError>) {
+        debug_assert!(self.answers.back().is_none_or(|(last, ..)| *last <= needs));
+        self.answers.push_back((needs, work, result));
+    }
+
+    /// Everything up to `applied` is applied: those answers leave.
+    pub(super) fn release(&mut self, applied: LogIndex) {
+        while self.answers.front().is_some_and(|(needs, ..)| *needs <= applied) {
+            if let Some((_, work, result)) = self.answers.pop_front() {
+                work.answer(result);
+            }
+        }
+    }
+
+    /// The lead is lost: whether these were committed is not known here.
+    pub(super) fn disown(&mut self) {
+        for (_, work, _) in self.answers.drain(..) {
+            work.answer(Err(FsError::NotLeader));
+        }
+    }
+}
