@@ -10,6 +10,7 @@ mod dispatch;
 mod errno;
 mod fs;
 mod handles;
+mod just_seen;
 mod listing;
 mod mount;
 mod mount_error;

@@ -57,10 +57,11 @@ pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, Mount
     let asked = options.mount_point.clone();
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
+    let clock = env.clock.clone();
     let client =
         FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
     let (running, ended) = oneshot::channel();
-    let fs = KernelFs::new(Arc::new(Ops::new(client.clone())), Handle::current(), running);
+    let fs = KernelFs::new(Arc::new(Ops::new(client.clone(), clock)), Handle::current(), running);
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
     let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs)).await??;
     let mounted = Mounted { path, client, ended, _session: ManuallyDrop::new(session) };

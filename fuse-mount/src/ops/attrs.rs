@@ -12,10 +12,13 @@ impl Ops {
     /// `handle`: any open file of the inode, so that an unlinked one still answers.
     pub(crate) async fn getattr(
         &self,
-        who: Credentials,
+        (who, thread): (Credentials, u32),
         inode: InodeId,
         handle: Option<u64>,
     ) -> Result<Attr, FsError> {
+        if let Some(attr) = self.just_seen.take(thread, inode, self.clock.now()) {
+            return Ok(attr);
+        }
         let file = handle.map(|number| self.files.get(number)).transpose()?;
         self.client.getattr(&who, inode, file.as_ref().map(|handle| &handle.file)).await
     }

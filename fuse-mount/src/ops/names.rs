@@ -39,15 +39,17 @@ impl Component {
 impl Ops {
     pub(crate) async fn lookup(
         &self,
-        who: Credentials,
+        (who, thread): (Credentials, u32),
         parent: InodeId,
         name: Result<Component, FsError>,
     ) -> Result<Attr, FsError> {
-        match name? {
+        let attr = match name? {
             Component::Dot => self.client.getattr(&who, parent, None).await,
             Component::DotDot => self.client.lookup_parent(&who, parent).await,
             Component::Entry(name) => self.client.lookup(&who, parent, &name).await,
-        }
+        }?;
+        self.just_seen.saw(thread, &attr, self.clock.now());
+        Ok(attr)
     }
 
     pub(crate) async fn mkdir(
