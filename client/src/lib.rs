@@ -3,10 +3,16 @@
 //! Two layers: [`fs::FileSystem`] works with inode numbers and callers' credentials (a mount builds on it), and the
 //! path-based interface on top of it is for programs.
 
+mod data;
 pub mod error;
 pub mod fs;
+mod inode;
+mod meta;
 pub mod options;
 mod path;
+mod remembered;
+mod shared;
+mod write;
 
 pub use error::ConnectError;
 pub use options::{ConnectOptions, Unavailable};

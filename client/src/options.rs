@@ -25,6 +25,8 @@ pub struct ConnectOptions {
     pub memory_budget_bytes: u64,
     /// Policy for data whose servers are away.
     pub unavailable: Unavailable,
+    /// Longest search for a leader when connecting.
+    pub connect_deadline: Duration,
     /// Longest wait of a metadata operation, over all retries and fail-overs. Then `TimedOut`.
     pub operation_deadline: Duration,
 }
@@ -38,6 +40,8 @@ impl Default for ConnectOptions {
             memory_budget_bytes: 256 << 20,
             // Longer than any fail-over or server restart, shorter than a user's patience.
             unavailable: Unavailable::Fail { after: Duration::from_secs(60) },
+            // A cluster that is just starting answers within seconds; somebody waits at a prompt.
+            connect_deadline: Duration::from_secs(10),
             // As above: a restart of every master fits.
             operation_deadline: Duration::from_secs(60),
         }

@@ -183,6 +183,53 @@ pub const GRPC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Most concurrent gRPC streams of one connection: one session stream and some admin calls.
 pub const GRPC_STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
+/// Queries of one client in flight: the kernel's own default background limit times many processes; more wait.
+pub const QUERIES_IN_FLIGHT_MAX: usize = 256;
+/// Messages of one client that wait for the HTTP/2 stream: everything that can be in flight, and declarations.
+pub const OUTBOX_MESSAGES: usize = 1024;
+/// A master that does not answer a client's Hello in this time is passed over.
+pub const HELLO_ANSWER_MAX: Duration = Duration::from_millis(1500);
+/// A leader from which a client has heard nothing for so long, renewals included, is looked for elsewhere.
+pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(2000);
+/// First pause between two rounds of looking for the leader.
+pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
+/// Longest such pause: a restarted master is found soon, an absent one costs two tries a second.
+pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// First pause before an operation is tried again that was told to come back (lease recalled, overloaded).
+pub const LEASE_RETRY_MIN: Duration = Duration::from_millis(2);
+/// Longest such pause.
+pub const LEASE_RETRY_MAX: Duration = Duration::from_millis(50);
+/// Connections of a client to one chunk server. All frames of one chunk's writes share one, so that the server can tell
+/// a delayed frame; four keep four cores busy.
+pub const DATA_LANES: u64 = 4;
+/// A write or sync that is not answered for so long, although its server answers pings, is given up: the disk hangs.
+pub const STORE_STALL_MAX: Duration = Duration::from_secs(5);
+/// A read that is not answered for so long anywhere is given up and planned anew.
+pub const FETCH_STALL_MAX: Duration = Duration::from_secs(5);
+/// Least time before a second replica is asked: a shorter one would double the load whenever a server is busy.
+pub const HEDGE_DELAY_MIN: Duration = Duration::from_millis(20);
+/// Longest such time, whatever the server's past: a frozen server must not stall a read.
+pub const HEDGE_DELAY_MAX: Duration = Duration::from_millis(200);
+/// A server that failed is asked last for so long; doubles with each failure in a row.
+pub const BREAKER_MIN: Duration = Duration::from_secs(1);
+/// Longest such time.
+pub const BREAKER_MAX: Duration = Duration::from_secs(30);
+/// Chunks that a client holds ready, so that a new file waits for no allocation.
+pub const CHUNK_POOL_MAX: usize = 64;
+/// Attributes and map of a lookup serve the open of the same inode for so long: the kernel sends both for one open(2).
+pub const LOOKUP_SERVES_OPEN: Duration = Duration::from_millis(10);
+/// Lookups so remembered.
+pub const LOOKUPS_REMEMBERED: usize = 1024;
+/// Inodes whose last coherent view is remembered, to keep kernel pages across opens.
+pub const VIEWS_REMEMBERED: usize = 65_536;
+/// Idle write leases that a client keeps after close, for the next open; the oldest goes back first.
+pub const IDLE_LEASES_MAX: usize = 1024;
+/// Bytes that wait for companions leave after so long.
+pub const WRITE_LINGER: Duration = Duration::from_millis(100);
+/// Written files are synced and committed this often without being asked: what a crash of the client can lose.
+pub const WRITE_BACK: Duration = Duration::from_secs(5);
+/// Extents acknowledged and not yet recorded, after which a commit is begun unasked.
+pub const UNRECORDED_EXTENTS_MAX: usize = 4096;
 /// Buffered writes up to this size are copied together, larger ones are kept as they came: below it the copy costs less
 /// than a part of its own.
 pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
@@ -257,3 +304,6 @@ const _: () = assert!(
 const _: () = assert!(JOURNAL_MARK_AFTER.as_millis() + RAFT_TICK.as_millis() <= 100);
 const _: () = assert!(SEQUENCER_BATCH_BYTES_MAX + JOURNAL_ENTRY_BYTES_MAX < JOURNAL_SEGMENT_BYTES as usize);
 const _: () = assert!(CHECKPOINT_JOURNAL_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);
+const _: () = assert!(OUTBOX_MESSAGES > 2 * (SESSION_SLOTS as usize + QUERIES_IN_FLIGHT_MAX));
+const _: () = assert!(LEADER_SILENCE_MAX.as_millis() > 3 * SESSION_RENEW.as_millis());
+const _: () = assert!(LEADER_SILENCE_MAX.as_millis() * 4 < SESSION_EXPIRY.as_millis());

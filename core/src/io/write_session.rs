@@ -104,6 +104,11 @@ impl WriteSession {
         self.in_flight.len()
     }
 
+    /// Bytes buffered and in flight.
+    pub fn bytes(&self) -> u64 {
+        self.in_flight_bytes + self.buffered.values().map(Run::length).sum::<u64>()
+    }
+
     /// Bytes in flight.
     pub fn bytes_in_flight(&self) -> u64 {
         self.in_flight_bytes

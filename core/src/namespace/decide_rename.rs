@@ -1,7 +1,7 @@
 //! rename(2) and renameat2(2).
 //!
 //! The POSIX argument, in the order in which Linux refuses:
-//! 1. Both directories must be searched; the old name must exist (ENOENT).
+//! 1. Both directories must be searched; the old name and the new directory must exist (ENOENT).
 //! 2. NOREPLACE: an existing target is EEXIST. EXCHANGE: a missing one is ENOENT.
 //! 3. A directory may not move beneath itself: EINVAL, found by walking from the new directory to the root. For EXCHANGE
 //!    this holds both ways. (Without EXCHANGE a target that is an ancestor of the source is not empty: 6.) The walk reads
@@ -48,6 +48,8 @@ pub(super) fn rename(
 ) -> Result<Answer, Stop> {
     let (old_directory, entry) = act.search_present(from.parent, from.name)?;
     let (new_directory, target) = act.search(to.parent, to.name)?;
+    // A removed directory takes nothing, and its parents may be gone: nothing may be walked from it.
+    require(new_directory.links > 0, FsError::NotFound)?;
     let source = Source { entry, row: act.named_inode(entry.inode)? };
     match (mode, &target) {
         (RenameMode::NoReplace, Some(_)) => return Err(FsError::Exists.into()),

@@ -1,4 +1,7 @@
 //! Questions about names: lookup, `..`, pages of directories, symlinks.
+//!
+//! A question may read its rows while a record is being applied, so a row that another one names may be gone by the time
+//! it is read: that is never damage here, but the answer that a moment later would have been given.
 
 use super::act::{Act, require};
 use super::answer::{Answer, DirectoryEntry, Map};
@@ -20,7 +23,7 @@ const ATTR_BYTES: usize = 150;
 
 pub(super) fn lookup(act: &Act<'_>, parent: InodeId, name: &Name) -> Result<Answer, Stop> {
     let (_, entry) = act.search_present(parent, name)?;
-    let row = act.named_inode(entry.inode)?;
+    let row = act.draft.get(&InodeKey(entry.inode))?.ok_or(FsError::NotFound)?;
     let map = match small_map(act, &row) {
         // The map is a courtesy: never worth waiting for.
         Err(Stop::NotInMemory) => None,
@@ -100,6 +103,6 @@ pub(super) fn read_link(act: &Act<'_>, inode: InodeId) -> Result<Answer, Stop> {
     let row = act.inode(inode)?;
     require(row.kind == NodeKind::Symlink, FsError::InvalidArgument)?;
     let target = act.draft.get(&SymlinkKey(inode))?;
-    let Blob(target) = target.ok_or_else(|| Stop::Failed(format!("symlink {inode} has no target")))?;
+    let Blob(target) = target.ok_or(FsError::Stale)?;
     Ok(Answer::Bytes(target))
 }

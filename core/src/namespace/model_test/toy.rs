@@ -286,6 +286,9 @@ impl Toy {
     fn rename(&mut self, who: &Credentials, from: (Id, &[u8]), to: (Id, &[u8]), mode: RenameMode) -> Outcome {
         let source = self.find(who, from.0, from.1)?.ok_or(FsError::NotFound)?;
         let target = self.find(who, to.0, to.1)?;
+        if self.links(to.0) == 0 {
+            return Err(FsError::NotFound);
+        }
         if mode == RenameMode::NoReplace && target.is_some() {
             return Err(FsError::Exists);
         }

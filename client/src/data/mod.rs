@@ -1,0 +1,44 @@
+//! Connections to chunk servers, shared by everything that reads and writes.
+
+mod fetch;
+mod health;
+mod server;
+mod watched;
+
+pub(crate) use fetch::FetchError;
+pub(crate) use watched::{CallFailure, Watch};
+
+use cairn_core::ids::{ClusterId, NodeId};
+use cairn_env::Env;
+use cairn_proto::data_conn::PayloadPool;
+use cairn_proto::hello;
+use cairn_proto::v1::{Hello, Role};
+use server::Server;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The data plane as this client sees it.
+pub(crate) struct Data {
+    env: Env,
+    hello: Hello,
+    pool: PayloadPool,
+    /// By `host:port`. Grows with the servers ever met, never with time.
+    servers: Mutex<HashMap<String, Arc<Server>>>,
+}
+
+impl Data {
+    pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Self {
+        let hello = hello::hello(cluster, node, Role::Client);
+        Self { env, hello, pool: PayloadPool::default(), servers: Mutex::new(HashMap::new()) }
+    }
+
+    fn server(&self, address: &str) -> Arc<Server> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = servers.get(address) {
+            return server.clone();
+        }
+        let server = Arc::new(Server::new(address));
+        servers.insert(address.to_owned(), server.clone());
+        server
+    }
+}

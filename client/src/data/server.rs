@@ -1,0 +1,72 @@
+//! One chunk server: its lanes, dialled when first used and again after each loss.
+
+use super::Data;
+use super::health::Health;
+use cairn_core::limits::DATA_LANES;
+use cairn_proto::data_conn::{DataConnection, Lane};
+use std::sync::{Mutex, PoisonError};
+
+/// One chunk server by its address.
+pub(super) struct Server {
+    pub(super) address: String,
+    pub(super) health: Health,
+    lanes: Vec<LaneState>,
+}
+
+#[derive(Default)]
+struct LaneState {
+    /// The present connection and its generation. Kept apart from `dialling`, so that users never wait for a lock.
+    present: Mutex<Option<Connected>>,
+    /// Held by whoever dials; counts the generations.
+    dialling: tokio::sync::Mutex<u64>,
+}
+
+/// A connection of a lane.
+#[derive(Clone)]
+pub(super) struct Connected {
+    pub(super) connection: DataConnection,
+    /// Two equal generations mean one unbroken connection, hence one run of the server process.
+    pub(super) generation: u64,
+}
+
+impl Server {
+    pub(super) fn new(address: &str) -> Self {
+        let lanes = (0..DATA_LANES).map(|_| LaneState::default()).collect();
+        Self { address: address.to_owned(), health: Health::default(), lanes }
+    }
+
+    /// The lane's connection, dialled if need be.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, naming the address.
+    pub(super) async fn connected(&self, data: &Data, lane: u64) -> Result<Connected, String> {
+        let number = lane % DATA_LANES;
+        let state = &self.lanes[number as usize];
+        if let Some(present) = state.living() {
+            return Ok(present);
+        }
+        let mut generation = state.dialling.lock().await;
+        if let Some(present) = state.living() {
+            return Ok(present);
+        }
+        // Counted before the attempt: a half-open predecessor that the server did see is fenced by the next one.
+        *generation += 1;
+        let lane = Lane { number, generation: *generation };
+        let stream = data.env.net.connect(&self.address).await.map_err(|error| error.to_string())?;
+        let (read, write) = stream.into_split();
+        let peer = format!("chunkserver {}", self.address);
+        let connection = DataConnection::connect(read, write, &peer, &data.hello, lane, &data.pool)
+            .await
+            .map_err(|error| error.to_string())?;
+        let connected = Connected { connection, generation: *generation };
+        *state.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
+        Ok(connected)
+    }
+}
+
+impl LaneState {
+    fn living(&self) -> Option<Connected> {
+        let present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.clone().filter(|connected| connected.connection.dead().is_none())
+    }
+}

@@ -1,0 +1,122 @@
+//! Calls that write: whoever falls silent on the way is found and named.
+
+use super::Data;
+use super::server::Connected;
+use cairn_core::limits::{HOP_SILENCE, PING_SILENCE, STORE_STALL_MAX};
+use cairn_proto::data_conn::ConnError;
+use cairn_proto::frame::{Frame, Status};
+use std::time::Duration;
+
+/// A ping that is not answered in time is asked once more: on a busy machine the first may be late without a fault.
+const PING_PATIENCE: Duration = PING_SILENCE.saturating_mul(2);
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch<'a> {
+    /// `host:port` of the server.
+    pub(crate) address: &'a str,
+    /// The chunk's lane.
+    pub(crate) lane: u64,
+    /// Give up when the connection is not of this generation: what it had unsynced may be lost.
+    pub(crate) generation: Option<u64>,
+}
+
+/// A call that got no reply.
+#[derive(Clone, Debug)]
+pub(crate) struct CallFailure {
+    /// The server that is to blame.
+    pub(crate) address: String,
+    /// For logs and users.
+    pub(crate) reason: String,
+}
+
+impl Data {
+    /// Connects the lane if need be, and tells the generation of its connection.
+    pub(crate) async fn generation(&self, address: &str, lane: u64) -> Result<u64, CallFailure> {
+        let blame = |reason| CallFailure { address: address.to_owned(), reason };
+        let server = self.server(address);
+        let connected = tokio::time::timeout(HOP_SILENCE + PING_PATIENCE, server.connected(self, lane)).await;
+        match connected {
+            Ok(Ok(connected)) => Ok(connected.generation),
+            Ok(Err(reason)) => Err(self.blamed(&server, blame(reason))),
+            Err(_) => Err(self.blamed(&server, blame(silence(HOP_SILENCE + PING_PATIENCE)))),
+        }
+    }
+
+    /// Sends a write or sync and waits for its reply as long as everybody on the way is alive.
+    pub(crate) async fn call_watched(&self, to: Watch<'_>, frame: Frame) -> Result<Frame, CallFailure> {
+        let server = self.server(to.address);
+        let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
+        let connecting = tokio::time::timeout(HOP_SILENCE + PING_PATIENCE, server.connected(self, to.lane));
+        let connected = match connecting.await {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(reason)) => return Err(self.blamed(&server, blame(reason))),
+            Err(_) => return Err(self.blamed(&server, blame(silence(HOP_SILENCE + PING_PATIENCE)))),
+        };
+        if to.generation.is_some_and(|generation| generation != connected.generation) {
+            return Err(blame(String::from("it was away while it held unsynced bytes")));
+        }
+        let outcome = self.wait_watched(to, &connected, frame).await;
+        outcome.map_err(|failure| self.blamed(&self.server(&failure.address), failure))
+    }
+
+    async fn wait_watched(
+        &self,
+        to: Watch<'_>,
+        connected: &Connected,
+        frame: Frame,
+    ) -> Result<Frame, CallFailure> {
+        let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
+        let slow_hop = std::sync::Mutex::new(None::<String>);
+        let reply = connected.connection.call_with_progress(frame, |notice| {
+            if let (Status::NextHopSlow, Some(hop)) = (notice.header.status, notice.hops.first()) {
+                *slow_hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(hop.clone());
+            }
+        });
+        tokio::pin!(reply);
+        let mut waited = Duration::ZERO;
+        loop {
+            match tokio::time::timeout(HOP_SILENCE, &mut reply).await {
+                Ok(Ok(frame)) => return Ok(frame),
+                Ok(Err(error)) => return Err(blame(error.to_string())),
+                Err(_) => waited += HOP_SILENCE,
+            }
+            let hop = slow_hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+            let suspect = hop.as_deref().unwrap_or(to.address);
+            let blame_suspect = |reason| CallFailure { address: suspect.to_owned(), reason };
+            if waited >= STORE_STALL_MAX {
+                return Err(blame_suspect(format!("a write is unanswered for {} ms", waited.as_millis())));
+            }
+            // The reply may come while we ask whether the suspect lives.
+            let alive = self.is_alive(suspect, to, connected);
+            tokio::select! {
+                biased;
+                frame = &mut reply => return frame.map_err(|error: ConnError| blame(error.to_string())),
+                alive = alive => if let Err(reason) = alive { return Err(blame_suspect(reason)) },
+            }
+        }
+    }
+
+    async fn is_alive(&self, suspect: &str, to: Watch<'_>, connected: &Connected) -> Result<(), String> {
+        let ask = async {
+            if suspect == to.address {
+                return connected.connection.ping().await.map_err(|error| error.to_string());
+            }
+            let other = self.server(suspect).connected(self, to.lane).await?;
+            other.connection.ping().await.map_err(|error| error.to_string())
+        };
+        match tokio::time::timeout(PING_PATIENCE, ask).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(silence(PING_PATIENCE)),
+        }
+    }
+
+    fn blamed(&self, server: &super::server::Server, failure: CallFailure) -> CallFailure {
+        server.health.failed(self.env.clock.now());
+        failure
+    }
+}
+
+fn silence(span: Duration) -> String {
+    format!("no sign of life within {} ms", span.as_millis())
+}

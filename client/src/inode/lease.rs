@@ -1,0 +1,184 @@
+//! The write lease, the chunks that it names, and giving it back.
+
+use super::{Inode, nonsense};
+use crate::shared::Shared;
+use crate::write::ChunkWriter;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, LeaseNumber};
+use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::request::{Credentials, Extent, OperationKind, QueryKind};
+use cairn_core::units::CHUNK_BYTES;
+use std::sync::Arc;
+
+impl Inode {
+    /// A new file's lease came with its creation.
+    pub(crate) fn grant(&self, lease: LeaseNumber) {
+        self.state().lease = Some(lease);
+    }
+
+    /// Takes the lease if it is not held. `slot`: where the write goes, so that its chunk is named in the same request.
+    pub(super) async fn ensure_lease(
+        &self,
+        shared: &Shared,
+        who: &Credentials,
+        slot: Option<u64>,
+    ) -> Result<(), FsError> {
+        let guess = {
+            let mut state = self.state();
+            state.who = who.clone();
+            if state.lease.is_some() {
+                return Ok(());
+            }
+            slot.and_then(|slot| home(state.map.within(slot * CHUNK_BYTES, (slot + 1) * CHUNK_BYTES)))
+        };
+        match self.take_lease(shared, guess.into_iter().collect()).await {
+            // The map here was old.
+            Err(FsError::Stale | FsError::InvalidArgument | FsError::NotFound) if guess.is_some() => {
+                self.take_lease(shared, Vec::new()).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn take_lease(&self, shared: &Shared, chunks: Vec<ChunkId>) -> Result<(), FsError> {
+        let epoch = shared.session_epoch();
+        let kind = OperationKind::LeaseFile { inode: self.id, chunks: chunks.clone() };
+        let who = shared.kernel_checked(&self.state().who);
+        let (lease, attr) = match shared.meta.operation(&who, kind).await? {
+            Answer::Leased { lease, attr } => (lease, attr),
+            answer => return Err(nonsense(&answer)),
+        };
+        let mut state = self.state();
+        if epoch != shared.session_epoch() {
+            return Err(FsError::Io(String::from("the session with the master expired")));
+        }
+        if state.lease != Some(lease) {
+            state.lease = None;
+            state.attr = attr.clone();
+            state.rebase(&attr);
+            state.marked.clear();
+        }
+        state.lease = Some(lease);
+        state.marked.extend(chunks);
+        Ok(())
+    }
+
+    /// Finds the chunk that takes new bytes of `slot`: one that holds bytes of it already, else a new one.
+    pub(super) async fn ensure_target(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        slot: u64,
+    ) -> Result<(), FsError> {
+        let (start, end) = (slot * CHUNK_BYTES, (slot + 1) * CHUNK_BYTES);
+        loop {
+            let (gap, chunk, marked) = {
+                let state = self.state();
+                if state.lease.is_none() || state.targets.contains_key(&slot) {
+                    return Ok(());
+                }
+                let chunk = home(state.map.within(start, end));
+                let marked = chunk.is_some_and(|chunk| state.marked.contains(&chunk));
+                (state.known.first_gap(start, end), chunk, marked)
+            };
+            if let Some(chunk) = chunk {
+                if !marked {
+                    self.take_lease(shared, vec![chunk]).await?;
+                    continue;
+                }
+                let location = self.locate(shared, chunk).await?;
+                self.state().targets.entry(slot).or_insert_with(|| Arc::new(ChunkWriter::attached(location)));
+            } else if let Some((gap, _)) = gap {
+                self.fetch_map(shared, gap, end).await?;
+            } else {
+                let chunk = shared.pool.take(shared, self.id).await?;
+                self.state().targets.entry(slot).or_insert(chunk);
+            }
+        }
+    }
+
+    async fn locate(&self, shared: &Shared, chunk: ChunkId) -> Result<ChunkLocation, FsError> {
+        if let Some(location) = self.state().places.get(&chunk) {
+            return Ok(ChunkLocation::clone(location));
+        }
+        let kind = QueryKind::Locate { chunks: vec![chunk] };
+        match shared.meta.query(&shared.own_credentials(), kind).await? {
+            Answer::Chunks(mut chunks) if chunks.len() == 1 => Ok(chunks.remove(0)),
+            answer => Err(nonsense(&answer)),
+        }
+    }
+
+    /// Brings the file to rest, records everything, and lets the lease go. `only`: if it is this one.
+    pub(crate) async fn give_lease_back(self: &Arc<Self>, shared: &Arc<Shared>, only: Option<LeaseNumber>) {
+        let _order = self.order.lock().await;
+        let held = self.state().lease;
+        if held.is_none() || only.is_some_and(|only| Some(only) != held) {
+            return;
+        }
+        let _rest = self.rest();
+        // A failure has been noted for the handles; the lease goes back in any case.
+        let _ = self.record_all(shared, true).await;
+        self.let_lease_go(shared);
+    }
+
+    /// Gives an idle lease back of our own accord: nobody waits for it.
+    pub(crate) async fn give_idle_lease_back(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let _order = self.order.lock().await;
+        let (lease, who) = {
+            let state = self.state();
+            if state.opens > 0 {
+                return;
+            }
+            (state.lease, shared.kernel_checked(&state.who))
+        };
+        let Some(lease) = lease else { return };
+        self.let_lease_go(shared);
+        let kind = OperationKind::Commit {
+            inode: self.id,
+            lease,
+            extents: Vec::new(),
+            length: 0,
+            modified: false,
+            release: true,
+        };
+        // The file may be gone, or the lease: nothing depends on the answer.
+        let _ = shared.meta.operation(&who, kind).await;
+    }
+
+    pub(super) fn let_lease_go(&self, shared: &Shared) {
+        let dropped = {
+            let mut state = self.state();
+            if state.lease.is_none() {
+                return;
+            }
+            let dropped = state.drop_lease();
+            let attr = state.attr.clone();
+            state.rebase(&attr);
+            dropped
+        };
+        self.give_room(shared, dropped);
+        self.progress.notify_waiters();
+    }
+
+    /// Until the guard is dropped no bytes are accepted.
+    pub(super) fn rest(&self) -> Rest<'_> {
+        self.state().resting = true;
+        Rest(self)
+    }
+}
+
+/// Keeps a file at rest; made under the `order` lock only, so there is one at a time.
+pub(super) struct Rest<'a>(&'a Inode);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.state().resting = false;
+    }
+}
+
+/// The chunk in which a slot's bytes stand at their own offsets, if there is one: the last such.
+fn home(extents: impl Iterator<Item = Extent>) -> Option<ChunkId> {
+    extents
+        .filter(|extent| extent.chunk_offset == extent.offset % CHUNK_BYTES)
+        .map(|extent| extent.chunk)
+        .last()
+}

@@ -1,0 +1,321 @@
+//! What is known and what is dirty of one inode, and the moves between the two. No waiting happens here.
+
+use crate::shared::Shared;
+use crate::write::ChunkWriter;
+use bytes::Bytes;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, InodeId, LeaseNumber};
+use cairn_core::io::extent_map::ExtentMap;
+use cairn_core::io::ranges::Ranges;
+use cairn_core::io::write_session::{Job, Urgency, WriteSession};
+use cairn_core::limits::FILE_IN_FLIGHT_BYTES_MAX;
+use cairn_core::namespace::answer::{ChunkLocation, Map};
+use cairn_core::namespace::attr::Attr;
+use cairn_core::namespace::request::{Credentials, Extent};
+use cairn_core::time::{Tick, Timestamp};
+use cairn_core::units::CHUNK_BYTES;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// Everything under the state lock of an inode.
+pub(super) struct State {
+    pub(super) inode: InodeId,
+    /// The newest attributes that the master told.
+    pub(super) attr: Attr,
+    /// The length as this client sees it; ahead of `attr` while bytes are unrecorded.
+    pub(super) size: u64,
+    /// Time of the last write that is not yet recorded.
+    pub(super) touched: Option<Timestamp>,
+
+    /// The map, own unrecorded extents included.
+    pub(super) map: ExtentMap,
+    pub(super) known: Ranges,
+    pub(super) places: HashMap<ChunkId, Arc<ChunkLocation>>,
+    /// The `data_change` that `map` belongs to.
+    pub(super) map_version: u64,
+    /// Grows whenever bytes read earlier may no longer be right.
+    pub(super) epoch: u64,
+
+    pub(super) lease: Option<LeaseNumber>,
+    /// The file must come to rest: no bytes are accepted.
+    pub(super) resting: bool,
+    /// By slot, the chunk that takes new bytes.
+    pub(super) targets: HashMap<u64, Arc<ChunkWriter>>,
+    /// Attached chunks that the lease names.
+    pub(super) marked: HashSet<ChunkId>,
+
+    pub(super) session: WriteSession,
+    /// Acknowledged and not yet recorded.
+    pub(super) pending: ExtentMap,
+    /// Chunks with acknowledged bytes that are not yet durable.
+    pub(super) unsynced: HashMap<ChunkId, Arc<ChunkWriter>>,
+    /// Bytes were stored since the last Commit.
+    pub(super) modified: bool,
+    pub(super) dirty_since: Option<Tick>,
+    /// Somebody waits for everything to leave: flushers, and writers without room.
+    pub(super) hurried: u32,
+
+    pub(super) errors: u64,
+    pub(super) error: Option<FsError>,
+    pub(super) opens: u32,
+    pub(super) writers: u32,
+    /// The last writer: the rules about setuid depend on it.
+    pub(super) who: Credentials,
+}
+
+/// A frame to send.
+pub(super) struct Outgoing {
+    pub(super) job: Job,
+    pub(super) target: Arc<ChunkWriter>,
+    pub(super) lease: LeaseNumber,
+    pub(super) sync: bool,
+}
+
+impl State {
+    pub(super) fn new(attr: &Attr) -> Self {
+        let mut known = Ranges::default();
+        if attr.size == 0 {
+            known.insert(0, u64::MAX);
+        }
+        Self {
+            inode: attr.inode,
+            attr: attr.clone(),
+            size: attr.size,
+            touched: None,
+            map: ExtentMap::default(),
+            known,
+            places: HashMap::new(),
+            map_version: attr.data_change,
+            epoch: 0,
+            lease: None,
+            resting: false,
+            targets: HashMap::new(),
+            marked: HashSet::new(),
+            session: WriteSession::default(),
+            pending: ExtentMap::default(),
+            unsynced: HashMap::new(),
+            modified: false,
+            dirty_since: None,
+            hurried: 0,
+            errors: 0,
+            error: None,
+            opens: 0,
+            writers: 0,
+            who: Credentials::default(),
+        }
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.modified || !self.session.is_idle() || !self.pending.is_empty() || !self.unsynced.is_empty()
+    }
+
+    /// Attributes read from the master. Without the lease they rule; with it, length and data are ours alone.
+    pub(super) fn absorb(&mut self, attr: &Attr) {
+        if attr.change < self.attr.change {
+            return;
+        }
+        self.attr = attr.clone();
+        if self.lease.is_none() {
+            self.rebase(attr);
+        }
+    }
+
+    /// Makes length and map agree with `attr`, whoever changed them.
+    pub(super) fn rebase(&mut self, attr: &Attr) {
+        if attr.data_change != self.map_version {
+            self.forget_map();
+            self.map_version = attr.data_change;
+        }
+        self.size = attr.size;
+        if attr.size == 0 {
+            self.known.insert(0, u64::MAX);
+        }
+    }
+
+    /// Attributes after an operation of ours. Under the lease nobody else can have changed the data.
+    pub(super) fn absorb_own(&mut self, shared: &Shared, attr: &Attr) {
+        if self.lease.is_some() {
+            shared.views.advance(self.inode, self.map_version, attr.data_change);
+            self.map_version = attr.data_change;
+        }
+        self.absorb(attr);
+    }
+
+    pub(super) fn forget_map(&mut self) {
+        self.map.clear();
+        self.known.clear();
+        self.places.clear();
+        self.epoch += 1;
+    }
+
+    /// Takes over a stretch of map that starts at `from` and was read when the data was at `version`. False when that
+    /// is not the version that the rest of the map is of.
+    pub(super) fn learn(&mut self, from: u64, version: u64, map: &Map) -> bool {
+        if version != self.map_version {
+            return false;
+        }
+        let size = map.attr.as_ref().map_or(self.attr.size, |attr| attr.size);
+        // Nothing is mapped beyond the end.
+        let to = if map.complete_to >= size { u64::MAX } else { map.complete_to };
+        while let Some((gap, end)) = self.known.first_gap(from, to) {
+            for extent in &map.extents {
+                let start = extent.offset.max(gap);
+                let stop = (extent.offset + extent.length).min(end);
+                if start < stop {
+                    let chunk_offset = extent.chunk_offset + (start - extent.offset);
+                    self.map.insert(Extent {
+                        offset: start,
+                        length: stop - start,
+                        chunk: extent.chunk,
+                        chunk_offset,
+                    });
+                }
+            }
+            self.known.insert(gap, end);
+        }
+        for location in &map.chunks {
+            self.place(location.clone());
+        }
+        true
+    }
+
+    pub(super) fn place(&mut self, location: ChunkLocation) {
+        // This client's own lease does not keep it from any replica: it knows what is acknowledged.
+        let location =
+            ChunkLocation { write_leased: location.write_leased && self.lease.is_none(), ..location };
+        self.places.insert(location.chunk, Arc::new(location));
+    }
+
+    pub(super) fn overlay(&self, attr: Attr) -> Attr {
+        if self.lease.is_none() {
+            return attr;
+        }
+        let mut attr = attr;
+        attr.size = self.size;
+        if let Some(touched) = self.touched
+            && touched > attr.mtime
+        {
+            attr.mtime = touched;
+            attr.ctime = attr.ctime.max(touched);
+        }
+        if self.is_dirty() {
+            let unsent: u64 = self.session.bytes();
+            attr.mapped_bytes =
+                (attr.mapped_bytes + self.pending.bytes() + unsent).min(self.size.max(attr.mapped_bytes));
+        }
+        attr
+    }
+
+    /// Whether bytes may be accepted for every slot of `from .. to`. Slots beyond the end take a chunk from the pool.
+    pub(super) fn ready_for(&mut self, shared: &Arc<Shared>, from: u64, to: u64) -> bool {
+        if self.lease.is_none() || self.resting {
+            return false;
+        }
+        for slot in from / CHUNK_BYTES..=(to.max(from + 1) - 1) / CHUNK_BYTES {
+            if self.targets.contains_key(&slot) {
+                continue;
+            }
+            let start = slot * CHUNK_BYTES;
+            let empty = self.known.first_gap(start, start + CHUNK_BYTES).is_none()
+                && self.map.within(start, start + CHUNK_BYTES).next().is_none();
+            if !empty {
+                return false;
+            }
+            match shared.pool.try_take(shared, self.inode) {
+                Some(chunk) => self.targets.insert(slot, chunk),
+                None => return false,
+            };
+        }
+        true
+    }
+
+    /// Accepts bytes. Answers those of earlier writes that will now never be sent.
+    pub(super) fn accept(&mut self, shared: &Shared, offset: u64, bytes: Bytes) -> u64 {
+        let now = shared.env.clock.now();
+        self.dirty_since.get_or_insert(now);
+        self.touched = Some(shared.env.clock.wall());
+        self.size = self.size.max(offset + bytes.len() as u64);
+        self.epoch += 1;
+        self.session.write(now, offset, bytes)
+    }
+
+    /// The frames that may leave now.
+    pub(super) fn outgoing(&mut self, urgency: Urgency) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        let Some(lease) = self.lease else { return out };
+        let urgency = if self.hurried > 0 { Urgency::Everything } else { urgency };
+        while self.session.bytes_in_flight() < FILE_IN_FLIGHT_BYTES_MAX {
+            let targets = &self.targets;
+            let Some(job) = self.session.next_job(urgency, |slot| targets.contains_key(&slot)) else { break };
+            let target = self.targets[&job.slot()].clone();
+            out.push(Outgoing { job, target, lease, sync: false });
+        }
+        // The only frame under way, and somebody waits for it to be durable: one round trip instead of two.
+        if let [only] = &mut out[..]
+            && self.hurried > 0
+            && self.session.all_sent()
+            && self.session.jobs_in_flight() == 1
+            && !self.unsynced.contains_key(&only.target.chunk)
+        {
+            only.sync = true;
+        }
+        out
+    }
+
+    /// A frame is stored on all replicas. Answers the bytes that left memory.
+    pub(super) fn stored(&mut self, sent: &Outgoing) -> u64 {
+        let Some(job) = self.session.settle(sent.job.offset) else { return 0 };
+        let length = job.payload.len() as u64;
+        if self.lease != Some(sent.lease) {
+            // The lease was lost meanwhile, and that was told as an error.
+            return length;
+        }
+        let chunk = sent.target.chunk;
+        let extent = Extent { offset: job.offset, length, chunk, chunk_offset: job.offset % CHUNK_BYTES };
+        if !self.map.holds(&extent) {
+            self.map.insert(extent);
+            self.pending.insert(extent);
+            self.known.insert(extent.offset, extent.offset + length);
+        }
+        let location = sent.target.location();
+        if self.places.get(&chunk).is_none_or(|known| known.version != location.version) {
+            self.place(location);
+        }
+        self.modified = true;
+        if !sent.sync {
+            self.unsynced.insert(chunk, sent.target.clone());
+        }
+        length
+    }
+
+    /// Something accepted is lost: the next write, sync and close of every handle say so.
+    pub(super) fn fail(&mut self, error: FsError) {
+        tracing::error!(inode = %self.inode, %error, "written data is lost");
+        self.errors += 1;
+        self.error = Some(error);
+        self.epoch += 1;
+    }
+
+    /// The lease is gone. Answers the bytes that were waiting to be sent. Frames under way settle by themselves.
+    pub(super) fn drop_lease(&mut self) -> u64 {
+        self.lease = None;
+        self.targets.clear();
+        self.marked.clear();
+        self.pending.clear();
+        self.unsynced.clear();
+        self.modified = false;
+        self.touched = None;
+        self.dirty_since = None;
+        self.session.abandon()
+    }
+
+    /// After bytes were unmapped: attached chunks without any extent left are being deleted.
+    pub(super) fn retain_targets(&mut self) {
+        let map = &self.map;
+        self.targets.retain(|slot, target| {
+            let start = slot * CHUNK_BYTES;
+            !target.is_attached()
+                || map.within(start, start + CHUNK_BYTES).any(|extent| extent.chunk == target.chunk)
+        });
+    }
+}

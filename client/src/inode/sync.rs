@@ -1,0 +1,248 @@
+//! From accepted to recorded: drain, make durable, commit.
+//!
+//! Nothing is recorded before its bytes are durable on every live replica, and no length before the bytes below it.
+
+use super::write::Hurry;
+use super::{Inode, nonsense};
+use crate::shared::Shared;
+use crate::write::ChunkWriter;
+use cairn_core::error::FsError;
+use cairn_core::ids::LeaseNumber;
+use cairn_core::io::extent_map::ExtentMap;
+use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::request::{Extent, OperationKind};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What one Commit is to record.
+struct Harvest {
+    lease: LeaseNumber,
+    extents: Vec<Extent>,
+    chunks: Vec<Arc<ChunkWriter>>,
+    modified: bool,
+}
+
+impl Inode {
+    /// Everything accepted so far is durable and recorded when this returns; with `release` the lease goes with it.
+    ///
+    /// Runs in a task of its own: a caller that goes away does not leave the work half done.
+    pub(crate) async fn flush(self: &Arc<Self>, shared: &Arc<Shared>, release: bool) -> Result<(), FsError> {
+        if !self.state().is_dirty() {
+            return Ok(());
+        }
+        let (inode, shared) = (self.clone(), shared.clone());
+        let work = tokio::spawn(async move {
+            let _order = inode.order.lock().await;
+            let _rest = release.then(|| inode.rest());
+            inode.record_all(&shared, release).await
+        });
+        work.await.unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
+    }
+
+    pub(super) fn flush_in_background(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let (inode, held) = (self.clone(), shared.clone());
+        shared.spawn(async move {
+            // One at a time is enough; a failure has been noted for the handles.
+            if let Ok(_order) = inode.order.try_lock() {
+                let _ = inode.record_all(&held, false).await;
+            }
+        });
+    }
+
+    /// Under the `order` lock.
+    pub(super) async fn record_all(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        release: bool,
+    ) -> Result<(), FsError> {
+        self.drain(shared).await;
+        let Some(harvest) = self.harvest() else { return Ok(()) };
+        let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
+        let outcomes = futures::future::join_all(synced).await;
+        let mut lost = None;
+        for (chunk, outcome) in harvest.chunks.iter().zip(outcomes) {
+            if let Err(error) = outcome {
+                lost = Some(self.lose_chunk(shared, &harvest, chunk, error.into()));
+            }
+        }
+        if let Some(error) = lost {
+            return Err(error);
+        }
+        self.commit(shared, harvest, release).await
+    }
+
+    /// Waits until everything accepted before now is stored on all replicas, or given up.
+    pub(super) async fn drain(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let until = {
+            let state = self.state();
+            if state.session.is_idle() {
+                return;
+            }
+            state.session.last_write()
+        };
+        let _hurry = Hurry::new(self);
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            if !self.state().session.waits_for(until) {
+                return;
+            }
+            self.pump(shared);
+            progress.await;
+        }
+    }
+
+    fn harvest(&self) -> Option<Harvest> {
+        let mut state = self.state();
+        let lease = state.lease?;
+        if !state.modified && state.pending.is_empty() && state.unsynced.is_empty() {
+            return None;
+        }
+        if state.session.is_idle() {
+            state.dirty_since = None;
+        }
+        Some(Harvest {
+            lease,
+            extents: std::mem::take(&mut state.pending).iter().copied().collect(),
+            chunks: std::mem::take(&mut state.unsynced).into_values().collect(),
+            modified: std::mem::take(&mut state.modified),
+        })
+    }
+
+    /// A chunk could not be made durable: its unrecorded bytes are lost. The rest is kept for the next time.
+    fn lose_chunk(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        harvest: &Harvest,
+        chunk: &ChunkWriter,
+        error: FsError,
+    ) -> FsError {
+        let mut state = self.state();
+        if state.lease != Some(harvest.lease) {
+            return error;
+        }
+        for extent in &harvest.extents {
+            if extent.chunk == chunk.chunk {
+                state.map.cut(extent.offset, extent.offset + extent.length);
+            } else {
+                keep(&mut state.pending, extent);
+            }
+        }
+        for other in harvest.chunks.iter().filter(|other| other.chunk != chunk.chunk) {
+            state.unsynced.entry(other.chunk).or_insert_with(|| other.clone());
+        }
+        state.modified |= harvest.modified;
+        let slots: Vec<u64> = state
+            .targets
+            .iter()
+            .filter(|(_, target)| target.chunk == chunk.chunk)
+            .map(|(&slot, _)| slot)
+            .collect();
+        for slot in slots {
+            state.targets.remove(&slot);
+            // Bytes accepted meanwhile need another chunk.
+            self.rehouse(shared, slot);
+        }
+        state.fail(error.clone());
+        error
+    }
+
+    async fn commit(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        harvest: Harvest,
+        release: bool,
+    ) -> Result<(), FsError> {
+        let who = shared.kernel_checked(&self.state().who);
+        let mut parts = harvest.extents.chunks(EXTENTS_PER_MESSAGE_MAX).peekable();
+        let mut done = 0;
+        loop {
+            let extents = parts.next().unwrap_or_default().to_vec();
+            let last = parts.peek().is_none();
+            let length = extents.last().map_or(0, |extent| extent.offset + extent.length);
+            let count = extents.len();
+            let kind = OperationKind::Commit {
+                inode: self.id,
+                lease: harvest.lease,
+                extents,
+                length,
+                modified: harvest.modified,
+                release: release && last,
+            };
+            match shared.meta.operation(&who, kind).await {
+                Ok(Answer::Attr(attr)) => {
+                    self.recorded(shared, &harvest, done..done + count, &attr);
+                    done += count;
+                }
+                Ok(answer) => return Err(nonsense(&answer)),
+                Err(error) => return Err(self.unrecorded(shared, harvest, done, error)),
+            }
+            if last {
+                break;
+            }
+        }
+        if release {
+            self.let_lease_go(shared);
+        }
+        Ok(())
+    }
+
+    fn recorded(
+        &self,
+        shared: &Shared,
+        harvest: &Harvest,
+        range: std::ops::Range<usize>,
+        attr: &cairn_core::namespace::attr::Attr,
+    ) {
+        let attached: HashSet<_> = harvest.extents[range].iter().map(|extent| extent.chunk).collect();
+        let mut state = self.state();
+        for target in state.targets.values().filter(|target| attached.contains(&target.chunk)) {
+            target.set_attached();
+        }
+        state.marked.extend(attached);
+        state.absorb_own(shared, attr);
+        if !state.is_dirty() {
+            state.touched = None;
+        }
+    }
+
+    /// A Commit failed. When it may succeed later, everything is kept for then; else it is lost.
+    fn unrecorded(&self, shared: &Shared, harvest: Harvest, done: usize, error: FsError) -> FsError {
+        let error = match error {
+            FsError::Stale | FsError::SessionExpired => {
+                FsError::Io(String::from("the write lease was taken away before written data was recorded"))
+            }
+            FsError::TimedOut(_) | FsError::Unavailable(_) => {
+                let mut state = self.state();
+                if state.lease == Some(harvest.lease) {
+                    harvest.extents[done..].iter().for_each(|extent| keep(&mut state.pending, extent));
+                    state.modified = true;
+                }
+                return error;
+            }
+            other => other,
+        };
+        let dropped = {
+            let mut state = self.state();
+            if state.lease != Some(harvest.lease) {
+                return error;
+            }
+            state.fail(error.clone());
+            state.forget_map();
+            state.map_version = u64::MAX;
+            state.drop_lease()
+        };
+        self.give_room(shared, dropped);
+        self.progress.notify_waiters();
+        error
+    }
+}
+
+/// Puts an extent back that was to be recorded, below what came since.
+fn keep(pending: &mut ExtentMap, extent: &Extent) {
+    let newer: Vec<Extent> = pending.within(extent.offset, extent.offset + extent.length).collect();
+    pending.insert(*extent);
+    newer.into_iter().for_each(|newer| pending.insert(newer));
+}

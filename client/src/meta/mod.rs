@@ -1,0 +1,208 @@
+//! The session with the masters: every metadata request goes through here.
+//!
+//! ```text
+//!   operation() ─► slot ─► in_flight ─► outbox ─► stream ─► leader
+//!       ▲                      │                      │
+//!       └──── oneshot ◄────────┴──────── task ◄───────┘
+//! ```
+//!
+//! What is in flight stays in the table until it is answered. When the stream breaks, the task finds the leader, attaches
+//! the same session again and sends everything once more with the same slot and sequence, so that each operation happens
+//! exactly once. When the session itself is gone, operations whose fate is unknown fail with a clear error.
+
+mod dial;
+mod session;
+mod table;
+
+pub(crate) use session::{Event, Events};
+
+use crate::error::ConnectError;
+use crate::options::ConnectOptions;
+use cairn_core::error::{Advice, FsError};
+use cairn_core::ids::{ClusterId, InodeId, LeaseNumber, NodeId};
+use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS};
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
+use cairn_env::Env;
+use cairn_proto::v1;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use table::Table;
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+/// The session. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Meta {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    env: Env,
+    options: ConnectOptions,
+    node: NodeId,
+    table: Mutex<Table>,
+    slots: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
+    /// Wakes the task when something must be sent that the outbox had no room for, or at the end.
+    kick: Notify,
+    /// The task has ended.
+    stopped: Notify,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Meta {
+    /// Opens a session. `events` hears of recalls and of the loss of a session.
+    pub(crate) async fn connect(
+        env: Env,
+        options: ConnectOptions,
+        node: NodeId,
+        events: Events,
+    ) -> Result<Self, ConnectError> {
+        let shared = Arc::new(Shared {
+            env,
+            options,
+            node,
+            table: Mutex::new(Table::default()),
+            slots: Arc::new(Semaphore::new(SESSION_SLOTS as usize)),
+            queries: Arc::new(Semaphore::new(QUERIES_IN_FLIGHT_MAX)),
+            kick: Notify::new(),
+            stopped: Notify::new(),
+        });
+        session::start(shared.clone(), events).await?;
+        Ok(Self { shared })
+    }
+
+    /// The cluster, as its master names itself.
+    pub(crate) fn cluster(&self) -> ClusterId {
+        self.shared.table().cluster
+    }
+
+    /// Sends an operation and waits for its one answer. `LeaseHeld` and `Overloaded` are tried again until the deadline.
+    pub(crate) async fn operation(&self, who: &Credentials, kind: OperationKind) -> Result<Answer, FsError> {
+        let what = kind_name(&kind);
+        self.with_deadline(what, async {
+            let mut pause = LEASE_RETRY_MIN;
+            loop {
+                let operation = Operation { credentials: who.clone(), kind: kind.clone() };
+                let outcome = self.one_operation(operation).await;
+                match outcome {
+                    Err(FsError::LeaseHeld | FsError::Overloaded) => self.pause(&mut pause).await,
+                    other => return other,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Asks, again and again as the connection requires.
+    pub(crate) async fn query(&self, who: &Credentials, kind: QueryKind) -> Result<Answer, FsError> {
+        self.with_deadline("query", async {
+            let mut pause = LEASE_RETRY_MIN;
+            loop {
+                let query = Query { credentials: who.clone(), kind: kind.clone() };
+                match self.one_query(query).await {
+                    Err(error) if error.advice() == Advice::RetryLater => self.pause(&mut pause).await,
+                    other => return other,
+                }
+            }
+        })
+        .await
+    }
+
+    /// Tells the leader, before any request that follows, that these inodes are open or no longer so.
+    pub(crate) fn declare(&self, opened: Option<InodeId>, closed: Option<InodeId>) {
+        self.shared.table().declare(opened, closed);
+    }
+
+    /// Answers a recall: nothing of the lease is held any more.
+    pub(crate) fn lease_returned(&self, inode: InodeId, lease: LeaseNumber) {
+        let message = v1::LeaseReturned { inode: inode.get(), lease: lease.get() };
+        self.shared.table().send_once(v1::client_message::Message::LeaseReturned(message));
+    }
+
+    /// Ends the session in order.
+    pub(crate) async fn detach(&self) {
+        let stopped = self.shared.stopped.notified();
+        if !self.shared.table().end(FsError::Stale) {
+            return;
+        }
+        self.shared.kick.notify_one();
+        // The session would expire by itself; nobody needs to wait long for the courtesy.
+        let _ = tokio::time::timeout(Duration::from_secs(1), stopped).await;
+    }
+
+    /// Ends the session without waiting.
+    pub(crate) fn abandon(&self) {
+        self.shared.table().end(FsError::Stale);
+        self.shared.kick.notify_one();
+    }
+
+    async fn one_operation(&self, operation: Operation) -> Result<Answer, FsError> {
+        let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
+        let (reply, answer) = oneshot::channel();
+        self.shared.table().begin_operation(operation, permit, reply)?;
+        answer.await.unwrap_or(Err(FsError::Stale))
+    }
+
+    async fn one_query(&self, query: Query) -> Result<Answer, FsError> {
+        let Ok(permit) = self.shared.queries.clone().acquire_owned().await else {
+            return Err(FsError::Stale);
+        };
+        let (reply, answer) = oneshot::channel();
+        self.shared.table().begin_query(query, permit, reply)?;
+        answer.await.unwrap_or(Err(FsError::Stale))
+    }
+
+    async fn with_deadline<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, FsError>>,
+    ) -> Result<T, FsError> {
+        let deadline = self.shared.options.operation_deadline;
+        match tokio::time::timeout(deadline, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let leader = self.shared.table().leader.clone();
+                let message = format!(
+                    "{what}: master {leader} gave no answer within {} ms; try: cairn admin masters",
+                    deadline.as_millis()
+                );
+                Err(FsError::TimedOut(message))
+            }
+        }
+    }
+
+    async fn pause(&self, pause: &mut Duration) {
+        let jitter = self.shared.env.random.below(pause.as_micros() as u64 / 2 + 1);
+        tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
+        *pause = (*pause * 2).min(LEASE_RETRY_MAX);
+    }
+}
+
+/// For messages to users.
+fn kind_name(kind: &OperationKind) -> &'static str {
+    match kind {
+        OperationKind::Create { .. } => "create",
+        OperationKind::Mkdir { .. } => "mkdir",
+        OperationKind::Mknod { .. } => "mknod",
+        OperationKind::Symlink { .. } => "symlink",
+        OperationKind::Link { .. } => "link",
+        OperationKind::Unlink { .. } => "unlink",
+        OperationKind::Rmdir { .. } => "rmdir",
+        OperationKind::Rename { .. } => "rename",
+        OperationKind::SetAttr { .. } => "setattr",
+        OperationKind::Allocate { .. } => "fallocate",
+        OperationKind::SetXattr { .. } => "setxattr",
+        OperationKind::RemoveXattr { .. } => "removexattr",
+        OperationKind::AllocateChunks { .. } => "allocation of chunks",
+        OperationKind::LeaseFile { .. } => "write lease",
+        OperationKind::Commit { .. } => "commit",
+        OperationKind::ReplaceReplicas { .. } => "replacement of replicas",
+        OperationKind::ReleaseChunks { .. } => "release of chunks",
+    }
+}

@@ -1,0 +1,295 @@
+//! The task of the session: attaches, receives, renews, attaches again.
+
+use super::Shared;
+use super::dial::{Attached, DialError, dial};
+use crate::error::ConnectError;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ClusterId, InodeId, LeaseNumber};
+use cairn_core::limits::{LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, SESSION_RENEW};
+use cairn_core::namespace::answer::Answer;
+use cairn_core::time::Tick;
+use cairn_proto::v1::client_message::Message;
+use cairn_proto::v1::{Detach, MasterMessage, Renew, Reply, Welcome, master_message, reply};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What the session tells the file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Give this lease back.
+    Recall {
+        /// Of this inode.
+        inode: InodeId,
+        /// Its number.
+        lease: LeaseNumber,
+    },
+    /// The session is gone with its leases and unattached chunks; a new one has begun.
+    SessionLost,
+}
+
+/// Hears the events. Must not block.
+pub(crate) type Events = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Why a stream is no longer of use.
+enum Broken {
+    /// Find the leader again. The address of the new one when it is known.
+    Reconnect(String),
+    /// The file system is being shut down.
+    Ended,
+}
+
+/// Attaches for the first time, within the operation deadline, and leaves the session to a task.
+pub(super) async fn start(shared: Arc<Shared>, events: Events) -> Result<(), ConnectError> {
+    for address in &shared.options.masters {
+        let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+        if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
+            return Err(ConnectError::BadAddress(address.clone()));
+        }
+    }
+    let first = match shared.options.masters.first() {
+        Some(first) => first.clone(),
+        None => return Err(ConnectError::NoMasters),
+    };
+    let mut search = Search::new(&shared, first);
+    let begun = shared.env.clock.now();
+    loop {
+        match search.next(&shared).await {
+            Ok(attached) => {
+                adopt(&shared, &attached);
+                let task = Session { shared, events };
+                drop(tokio::spawn(task.run(attached)));
+                return Ok(());
+            }
+            Err(DialError::Refused(message)) => {
+                return Err(ConnectError::Refused { address: search.address.clone(), message });
+            }
+            Err(error) => {
+                let waited = shared.env.clock.now().since(begun);
+                if waited >= shared.options.connect_deadline {
+                    let reason = match error {
+                        DialError::Unreachable(reason) => reason,
+                        _ => String::from("it does not lead, and knows no leader"),
+                    };
+                    let (address, waited_ms) = (search.address.clone(), waited.as_millis());
+                    return Err(ConnectError::Unreachable { address, reason, waited_ms });
+                }
+                search.pause(&shared).await;
+            }
+        }
+    }
+}
+
+/// Which address to try next, and how soon.
+struct Search {
+    /// Tried last.
+    address: String,
+    hint: Option<String>,
+    turn: usize,
+    pause: Duration,
+}
+
+impl Search {
+    fn new(shared: &Shared, first: String) -> Self {
+        let turn = shared.env.random.below(shared.options.masters.len().max(1) as u64) as usize;
+        Self { address: first.clone(), hint: Some(first), turn, pause: RECONNECT_PAUSE_MIN }
+    }
+
+    async fn next(&mut self, shared: &Shared) -> Result<Attached, DialError> {
+        let masters = &shared.options.masters;
+        self.address = match self.hint.take() {
+            Some(hint) if !hint.is_empty() => hint,
+            _ => {
+                self.turn = (self.turn + 1) % masters.len();
+                masters[self.turn].clone()
+            }
+        };
+        let outcome = dial(shared, &self.address).await;
+        if let Err(DialError::NotLeader(leader)) = &outcome
+            && *leader != self.address
+        {
+            self.hint = Some(leader.clone());
+        }
+        outcome
+    }
+
+    async fn pause(&mut self, shared: &Shared) {
+        let jitter = shared.env.random.below(self.pause.as_micros() as u64 + 1);
+        tokio::time::sleep(self.pause / 2 + Duration::from_micros(jitter)).await;
+        self.pause = (self.pause * 2).min(RECONNECT_PAUSE_MAX);
+    }
+}
+
+/// Takes over what a Welcome says. True when it is a new session in place of a lost one.
+fn adopt(shared: &Shared, attached: &Attached) -> bool {
+    let Welcome { cluster, session, secret, .. } = &attached.welcome;
+    let mut table = shared.table();
+    if let Ok(cluster) = uuid::Uuid::from_slice(cluster) {
+        table.cluster = ClusterId(cluster);
+    }
+    table.leader.clone_from(&attached.address);
+    let lost = table.session != 0 && table.session != *session;
+    if table.session != *session {
+        table.renew_session(*session, secret.clone());
+    }
+    lost
+}
+
+struct Session {
+    shared: Arc<Shared>,
+    events: Events,
+}
+
+impl Session {
+    async fn run(self, first: Attached) {
+        let mut attached = first;
+        loop {
+            let address = attached.address.clone();
+            self.shared.table().attach(attached.outbox.clone());
+            let broken = self.serve(&mut attached).await;
+            self.shared.table().detach_stream();
+            match broken {
+                Broken::Ended => break,
+                Broken::Reconnect(leader) => {
+                    let first = if leader.is_empty() { address } else { leader };
+                    match self.reattach(first).await {
+                        Some(next) => attached = next,
+                        None => break,
+                    }
+                }
+            }
+        }
+        self.shared.stopped.notify_waiters();
+    }
+
+    /// Finds the leader, as long as it takes: each operation has a deadline of its own.
+    async fn reattach(&self, first: String) -> Option<Attached> {
+        let mut search = Search::new(&self.shared, first);
+        loop {
+            if self.shared.table().has_ended() {
+                return None;
+            }
+            match search.next(&self.shared).await {
+                Ok(attached) => {
+                    info!(leader = %attached.address, session = attached.welcome.session, "attached to master");
+                    if adopt(&self.shared, &attached) {
+                        warn!("session expired: leases and uncommitted data of this client are gone");
+                        (self.events)(Event::SessionLost);
+                    }
+                    return Some(attached);
+                }
+                Err(DialError::SessionUnknown) => {
+                    self.shared.table().secret = bytes::Bytes::new();
+                    self.forget_session();
+                    continue;
+                }
+                Err(DialError::NotLeader(leader)) if !leader.is_empty() && leader != search.address => {
+                    continue;
+                }
+                Err(DialError::Unreachable(reason) | DialError::Refused(reason)) => {
+                    warn!(master = %search.address, %reason, "cannot attach");
+                }
+                Err(DialError::NotLeader(_)) => {}
+            }
+            search.pause(&self.shared).await;
+        }
+    }
+
+    /// The master does not know our session: its number must not be offered again, but the loss is still to be told.
+    fn forget_session(&self) {
+        let mut table = self.shared.table();
+        if table.session != 0 {
+            table.renew_session(0, bytes::Bytes::new());
+            drop(table);
+            warn!("the master no longer knows this session: leases and uncommitted data are gone");
+            (self.events)(Event::SessionLost);
+        }
+    }
+
+    /// Receives until the stream is of no more use.
+    async fn serve(&self, attached: &mut Attached) -> Broken {
+        let mut renew = tokio::time::interval(SESSION_RENEW);
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heard = self.now();
+        loop {
+            tokio::select! {
+                biased;
+                message = attached.inbox.message() => {
+                    heard = self.now();
+                    match message {
+                        Ok(Some(message)) => if let Some(broken) = self.on_message(message) { return broken },
+                        Ok(None) => return Broken::Reconnect(String::new()),
+                        Err(status) => {
+                            info!(master = %attached.address, reason = status.message(), "stream to master broke");
+                            return Broken::Reconnect(String::new());
+                        }
+                    }
+                }
+                () = self.shared.kick.notified() => {
+                    if self.shared.table().has_ended() {
+                        self.shared.table().send_once(Message::Detach(Detach {}));
+                        // The stream ends when the master has read it; its own end follows.
+                        let goodbye = async { while let Ok(Some(_)) = attached.inbox.message().await {} };
+                        let _ = tokio::time::timeout(SESSION_RENEW, goodbye).await;
+                        return Broken::Ended;
+                    }
+                }
+                _ = renew.tick() => {
+                    if self.now().since(heard) > LEADER_SILENCE_MAX {
+                        warn!(master = %attached.address, "master is silent");
+                        return Broken::Reconnect(String::new());
+                    }
+                    let sent_at_ns = self.now().0.as_nanos() as u64;
+                    let mut table = self.shared.table();
+                    table.send_once(Message::Renew(Renew { sent_at_ns }));
+                    table.send_unsent();
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Tick {
+        self.shared.env.clock.now()
+    }
+
+    fn on_message(&self, message: MasterMessage) -> Option<Broken> {
+        match message.message? {
+            master_message::Message::Reply(reply) => self.on_reply(reply),
+            master_message::Message::Recall(recall) => {
+                let (inode, lease) = (InodeId(recall.inode), LeaseNumber(recall.lease));
+                (self.events)(Event::Recall { inode, lease });
+                None
+            }
+            master_message::Message::SessionEnded(ended) => {
+                warn!(reason = %ended.reason, "the master ended the session");
+                self.forget_session();
+                Some(Broken::Reconnect(String::new()))
+            }
+            master_message::Message::Refused(refused) => Some(Broken::Reconnect(refused.leader)),
+            master_message::Message::Renewed(_) | master_message::Message::Welcome(_) => None,
+        }
+    }
+
+    fn on_reply(&self, reply: Reply) -> Option<Broken> {
+        let outcome = match reply.outcome {
+            Some(reply::Outcome::Answer(answer)) => {
+                Answer::try_from(answer).map_err(|error| FsError::Io(format!("the master's answer: {error}")))
+            }
+            Some(reply::Outcome::Error(error)) => Err(FsError::try_from(error)
+                .unwrap_or_else(|error| FsError::Io(format!("the master's answer: {error}")))),
+            None => Err(FsError::Io(String::from("the master's answer is empty"))),
+        };
+        match outcome {
+            // It stays in flight, for the next leader or session.
+            Err(FsError::NotLeader) => Some(Broken::Reconnect(String::new())),
+            Err(FsError::SessionExpired) => {
+                self.forget_session();
+                Some(Broken::Reconnect(String::new()))
+            }
+            outcome => {
+                self.shared.table().settle(reply.id, outcome);
+                None
+            }
+        }
+    }
+}

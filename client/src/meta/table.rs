@@ -1,0 +1,266 @@
+//! What is in flight, which slots are free, what is open: the state that outlives a connection.
+//!
+//! Laws: a slot has at most one request outstanding; a request keeps slot and sequence until it is answered or its session
+//! is lost; everything is sent in the order of ids, declarations before the requests that followed them.
+
+use cairn_core::error::FsError;
+use cairn_core::ids::{ClusterId, InodeId};
+use cairn_core::limits::SESSION_SLOTS;
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::request::{Operation, OperationKind, Query};
+use cairn_proto::v1;
+use cairn_proto::v1::client_message::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+type Reply = oneshot::Sender<Result<Answer, FsError>>;
+
+/// Who waits for an answer.
+struct InFlight {
+    message: Message,
+    reply: Reply,
+    slot: Option<u32>,
+    /// It may have reached a leader in the present session.
+    sent: bool,
+    /// It would do harm, or mean nothing, in another session than the one it was made for.
+    bound_to_session: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The state of one session and its requests.
+#[derive(Default)]
+pub(super) struct Table {
+    /// The cluster we belong to; the first Welcome tells.
+    pub(super) cluster: ClusterId,
+    /// 0: none yet.
+    pub(super) session: u64,
+    pub(super) secret: bytes::Bytes,
+    /// Address of the leader we are, or were last, connected to.
+    pub(super) leader: String,
+    outbox: Option<mpsc::Sender<v1::ClientMessage>>,
+    in_flight: BTreeMap<u64, InFlight>,
+    next_id: u64,
+    sequences: Vec<u64>,
+    free_slots: Vec<u32>,
+    open: BTreeSet<u64>,
+    declare_opened: Vec<u64>,
+    declare_closed: Vec<u64>,
+    ended: Option<FsError>,
+}
+
+impl Table {
+    pub(super) fn begin_operation(
+        &mut self,
+        operation: Operation,
+        permit: OwnedSemaphorePermit,
+        reply: Reply,
+    ) -> Result<(), FsError> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        if self.sequences.is_empty() {
+            self.reset_slots();
+        }
+        let bound_to_session = is_bound(&operation.kind);
+        let slot = self.free_slots.pop().expect("a permit stands for a free slot");
+        self.sequences[slot as usize] += 1;
+        let id = self.id();
+        let message = Message::Operation(v1::OperationRequest {
+            id,
+            slot,
+            sequence: self.sequences[slot as usize],
+            operation: Some(operation.into()),
+        });
+        self.enter(id, message, Some(slot), bound_to_session, permit, reply);
+        Ok(())
+    }
+
+    pub(super) fn begin_query(
+        &mut self,
+        query: Query,
+        permit: OwnedSemaphorePermit,
+        reply: Reply,
+    ) -> Result<(), FsError> {
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
+        let id = self.id();
+        let message = Message::Query(v1::QueryRequest { id, query: Some(query.into()) });
+        self.enter(id, message, None, false, permit, reply);
+        Ok(())
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn enter(
+        &mut self,
+        id: u64,
+        message: Message,
+        slot: Option<u32>,
+        bound_to_session: bool,
+        permit: OwnedSemaphorePermit,
+        reply: Reply,
+    ) {
+        let declared = self.flush_declarations();
+        let sent = declared && self.post(message.clone());
+        self.in_flight.insert(id, InFlight { message, reply, slot, sent, bound_to_session, _permit: permit });
+    }
+
+    /// Hands a message to the stream, if there is one with room.
+    fn post(&mut self, message: Message) -> bool {
+        match &self.outbox {
+            Some(outbox) => outbox.try_send(v1::ClientMessage { message: Some(message) }).is_ok(),
+            None => false,
+        }
+    }
+
+    /// A message that need not be repeated: after a reconnection it means nothing, or is sent by other means.
+    pub(super) fn send_once(&mut self, message: Message) {
+        self.post(message);
+    }
+
+    pub(super) fn declare(&mut self, opened: Option<InodeId>, closed: Option<InodeId>) {
+        if let Some(inode) = opened {
+            self.open.insert(inode.get());
+            self.declare_opened.push(inode.get());
+        }
+        if let Some(inode) = closed {
+            self.open.remove(&inode.get());
+            self.declare_closed.push(inode.get());
+        }
+        // Closing is not urgent: it leaves with the next request or renewal.
+        if opened.is_some() {
+            self.flush_declarations();
+        }
+    }
+
+    /// Whether everything declared is on its way.
+    pub(super) fn flush_declarations(&mut self) -> bool {
+        if self.declare_opened.is_empty() && self.declare_closed.is_empty() {
+            return true;
+        }
+        // An inode closed and opened again since the last message is open: the leader takes `closed` first.
+        let closed: Vec<u64> =
+            self.declare_closed.iter().copied().filter(|inode| !self.open.contains(inode)).collect();
+        let declare = v1::Declare { opened: self.declare_opened.clone(), closed };
+        let sent = self.post(Message::Declare(declare));
+        if sent || self.outbox.is_none() {
+            // Without a stream, the Hello of the next one lists what is open.
+            self.declare_opened.clear();
+            self.declare_closed.clear();
+        }
+        sent || self.outbox.is_none()
+    }
+
+    pub(super) fn open_inodes(&self) -> Vec<u64> {
+        self.open.iter().copied().collect()
+    }
+
+    /// A stream is ready: sends all that waits for an answer, oldest first.
+    pub(super) fn attach(&mut self, outbox: mpsc::Sender<v1::ClientMessage>) {
+        self.outbox = Some(outbox);
+        self.declare_opened.clear();
+        self.declare_closed.clear();
+        for in_flight in self.in_flight.values_mut() {
+            in_flight.sent = false;
+        }
+        self.send_unsent();
+    }
+
+    /// Sends what had no room before.
+    pub(super) fn send_unsent(&mut self) {
+        if !self.flush_declarations() {
+            return;
+        }
+        let Some(outbox) = &self.outbox else { return };
+        for in_flight in self.in_flight.values_mut().filter(|in_flight| !in_flight.sent) {
+            let message = v1::ClientMessage { message: Some(in_flight.message.clone()) };
+            if outbox.try_send(message).is_err() {
+                return;
+            }
+            in_flight.sent = true;
+        }
+    }
+
+    /// The stream is gone.
+    pub(super) fn detach_stream(&mut self) {
+        self.outbox = None;
+    }
+
+    /// An answer has come.
+    pub(super) fn settle(&mut self, id: u64, outcome: Result<Answer, FsError>) {
+        let Some(in_flight) = self.in_flight.remove(&id) else { return };
+        if let Some(slot) = in_flight.slot {
+            self.free_slots.push(slot);
+        }
+        // The caller may have gone away.
+        let _ = in_flight.reply.send(outcome);
+    }
+
+    /// A new session begins: slots start anew. What may have been done by the old one, and what only it could ask, fails;
+    /// the rest is sent in the new one.
+    pub(super) fn renew_session(&mut self, session: u64, secret: bytes::Bytes) {
+        let lost = self.session != 0;
+        self.session = session;
+        self.secret = secret;
+        self.reset_slots();
+        let waiting = std::mem::take(&mut self.in_flight);
+        for (id, mut in_flight) in waiting {
+            match &mut in_flight.message {
+                Message::Operation(request) if lost && (in_flight.bound_to_session || in_flight.sent) => {
+                    let unknown = FsError::Io(String::from(
+                        "the session with the master expired; whether the operation was done is unknown",
+                    ));
+                    let error = if in_flight.bound_to_session { FsError::SessionExpired } else { unknown };
+                    tracing::warn!(id = request.id, %error, "operation lost with its session");
+                    let _ = in_flight.reply.send(Err(error));
+                    continue;
+                }
+                Message::Operation(request) => {
+                    let slot = self.free_slots.pop().expect("as many permits as slots");
+                    self.sequences[slot as usize] += 1;
+                    request.slot = slot;
+                    request.sequence = self.sequences[slot as usize];
+                    in_flight.slot = Some(slot);
+                }
+                _ => {}
+            }
+            self.in_flight.insert(id, in_flight);
+        }
+    }
+
+    fn reset_slots(&mut self) {
+        self.sequences = vec![0; SESSION_SLOTS as usize];
+        self.free_slots = (0..SESSION_SLOTS).rev().collect();
+    }
+
+    /// No more requests; those in flight fail. False when it had ended before.
+    pub(super) fn end(&mut self, error: FsError) -> bool {
+        if self.ended.is_some() {
+            return false;
+        }
+        self.ended = Some(error.clone());
+        for (_, in_flight) in std::mem::take(&mut self.in_flight) {
+            let _ = in_flight.reply.send(Err(error.clone()));
+        }
+        true
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+}
+
+fn is_bound(kind: &OperationKind) -> bool {
+    matches!(
+        kind,
+        OperationKind::AllocateChunks { .. }
+            | OperationKind::LeaseFile { .. }
+            | OperationKind::Commit { .. }
+            | OperationKind::ReplaceReplicas { .. }
+            | OperationKind::ReleaseChunks { .. }
+    )
+}

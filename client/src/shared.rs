@@ -1,0 +1,174 @@
+//! What every part of one connected file system uses.
+
+use crate::data::Data;
+use crate::inode::Inode;
+use crate::meta::{Event, Events, Meta};
+use crate::options::{ConnectOptions, Unavailable};
+use crate::remembered::{Lookups, Views};
+use crate::write::ChunkPool;
+use cairn_core::ids::{InodeId, LeaseNumber};
+use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
+use cairn_core::time::Tick;
+use cairn_env::Env;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// One connected file system.
+pub(crate) struct Shared {
+    pub(crate) env: Env,
+    pub(crate) options: ConnectOptions,
+    pub(crate) meta: Meta,
+    pub(crate) data: Data,
+    pub(crate) pool: ChunkPool,
+    pub(crate) lookups: Lookups,
+    pub(crate) views: Views,
+    /// Bytes that written data may still occupy.
+    pub(crate) write_memory: Semaphore,
+    /// Bytes that read-ahead may still occupy.
+    pub(crate) read_memory: Arc<Semaphore>,
+    inodes: Mutex<HashMap<InodeId, Arc<Inode>>>,
+    idle: Mutex<VecDeque<InodeId>>,
+    runtime: Handle,
+    sessions_lost: AtomicU64,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.meta.abandon();
+    }
+}
+
+/// Half of the budget is for writing, half for reading ahead.
+fn half_budget(options: &ConnectOptions) -> usize {
+    ((options.memory_budget_bytes / 2) as usize).clamp(1 << 20, Semaphore::MAX_PERMITS / 2)
+}
+
+/// The session's events, for a file system that exists only after the session does.
+#[derive(Clone, Default)]
+pub(crate) struct EventDoor {
+    shared: Arc<OnceLock<Weak<Shared>>>,
+}
+
+impl EventDoor {
+    pub(crate) fn events(&self) -> Events {
+        let door = self.shared.clone();
+        Arc::new(move |event| {
+            if let Some(shared) = door.get().and_then(Weak::upgrade) {
+                shared.on_event(event);
+            }
+        })
+    }
+
+    pub(crate) fn open(&self, shared: &Arc<Shared>) {
+        // Opened once, by its maker.
+        let _ = self.shared.set(Arc::downgrade(shared));
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(env: Env, options: ConnectOptions, meta: Meta, data: Data) -> Self {
+        let half = half_budget(&options);
+        Self {
+            env,
+            options,
+            meta,
+            data,
+            pool: ChunkPool::default(),
+            lookups: Lookups::default(),
+            views: Views::default(),
+            write_memory: Semaphore::new(half),
+            read_memory: Arc::new(Semaphore::new(half)),
+            inodes: Mutex::new(HashMap::new()),
+            idle: Mutex::new(VecDeque::new()),
+            runtime: Handle::current(),
+            sessions_lost: AtomicU64::new(0),
+        }
+    }
+
+    /// For requests that serve no caller in particular.
+    pub(crate) fn own_credentials(&self) -> Credentials {
+        Credentials { uid: 0, gid: 0, groups: Vec::new(), check: PermissionCheck::Kernel }
+    }
+
+    /// The same caller, for what the opening of the file has allowed already.
+    pub(crate) fn kernel_checked(&self, who: &Credentials) -> Credentials {
+        Credentials { check: PermissionCheck::Kernel, ..who.clone() }
+    }
+
+    /// Closed inodes whose write lease is kept, oldest first.
+    pub(crate) fn idle_leases(&self) -> MutexGuard<'_, VecDeque<InodeId>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a task in the runtime of the connection, whichever thread asks.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(work));
+    }
+
+    /// Whether the policy allows to wait longer for data that nobody can serve at present.
+    pub(crate) fn may_wait(&self, since: Tick) -> bool {
+        match self.options.unavailable {
+            Unavailable::Wait => true,
+            Unavailable::Fail { after } => self.env.clock.now().since(since) < after,
+        }
+    }
+
+    /// Sleeps with jitter and doubles the pause, up to `most`.
+    pub(crate) async fn pause(&self, pause: &mut Duration, most: Duration) {
+        let jitter = self.env.random.below(pause.as_micros() as u64 / 2 + 1);
+        tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
+        *pause = (*pause * 2).min(most);
+    }
+
+    /// Counts the sessions lost: what was granted in another epoch is gone.
+    pub(crate) fn session_epoch(&self) -> u64 {
+        self.sessions_lost.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn inodes(&self) -> MutexGuard<'_, HashMap<InodeId, Arc<Inode>>> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of an inode that is in use here.
+    pub(crate) fn known_inode(&self, inode: InodeId) -> Option<Arc<Inode>> {
+        self.inodes().get(&inode).cloned()
+    }
+
+    pub(crate) fn all_inodes(&self) -> Vec<Arc<Inode>> {
+        self.inodes().values().cloned().collect()
+    }
+
+    fn on_event(self: &Arc<Self>, event: Event) {
+        match event {
+            Event::Recall { inode, lease } => self.spawn(recall(self.clone(), inode, lease)),
+            Event::SessionLost => {
+                self.sessions_lost.fetch_add(1, Ordering::AcqRel);
+                drop(self.pool.drain());
+                for inode in self.all_inodes() {
+                    inode.session_lost(self);
+                }
+            }
+        }
+    }
+}
+
+async fn recall(shared: Arc<Shared>, inode: InodeId, lease: LeaseNumber) {
+    if let Some(known) = shared.known_inode(inode) {
+        known.give_lease_back(&shared, Some(lease)).await;
+    }
+    shared.meta.lease_returned(inode, lease);
+}
+
+/// Gives unused chunks back, at the end.
+pub(crate) async fn release_pool(shared: &Shared) {
+    let chunks: Vec<_> = shared.pool.drain().iter().map(|chunk| chunk.chunk).collect();
+    if !chunks.is_empty() {
+        let kind = OperationKind::ReleaseChunks { chunks };
+        // The end of the session releases them as well.
+        let _ = shared.meta.operation(&shared.own_credentials(), kind).await;
+    }
+}

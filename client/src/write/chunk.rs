@@ -1,0 +1,427 @@
+//! One chunk being written: its replicas as one thing that stores and syncs.
+//!
+//! A frame is acknowledged when every replica of the present set has it. When one fails, the failure is reported to the
+//! master, which raises the version on the others; everything unacknowledged is then sent again under the new version.
+//! A frame is never sent twice under one version over two connections: the server could still hold the first (the lane's
+//! generation fences that on one server, the version on all).
+
+use crate::data::{CallFailure, Watch};
+use crate::shared::Shared;
+use bytes::Bytes;
+use cairn_core::checksum::payload_crcs;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, RequestId, ServerId};
+use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
+use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::request::{OperationKind, QueryKind};
+use cairn_proto::frame::{Frame, Header, Op, Status, flags};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+/// A replica whose server is not connected to the master is given up after so long.
+const AWAY_GRACE: Duration = Duration::from_millis(240);
+
+/// Why bytes could not be stored in this chunk.
+#[derive(Clone, Debug)]
+pub(crate) enum StoreError {
+    /// Too few replicas are reachable: write new data elsewhere.
+    Unavailable(String),
+    /// The lease is no longer ours, or the chunk is gone.
+    Fenced(String),
+    /// Anything else that another attempt will not cure.
+    Failed(FsError),
+}
+
+impl From<StoreError> for FsError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(why) => Self::Unavailable(why),
+            StoreError::Fenced(why) => Self::Io(why),
+            StoreError::Failed(error) => error,
+        }
+    }
+}
+
+/// Where the chunk is at present.
+#[derive(Clone, Debug)]
+struct Place {
+    location: Arc<ChunkLocation>,
+    /// Replicas are being replaced: send nothing.
+    recovering: bool,
+}
+
+/// A chunk that this client writes under a lease.
+pub(crate) struct ChunkWriter {
+    /// The chunk.
+    pub(crate) chunk: ChunkId,
+    place: watch::Sender<Place>,
+    /// A Commit has attached it to its file.
+    attached: AtomicBool,
+    /// It was allocated for us and may not exist on its servers yet.
+    fresh: bool,
+    /// Generation of the connection to each replica over which unsynced bytes went.
+    unsynced: Mutex<HashMap<ServerId, u64>>,
+}
+
+/// What one try ended in.
+enum Attempt {
+    Stored,
+    /// The set has changed meanwhile.
+    Moved,
+    /// These replicas have failed.
+    Lost(Vec<ServerId>, String),
+    /// Our version is old.
+    Stale,
+    /// Try again soon.
+    Busy,
+    Refused(StoreError),
+}
+
+/// What is to be done on every replica.
+#[derive(Clone)]
+struct Order {
+    op: Op,
+    lease: LeaseNumber,
+    offset: u64,
+    payload: Bytes,
+    sums: Vec<u32>,
+    flags: u16,
+}
+
+impl ChunkWriter {
+    /// A chunk just allocated for this session.
+    pub(crate) fn fresh(location: ChunkLocation) -> Self {
+        Self::new(location, true)
+    }
+
+    /// A chunk of the file's map, named in a lease.
+    pub(crate) fn attached(location: ChunkLocation) -> Self {
+        Self::new(location, false)
+    }
+
+    fn new(location: ChunkLocation, fresh: bool) -> Self {
+        Self {
+            chunk: location.chunk,
+            place: watch::Sender::new(Place { location: Arc::new(location), recovering: false }),
+            attached: AtomicBool::new(!fresh),
+            fresh,
+            unsynced: Mutex::new(HashMap::new()),
+        }
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_attached(&self) {
+        self.attached.store(true, Ordering::Relaxed);
+    }
+
+    /// Where its replicas are at present.
+    pub(crate) fn location(&self) -> ChunkLocation {
+        ChunkLocation::clone(&self.place.borrow().location)
+    }
+
+    /// Whether a replica is on this server.
+    pub(crate) fn uses(&self, server: ServerId) -> bool {
+        self.place.borrow().location.replicas.iter().any(|replica| replica.server == server)
+    }
+
+    /// Stores bytes on every replica; durable there when `sync`.
+    pub(crate) async fn store(
+        &self,
+        shared: &Shared,
+        lease: LeaseNumber,
+        offset: u64,
+        payload: Bytes,
+        sync: bool,
+    ) -> Result<(), StoreError> {
+        let sums = payload_crcs(self.chunk, offset, &payload);
+        let create = if self.fresh { flags::CREATE } else { 0 };
+        let flags = create | if sync { flags::SYNC } else { 0 };
+        self.carry_out(shared, Order { op: Op::Write, lease, offset, payload, sums, flags }).await
+    }
+
+    /// Makes everything acknowledged durable on every replica.
+    pub(crate) async fn sync(&self, shared: &Shared, lease: LeaseNumber) -> Result<(), StoreError> {
+        let order =
+            Order { op: Op::Sync, lease, offset: 0, payload: Bytes::new(), sums: Vec::new(), flags: 0 };
+        let started = shared.env.clock.now();
+        let mut pause = LEASE_RETRY_MIN;
+        loop {
+            match self.carry_out(shared, order.clone()).await {
+                // These bytes are nowhere else: wait for the servers as the policy says.
+                Err(StoreError::Unavailable(why)) if shared.may_wait(started) => {
+                    warn!(chunk = %self.chunk, %why, "sync waits for chunk servers");
+                    shared.pause(&mut pause, Duration::from_secs(1)).await;
+                    self.relocate(shared).await?;
+                }
+                outcome => {
+                    if outcome.is_ok() {
+                        self.unsynced().clear();
+                    }
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, shared: &Shared, order: Order) -> Result<(), StoreError> {
+        let mut place = self.place.subscribe();
+        let mut pause = LEASE_RETRY_MIN;
+        let started = shared.env.clock.now();
+        loop {
+            let location = match place.wait_for(|place| !place.recovering).await {
+                Ok(place) => place.location.clone(),
+                Err(_) => return Err(StoreError::Failed(FsError::Stale)),
+            };
+            let version = location.version;
+            let settled = location.replicas.iter().all(|replica| !replica.address.is_empty());
+            if !settled && shared.env.clock.now().since(started) < AWAY_GRACE {
+                // A master that has just started hears of its servers one by one.
+                tokio::time::sleep(AWAY_GRACE / 8).await;
+                self.relocate(shared).await?;
+                continue;
+            }
+            let attempt = tokio::select! {
+                biased;
+                attempt = self.attempt(shared, &location, &order) => attempt,
+                _ = place.wait_for(|place| place.recovering || place.location.version != version) => Attempt::Moved,
+            };
+            match attempt {
+                Attempt::Stored => return Ok(()),
+                Attempt::Moved => {}
+                Attempt::Lost(servers, reason) => self.replace(shared, version, servers, &reason).await?,
+                Attempt::Stale => {
+                    shared.pause(&mut pause, LEASE_RETRY_MAX).await;
+                    self.relocate(shared).await?;
+                }
+                Attempt::Busy if shared.may_wait(started) => shared.pause(&mut pause, LEASE_RETRY_MAX).await,
+                Attempt::Busy => {
+                    let why = format!("{}: its servers are overloaded", self.chunk);
+                    return Err(StoreError::Failed(FsError::Io(why)));
+                }
+                Attempt::Refused(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Small writes and syncs go to each replica directly, large ones once, down the chain.
+    async fn attempt(&self, shared: &Shared, location: &ChunkLocation, order: &Order) -> Attempt {
+        let away = location.replicas.iter().filter(|replica| replica.address.is_empty());
+        let away: Vec<ServerId> = away.map(|replica| replica.server).collect();
+        if !away.is_empty() {
+            return Attempt::Lost(away, String::from("not connected to the master"));
+        }
+        if order.op == Op::Write
+            && let Err(attempt) = self.note_generations(shared, location).await
+        {
+            return attempt;
+        }
+        let direct = order.op == Op::Sync || order.payload.len() <= SMALL_WRITE_BYTES_MAX;
+        if direct || location.replicas.len() == 1 {
+            let calls = location.replicas.iter().map(|replica| {
+                let generation = self.unsynced().get(&replica.server).copied();
+                self.call(shared, location, order, &replica.address, Vec::new(), generation)
+            });
+            let outcomes = futures::future::join_all(calls).await;
+            return merge(outcomes);
+        }
+        let hops = location.replicas[1..].iter().map(|replica| replica.address.clone()).collect();
+        let first = &location.replicas[0];
+        let generation = self.unsynced().get(&first.server).copied();
+        self.call(shared, location, order, &first.address, hops, generation).await
+    }
+
+    /// Before the first unsynced byte leaves: over which connection a sync must find it again.
+    async fn note_generations(&self, shared: &Shared, location: &ChunkLocation) -> Result<(), Attempt> {
+        let unknown: Vec<_> = {
+            let unsynced = self.unsynced();
+            location.replicas.iter().filter(|replica| !unsynced.contains_key(&replica.server)).collect()
+        };
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let lane = self.chunk.get();
+        let asked = unknown.iter().map(|replica| shared.data.generation(&replica.address, lane));
+        let mut lost = (Vec::new(), String::new());
+        for (replica, outcome) in unknown.iter().zip(futures::future::join_all(asked).await) {
+            match outcome {
+                Ok(generation) => {
+                    self.unsynced().entry(replica.server).or_insert(generation);
+                }
+                Err(failure) => {
+                    lost.0.push(replica.server);
+                    lost.1 = failure.reason;
+                }
+            }
+        }
+        if lost.0.is_empty() { Ok(()) } else { Err(Attempt::Lost(lost.0, lost.1)) }
+    }
+
+    async fn call(
+        &self,
+        shared: &Shared,
+        location: &ChunkLocation,
+        order: &Order,
+        address: &str,
+        hops: Vec<String>,
+        generation: Option<u64>,
+    ) -> Attempt {
+        let mut header = Header::request(order.op, RequestId(0));
+        header.chunk = self.chunk;
+        header.version = location.version;
+        header.lease = order.lease;
+        header.offset = order.offset;
+        header.flags = order.flags;
+        header.minimum = location.minimum;
+        header.deadline_ms = STORE_STALL_MAX.as_millis() as u32;
+        let frame = Frame { header, hops, sums: order.sums.clone(), payload: order.payload.clone() };
+        let watch = Watch { address, lane: self.chunk.get(), generation };
+        match shared.data.call_watched(watch, frame).await {
+            Ok(reply) => self.judge(location, address, &reply),
+            Err(failure) => lost(location, &failure),
+        }
+    }
+
+    fn judge(&self, location: &ChunkLocation, address: &str, reply: &Frame) -> Attempt {
+        let failure = |address: &str, reason: String| {
+            lost(location, &CallFailure { address: address.to_owned(), reason })
+        };
+        let chunk = self.chunk;
+        match reply.header.status {
+            Status::Ok => Attempt::Stored,
+            Status::StaleVersion => Attempt::Stale,
+            Status::StaleLease => {
+                Attempt::Refused(StoreError::Fenced(format!("{chunk}: another client has the lease")))
+            }
+            Status::Overloaded | Status::PayloadCorrupt => Attempt::Busy,
+            Status::NextHopFailed => {
+                let hop = reply.hops.first().map_or(address, String::as_str);
+                failure(hop, String::from("its predecessor in the chain cannot reach it"))
+            }
+            Status::BadRequest => {
+                let why = format!("{chunk}: {address} does not understand a write");
+                Attempt::Refused(StoreError::Failed(FsError::Io(why)))
+            }
+            status => failure(address, format!("it answered {status:?}")),
+        }
+    }
+
+    /// Reports failed replicas and takes the new set. One caller does it, the others wait for the outcome.
+    async fn replace(
+        &self,
+        shared: &Shared,
+        version: ChunkVersion,
+        failed: Vec<ServerId>,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let mine = self.place.send_if_modified(|place| {
+            let mine = !place.recovering && place.location.version == version;
+            place.recovering |= mine;
+            mine
+        });
+        if !mine {
+            return Ok(());
+        }
+        warn!(chunk = %self.chunk, %version, ?failed, reason, "replicas fail; going on without them");
+        let kind = OperationKind::ReplaceReplicas { chunk: self.chunk, version, failed: failed.clone() };
+        let outcome = shared.meta.operation(&shared.own_credentials(), kind).await;
+        for server in failed {
+            shared.pool.distrust(server);
+        }
+        match outcome {
+            Ok(Answer::Chunks(mut chunks)) if chunks.len() == 1 => {
+                let location = chunks.remove(0);
+                info!(chunk = %self.chunk, version = %location.version, "replicas replaced");
+                self.settle(Some(location));
+                Ok(())
+            }
+            Ok(_) => {
+                self.settle(None);
+                Err(StoreError::Failed(FsError::Io(String::from("the master's answer makes no sense"))))
+            }
+            Err(error) => {
+                self.settle(None);
+                Err(match error {
+                    FsError::Unavailable(why) => StoreError::Unavailable(why),
+                    FsError::Stale | FsError::NotFound | FsError::SessionExpired => {
+                        StoreError::Fenced(format!("{}: the write lease was lost", self.chunk))
+                    }
+                    error => StoreError::Failed(error),
+                })
+            }
+        }
+    }
+
+    /// Asks the master where the chunk is now.
+    async fn relocate(&self, shared: &Shared) -> Result<(), StoreError> {
+        let kind = QueryKind::Locate { chunks: vec![self.chunk] };
+        match shared.meta.query(&shared.own_credentials(), kind).await {
+            Ok(Answer::Chunks(mut chunks)) if chunks.len() == 1 => {
+                self.settle(Some(chunks.remove(0)));
+                Ok(())
+            }
+            Ok(_) | Err(FsError::NotFound | FsError::Stale) => {
+                Err(StoreError::Fenced(format!("{} no longer exists", self.chunk)))
+            }
+            Err(error) => Err(StoreError::Failed(error)),
+        }
+    }
+
+    /// Ends a recovery. The version never goes back.
+    fn settle(&self, location: Option<ChunkLocation>) {
+        self.place.send_modify(|place| {
+            place.recovering = false;
+            if let Some(location) = location
+                && location.version >= place.location.version
+            {
+                place.location = Arc::new(location);
+            }
+        });
+    }
+
+    fn unsynced(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, u64>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The failure of a server as the loss of its replica.
+fn lost(location: &ChunkLocation, failure: &CallFailure) -> Attempt {
+    let named = location.replicas.iter().find(|replica| replica.address == failure.address);
+    match named {
+        Some(replica) => Attempt::Lost(vec![replica.server], failure.reason.clone()),
+        None => Attempt::Stale,
+    }
+}
+
+/// All must have stored it. All failures are reported together.
+fn merge(attempts: Vec<Attempt>) -> Attempt {
+    let mut servers = Vec::new();
+    let mut why = String::new();
+    let mut other = Attempt::Stored;
+    for attempt in attempts {
+        match attempt {
+            Attempt::Stored => {}
+            Attempt::Lost(mut lost, reason) => {
+                servers.append(&mut lost);
+                why = reason;
+            }
+            refused @ Attempt::Refused(_) => other = refused,
+            attempt => {
+                if !matches!(other, Attempt::Refused(_)) {
+                    other = attempt;
+                }
+            }
+        }
+    }
+    match other {
+        Attempt::Refused(_) => other,
+        _ if !servers.is_empty() => Attempt::Lost(servers, why),
+        _ => other,
+    }
+}
