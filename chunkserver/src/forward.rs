@@ -124,11 +124,12 @@ impl Wait<'_> {
     /// Says upstream whom we wait for: at first sight of silence, then again with what a ping has shown. A hop with
     /// others beyond it gets a little longer, so that the one who waits for the culprit itself speaks first.
     async fn tell_silence(&self) -> Infallible {
-        let silence = HOP_SILENCE + HOP_STAGGER * self.beyond as u32;
+        let first = HOP_SILENCE + HOP_STAGGER * self.beyond as u32;
         let began = self.service.clock().now();
         loop {
             let heard = self.heard.load(Ordering::Relaxed);
-            tokio::time::sleep(silence).await;
+            // A hop that waits itself speaks at least this often.
+            tokio::time::sleep(if heard == 0 { first } else { HOP_SILENCE + PING_SILENCE }).await;
             if self.heard.load(Ordering::Relaxed) != heard {
                 continue;
             }
@@ -142,7 +143,9 @@ impl Wait<'_> {
                     false
                 }
             };
-            self.notify(began, answers);
+            if self.heard.load(Ordering::Relaxed) == heard {
+                self.notify(began, answers);
+            }
         }
     }
 
