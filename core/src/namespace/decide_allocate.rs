@@ -5,7 +5,7 @@ use super::act::{Act, require};
 use super::answer::Answer;
 use super::attr::NodeKind;
 use super::machine::Stop;
-use super::permission::{WRITE, drop_privilege_on_write, may};
+use super::permission::{WRITE, may};
 use super::request::AllocateMode;
 use crate::error::FsError;
 use crate::ids::InodeId;
@@ -44,7 +44,7 @@ pub(super) fn allocate(
     if cuts || longer {
         row.mtime = act.now();
         row.data_change += 1;
-        drop_privilege_on_write(act.caller, &mut row);
+        act.drop_privilege_on_write(&mut row)?;
     }
     row.touch(act.now());
     act.put_inode(&row);

@@ -12,9 +12,7 @@ use super::act::{Act, require};
 use super::answer::Answer;
 use super::attr::{AttrChanges, NodeKind, TimeSet};
 use super::machine::Stop;
-use super::permission::{
-    SETGID, WRITE, drop_privilege_on_write, may, mode_allows, must_own, without_privilege,
-};
+use super::permission::{SETGID, WRITE, may, mode_allows, must_own, without_privilege};
 use super::request::Credentials;
 use super::rows::inode::InodeRow;
 use crate::error::FsError;
@@ -35,7 +33,7 @@ pub(super) fn set_attr(
         check_size(act, &row, size, via_handle)?;
         resize(act, &mut row, size)?;
     }
-    change_owner_and_mode(act.caller, &mut row, changes);
+    change_owner_and_mode(act, &mut row, changes)?;
     let now = act.now();
     let set = |time: TimeSet| match time {
         TimeSet::Now => now,
@@ -109,20 +107,22 @@ fn resize(act: &mut Act<'_>, row: &mut InodeRow, size: u64) -> Result<(), Stop> 
     row.size = size;
     row.mtime = act.now();
     row.data_change += 1;
-    drop_privilege_on_write(act.caller, row);
-    Ok(())
+    act.drop_privilege_on_write(row)
 }
 
-fn change_owner_and_mode(caller: &Credentials, row: &mut InodeRow, changes: &AttrChanges) {
+fn change_owner_and_mode(act: &mut Act<'_>, row: &mut InodeRow, changes: &AttrChanges) -> Result<(), Stop> {
     if changes.uid.is_some() || changes.gid.is_some() {
         row.uid = changes.uid.unwrap_or(row.uid);
         row.gid = changes.gid.unwrap_or(row.gid);
         if !row.is_directory() {
             row.mode = without_privilege(row.mode);
+            act.drop_capabilities(row)?;
         }
     }
     if let Some(mode) = changes.mode {
+        let caller = act.caller;
         let entitled = caller.checked_by_kernel() || caller.uid == 0 || caller.in_group(row.gid);
         row.mode = if entitled { mode } else { mode & !SETGID };
     }
+    Ok(())
 }

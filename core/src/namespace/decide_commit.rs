@@ -3,7 +3,6 @@
 use super::act::{Act, require};
 use super::answer::Answer;
 use super::machine::Stop;
-use super::permission::drop_privilege_on_write;
 use super::request::Extent;
 use super::rows::extent::ExtentRow;
 use super::rows::inode::InodeRow;
@@ -38,7 +37,7 @@ pub(super) fn commit(act: &mut Act<'_>, inode: InodeId, commit: &Commit<'_>) -> 
         row.touch(act.now());
         if commit.modified {
             row.mtime = act.now();
-            drop_privilege_on_write(act.caller, &mut row);
+            act.drop_privilege_on_write(&mut row)?;
         }
         act.put_inode(&row);
     }

@@ -1,10 +1,14 @@
 //! Who may do what, as POSIX and Linux say it. With `PermissionCheck::Kernel` the caller's kernel has applied all of this
 //! already (with the same inputs), so every check passes here; what is structural stands elsewhere.
 
+use super::act::Act;
 use super::attr::NodeKind;
+use super::machine::Stop;
 use super::request::{Credentials, PermissionCheck};
 use super::rows::inode::InodeRow;
+use super::rows::xattr::{Blob, XattrKey};
 use crate::error::FsError;
+use bytes::Bytes;
 
 /// Permission to read.
 pub(crate) const READ: u32 = 4;
@@ -17,6 +21,9 @@ pub(crate) const SETUID: u32 = 0o4000;
 pub(crate) const SETGID: u32 = 0o2000;
 pub(crate) const STICKY: u32 = 0o1000;
 pub(crate) const GROUP_EXECUTE: u32 = 0o010;
+
+/// Where Linux keeps the capabilities of an executable.
+const CAPABILITY: &[u8] = b"security.capability";
 
 impl Credentials {
     /// Whether the effective or a supplementary group is `gid`.
@@ -69,11 +76,6 @@ pub(crate) fn must_be_root(caller: &Credentials) -> Result<(), FsError> {
     if caller.checked_by_kernel() || caller.is_root() { Ok(()) } else { Err(FsError::NotPermitted) }
 }
 
-/// Whether the caller keeps what only root keeps (CAP_FSETID): setuid and setgid across writes.
-pub(crate) fn keeps_privilege_bits(caller: &Credentials) -> bool {
-    caller.is_root()
-}
-
 /// May a name be added to `directory`? A removed directory takes none.
 pub(crate) fn may_add(caller: &Credentials, directory: &InodeRow) -> Result<(), FsError> {
     if directory.links == 0 {
@@ -101,10 +103,27 @@ pub(crate) fn without_privilege(mode: u32) -> u32 {
     mode & !(SETUID | setgid)
 }
 
-/// Clears privilege bits of a regular file whose bytes `caller` has changed.
-pub(crate) fn drop_privilege_on_write(caller: &Credentials, row: &mut InodeRow) {
-    if row.kind == NodeKind::Regular && !keeps_privilege_bits(caller) {
-        row.mode = without_privilege(row.mode);
+impl Act<'_> {
+    /// What the bytes of a regular file may no longer carry once they were changed: setuid and setgid, unless by root;
+    /// file capabilities, whoever wrote. The inode's row is left to the caller to put.
+    pub(super) fn drop_privilege_on_write(&mut self, row: &mut InodeRow) -> Result<(), Stop> {
+        assert!(row.kind == NodeKind::Regular, "only regular files have bytes");
+        if !self.caller.is_root() {
+            row.mode = without_privilege(row.mode);
+        }
+        self.drop_capabilities(row)
+    }
+
+    /// Removes `security.capability`, as a change of owner or data does.
+    pub(super) fn drop_capabilities(&mut self, row: &mut InodeRow) -> Result<(), Stop> {
+        let key = XattrKey { inode: row.inode, name: Bytes::from_static(CAPABILITY) };
+        if row.xattr_bytes > 0
+            && let Some(Blob(value)) = self.draft.get(&key)?
+        {
+            row.xattr_bytes -= (key.name.len() + value.len()) as u32;
+            self.draft.delete(&key);
+        }
+        Ok(())
     }
 }
 

@@ -98,7 +98,7 @@ fn rename() -> impl Strategy<Value = OperationKind> {
 }
 
 fn xattr() -> impl Strategy<Value = OperationKind> {
-    let names = prop_oneof![Just("user.a"), Just("user.b"), Just("trusted.c"), Just("security.d")];
+    let names = prop_oneof![Just("user.a"), Just("user.b"), Just("trusted.c"), Just("security.capability")];
     let mode = prop_oneof![Just(XattrMode::Either), Just(XattrMode::Create), Just(XattrMode::Replace)];
     (inode(), names, proptest::collection::vec(any::<u8>(), 0..4), mode, any::<bool>()).prop_map(
         |(inode, name, value, mode, remove)| {
@@ -129,7 +129,7 @@ fn operation_on_names() -> impl Strategy<Value = OperationKind> {
         2 => (inode(), name()).prop_map(|(parent, name)| Op::Rmdir { parent, name }),
         6 => rename(),
         3 => set_attr(),
-        2 => xattr(),
+        3 => xattr(),
     ]
 }
 
@@ -164,6 +164,8 @@ fn operation_on_data() -> impl Strategy<Value = OperationKind> {
         2 => create,
         1 => name().prop_map(|name| Op::Unlink { parent: InodeId(0), name }),
         4 => truncate,
+        1 => set_attr(),
+        1 => xattr(),
         4 => (inode(), modes, 0u64..110, 0u64..60)
             .prop_map(|(inode, mode, offset, length)| Op::Allocate { inode, mode, offset, length }),
     ]

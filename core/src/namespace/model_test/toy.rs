@@ -29,6 +29,16 @@ pub(super) struct Node {
     pub(super) rdev: u64,
 }
 
+impl Node {
+    /// What a change of data takes away.
+    pub(super) fn written_by(&mut self, who: &Credentials) {
+        if who.uid != 0 {
+            self.mode = unprivileged(self.mode);
+        }
+        self.xattrs.remove(&b"security.capability"[..]);
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Toy {
     pub(super) nodes: BTreeMap<Id, Node>,
@@ -394,15 +404,14 @@ impl Toy {
             node.bytes.retain(|&at, _| at < size);
             node.size = size;
             node.mtime = self.now;
-            if who.uid != 0 {
-                node.mode = unprivileged(node.mode);
-            }
+            node.written_by(who);
         }
         if changes.uid.is_some() || changes.gid.is_some() {
             node.uid = changes.uid.unwrap_or(node.uid);
             node.gid = changes.gid.unwrap_or(node.gid);
             if node.kind != NodeKind::Directory {
                 node.mode = unprivileged(node.mode);
+                node.xattrs.remove(&b"security.capability"[..]);
             }
         }
         if let Some(mode) = changes.mode {
@@ -452,9 +461,7 @@ impl Toy {
         }
         if zeroes || longer {
             node.mtime = now;
-            if who.uid != 0 {
-                node.mode = unprivileged(node.mode);
-            }
+            node.written_by(who);
         }
         node.ctime = now;
         Ok(())

@@ -272,9 +272,7 @@ impl World {
         node.ctime = now;
         if modified {
             node.mtime = now;
-            if who.uid != 0 {
-                node.mode &= if node.mode & 0o010 != 0 { !0o6000 } else { !0o4000 };
-            }
+            node.written_by(who);
         }
         if release {
             self.toy.leases.remove(&file.get());
