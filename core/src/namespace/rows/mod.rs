@@ -14,6 +14,8 @@ pub mod extent;
 pub mod inode;
 pub mod lease;
 pub mod names;
+#[cfg(test)]
+mod rows_test;
 pub mod session;
 pub mod xattr;
 
