@@ -3,6 +3,7 @@
 //! Extents beyond the budget become garbage (see `extents`), so an inode ends in one record, however large it is.
 
 use super::act::Act;
+use super::attr::NodeKind;
 use super::machine::Stop;
 use super::rows::cluster::CounterKey;
 use super::rows::inode::{InodeKey, InodeRow, OrphanKey};
@@ -41,7 +42,9 @@ fn remove_inode(act: &mut Act<'_>, row: &mut InodeRow) -> Result<(), Stop> {
             act.draft.delete(&key);
         }
     }
-    act.draft.delete(&SymlinkKey(inode));
+    if row.kind == NodeKind::Symlink {
+        act.draft.delete(&SymlinkKey(inode));
+    }
     act.draft.delete(&OrphanKey(inode));
     act.draft.delete(&InodeKey(inode));
     act.count(CounterKey::InodesGone, 1)
