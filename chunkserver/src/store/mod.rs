@@ -366,7 +366,9 @@ impl ChunkStore {
             events: Mutex::new(Some(receiver)),
             closing: AtomicBool::new(false),
         });
-        upkeep::start(&shared);
+        if settings.upkeep {
+            upkeep::start(&shared);
+        }
         let store = Self { shared };
         let report = OpenReport { disks: store.disks(), term, cluster: store.cluster() };
         Ok((store, report))
@@ -454,5 +456,9 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
     }
 }
 
+#[cfg(test)]
+mod crash_model_test;
+#[cfg(test)]
+mod crash_test;
 #[cfg(test)]
 mod store_test;

@@ -17,6 +17,8 @@ pub(super) struct Settings {
     pub(super) reserve_bytes: u64,
     /// Replica files open at once.
     pub(super) open_replicas: usize,
+    /// Whether time-driven work runs by itself.
+    pub(super) upkeep: bool,
 }
 
 impl Default for Settings {
@@ -27,6 +29,7 @@ impl Default for Settings {
             batch_bytes: INTENT_BATCH_BYTES_MAX,
             reserve_bytes: INTENT_RESERVE_BYTES,
             open_replicas: OPEN_REPLICAS_MAX,
+            upkeep: true,
         }
     }
 }

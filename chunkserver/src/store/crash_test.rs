@@ -1,0 +1,176 @@
+//! Crash enumeration: short workloads, the power cut before every disk operation, many states of the disk each time.
+
+use super::crash_model_test::{Op, Promise, open_tiny, runtime};
+use cairn_env::disk_sim::SimDisk;
+use cairn_env::disk_sim::choice::{KeepAll, LoseAll};
+
+fn small(chunk: u64, offset: u64, length: usize, fill: u8, sync: bool) -> Op {
+    Op::Write { chunk, version: 1, offset, length, fill, sync }
+}
+
+/// Above the small limit: in place where never synced.
+fn large(chunk: u64, offset: u64, fill: u8, sync: bool) -> Op {
+    Op::Write { chunk, version: 1, offset, length: 40_000, fill, sync }
+}
+
+fn sync(chunk: u64) -> Op {
+    Op::Sync { chunk, version: 1 }
+}
+
+fn workloads() -> Vec<Vec<Op>> {
+    vec![
+        vec![
+            small(1, 0, 4096, 1, true),
+            small(1, 0, 4096, 2, true),
+            Op::WriteBack,
+            small(1, 100, 5000, 3, true),
+        ],
+        vec![large(1, 0, 1, false), sync(1), large(1, 0, 2, false), sync(1), Op::WriteBack],
+        vec![
+            large(1, 0, 1, false),
+            large(1, 10_000, 2, false),
+            sync(1),
+            small(1, 6000, 10, 3, false),
+            sync(1),
+        ],
+        vec![
+            small(1, 50, 100, 1, false),
+            small(1, 5000, 8192, 2, false),
+            sync(1),
+            small(1, 0, 300, 3, false),
+        ],
+        vec![
+            large(1, 0, 1, false),
+            small(1, 8000, 9000, 2, true),
+            large(1, 3000, 3, false),
+            sync(1),
+            Op::WriteBack,
+        ],
+        vec![
+            small(1, 0, 4096, 1, true),
+            small(2, 0, 4096, 2, true),
+            Op::WriteBack,
+            Op::Delete { chunk: 1, version: 1 },
+            small(1, 4096, 10, 3, true),
+            Op::WriteBack,
+        ],
+        vec![
+            large(1, 0, 1, true),
+            Op::Raise { chunk: 1, from: 1, to: 3 },
+            Op::Term(4),
+            Op::Delete { chunk: 1, version: 3 },
+            large(1, 100, 2, true),
+        ],
+        vec![
+            large(1, 0, 1, false),
+            Op::Raise { chunk: 1, from: 1, to: 2 },
+            Op::Sync { chunk: 1, version: 2 },
+            Op::Term(2),
+            Op::WriteBack,
+        ],
+        vec![
+            small(1, 0, 30_000, 1, true),
+            small(1, 0, 30_000, 2, true),
+            small(1, 0, 30_000, 3, true),
+            small(1, 0, 30_000, 4, true),
+            small(1, 0, 30_000, 5, true),
+            Op::WriteBack,
+        ],
+        vec![
+            large(1, 0, 1, true),
+            Op::WriteBack,
+            large(1, 0, 2, true),
+            Op::WriteBack,
+            large(1, 0, 3, true),
+            Op::WriteBack,
+        ],
+        vec![
+            small(1, 0, 100, 1, false),
+            Op::WriteBack,
+            small(1, 0, 100, 2, false),
+            large(1, 4096, 3, false),
+            Op::WriteBack,
+            sync(1),
+        ],
+        vec![
+            small(1, 0, 10, 1, true),
+            small(2, 0, 10, 1, false),
+            small(3, 0, 10, 1, true),
+            large(2, 0, 2, false),
+            Op::WriteBack,
+            sync(2),
+        ],
+    ]
+}
+
+/// Runs a workload and returns every crash point with what is promised there.
+fn run(workload: &[Op]) -> Vec<(SimDisk, Promise)> {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        let before = disk.operations();
+        disk.keep_crash_points();
+        let mut ends = Vec::new();
+        for op in workload {
+            op.run(&store).await.unwrap_or_else(|error| panic!("{op:?}: {error}"));
+            ends.push(disk.operations());
+        }
+        assert!(disk.operations() > before);
+        let points = disk.take_crash_points();
+        let promise = |number: u64| {
+            // Before operation `number`: operations that had ended, and the one that was to do it.
+            let done = ends.iter().take_while(|end| **end < number).count();
+            Promise::at(&workload[..done], workload.get(done))
+        };
+        points.into_iter().map(|point| (point.disk, promise(point.before.number))).collect()
+    })
+}
+
+fn check_states(disk: &SimDisk, promise: &Promise, seeds: u64) -> u64 {
+    let images = [disk.crash_image_with(&mut LoseAll), disk.crash_image_with(&mut KeepAll)];
+    let drawn = (0..seeds).map(|seed| disk.crash_image(seed));
+    let mut states = 0;
+    for (seed, image) in images.into_iter().chain(drawn).enumerate() {
+        runtime().block_on(promise.check(&image, seed as u64));
+        states += 1;
+    }
+    states
+}
+
+#[test]
+fn a_crash_at_any_instant_keeps_every_promise() {
+    let states: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = workloads()
+            .into_iter()
+            .map(|workload| {
+                scope.spawn(move || {
+                    let points = run(&workload);
+                    points.iter().map(|(disk, promise)| check_states(disk, promise, 16)).sum::<u64>()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    println!("{states} crash states");
+    assert!(states >= 5000, "{states} states");
+}
+
+#[test]
+fn a_crash_within_the_recovery_changes_nothing() {
+    for workload in workloads() {
+        for (disk, promise) in run(&workload).iter().step_by(5) {
+            let image = disk.crash_image(7);
+            let recovering = image.fork();
+            recovering.keep_crash_points();
+            drop(runtime().block_on(async { open_tiny(&recovering, 3) }));
+            let first = runtime().block_on(promise.check(&image.fork(), 5));
+            for point in recovering.take_crash_points() {
+                for seed in 0..3 {
+                    let again = point.disk.crash_image(seed);
+                    let found = runtime().block_on(promise.check(&again, 5));
+                    assert_eq!(found, first, "the same disk was recovered differently");
+                }
+            }
+        }
+    }
+}
