@@ -36,7 +36,9 @@ impl Ops {
 
     pub(crate) async fn write(&self, request: WriteRequest) -> Result<u32, FsError> {
         let handle = self.files.get(request.handle)?;
-        self.drop_privileges(&handle, request.drops_privilege).await?;
+        if request.drops_privilege {
+            self.drop_privileges(&handle).await?;
+        }
         let file = handle.writer(&self.client, request.append).await?;
         self.client.write(file, request.offset, request.data).await
     }

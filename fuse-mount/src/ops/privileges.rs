@@ -1,9 +1,10 @@
 //! What a write takes away: setuid, setgid where it means privilege, and file capabilities.
 //!
 //! FUSE_HANDLE_KILLPRIV_V2 gives this duty to us; without it the kernel would ask for `security.capability` before every
-//! write(2). chown and truncate are the master's to judge, for it knows their caller; only write(2) is judged here. An
-//! inode found free of privileges stays so until somebody adds some: through this mount that is noticed, through another
-//! one it is seen at the next open.
+//! write(2). The master does it with each change of owner or recorded data. What is written is recorded later, though,
+//! and stat(2) must show at once that the bits are gone: so an unprivileged writer's first write to a file takes them off
+//! here. An inode found free of them stays so until somebody adds some: through this mount that is noticed, through
+//! another one it is seen when the data is recorded.
 
 use super::{FileHandle, Ops, ourselves};
 use cairn_core::error::FsError;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Where file capabilities stand.
-pub(crate) const CAPABILITY: &[u8] = b"security.capability";
+pub(super) const CAPABILITY: &[u8] = b"security.capability";
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 const GROUP_EXECUTE: u32 = 0o010;
@@ -74,31 +75,15 @@ impl Checked {
 }
 
 impl Ops {
-    /// Before bytes of `handle` change. `caller_loses`: the writer is not privileged, so setuid and setgid go as well.
-    pub(super) async fn drop_privileges(
-        &self,
-        handle: &FileHandle,
-        caller_loses: bool,
-    ) -> Result<(), FsError> {
+    /// Before an unprivileged writer changes bytes of `handle`.
+    pub(super) async fn drop_privileges(&self, handle: &FileHandle) -> Result<(), FsError> {
         let added = self.privileges.added.load(Ordering::Acquire);
         if handle.checked.is_free(added) {
             return Ok(());
         }
         let (inode, we) = (handle.file.inode(), ourselves());
-        let (attr, capability) = tokio::join!(
-            self.client.getattr(&we, inode, Some(&handle.file)),
-            self.client.get_xattr(&we, inode, CAPABILITY),
-        );
-        let mode = attr?.mode;
-        match capability {
-            Ok(_) => self.client.remove_xattr(&we, inode, CAPABILITY).await?,
-            Err(FsError::NoAttribute | FsError::Unsupported) => {}
-            Err(error) => return Err(error),
-        }
+        let mode = self.client.getattr(&we, inode, Some(&handle.file)).await?.mode;
         let stripped = without_privilege(mode);
-        if stripped != mode && !caller_loses {
-            return Ok(());
-        }
         if stripped != mode {
             let changes = AttrChanges { mode: Some(stripped), ..AttrChanges::default() };
             self.client.setattr(&we, inode, changes, Some(&handle.file)).await?;

@@ -74,7 +74,6 @@ impl Ops {
         let answer = self.client.set_xattr(&who, inode, &name, value, mode).await;
         if name == CAPABILITY {
             self.privileges.not_fresh(inode);
-            self.privileges.added();
         }
         answer
     }
