@@ -37,7 +37,31 @@ impl Applier {
             overlay.applied(entry.id.index, data.rows.iter().map(|(key, _)| key));
             batch.writes.extend(data.rows);
         }
+        keep_last_of_each_key(&mut batch.writes);
         batch.writes.push((Bytes::from_static(&APPLIED_KEY), Some(self.applied.encode())));
         self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))
+    }
+}
+
+/// Operations of one batch write counters and parents again and again; only the last version is stored. The order of keys
+/// makes neighbours of what the store sorts anyway.
+fn keep_last_of_each_key(writes: &mut Vec<(Bytes, Option<Bytes>)>) {
+    writes.sort_by(|(left, _), (right, _)| left.cmp(right));
+    // Of two equal neighbours the second is removed, which on the reverse is the earlier write.
+    writes.reverse();
+    writes.dedup_by(|second, first| second.0 == first.0);
+    writes.reverse();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_write_of_a_key_wins() {
+        let row = |key: &'static str, value: Option<&'static str>| (Bytes::from(key), value.map(Bytes::from));
+        let mut writes = vec![row("b", Some("1")), row("a", Some("1")), row("b", None), row("a", Some("2"))];
+        keep_last_of_each_key(&mut writes);
+        assert_eq!(writes, [row("a", Some("2")), row("b", None)]);
     }
 }
