@@ -20,6 +20,7 @@ impl Applier {
     /// Writes the rows of `entries`, which follow the last one applied.
     pub(super) fn apply(&mut self, entries: &[LogEntry], overlay: &mut Overlay) -> Result<(), Fatal> {
         let mut batch = Batch::default();
+        let ends = entries.last().is_some_and(|last| overlay.ends_with(last.id.index));
         for entry in entries {
             if entry.id.index.get() != self.applied.last.index.get() + 1 {
                 return Err(Fatal::Order { applied: self.applied.last.index, next: entry.id.index });
@@ -34,12 +35,18 @@ impl Applier {
             let data = EntryData::decode(entry.data.clone());
             let data = data.map_err(|error| Fatal::UnknownEntry(entry.id.index, error.to_string()))?;
             self.applied.time = self.applied.time.max(data.time);
-            overlay.applied(entry.id.index, data.rows.iter().map(|(key, _)| key));
+            if !ends {
+                overlay.applied(entry.id.index, data.rows.iter().map(|(key, _)| key));
+            }
             batch.writes.extend(data.rows);
         }
         keep_last_of_each_key(&mut batch.writes);
         batch.writes.push((Bytes::from_static(&APPLIED_KEY), Some(self.applied.encode())));
-        self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))
+        self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))?;
+        if ends {
+            overlay.clear();
+        }
+        Ok(())
     }
 }
 

@@ -12,12 +12,15 @@ type Row = (Bytes, Bytes);
 /// The proposed rows; each with the entry that wrote it last.
 #[derive(Debug, Default)]
 pub(super) struct Overlay {
+    /// The last entry proposed.
+    last: LogIndex,
     rows: BTreeMap<Bytes, (LogIndex, Option<Bytes>)>,
 }
 
 impl Overlay {
     /// The rows of entry `index`, which is being proposed.
     pub(super) fn propose(&mut self, index: LogIndex, rows: &[(Bytes, Option<Bytes>)]) {
+        self.last = index;
         for (key, value) in rows {
             self.rows.insert(key.clone(), (index, value.clone()));
         }
@@ -35,7 +38,12 @@ impl Overlay {
         }
     }
 
-    /// The lead is lost: what was proposed may never come true.
+    /// Whether everything proposed is applied with entry `index`: [`Overlay::clear`] is then cheaper than row by row.
+    pub(super) fn ends_with(&self, index: LogIndex) -> bool {
+        self.last <= index
+    }
+
+    /// Forgets all: it is applied, or the lead is lost and it may never come true.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
     }
