@@ -165,6 +165,92 @@ pub const DISK_QUEUE_MAX: usize = 1024;
 pub const WRITE_BACK_CONCURRENCY: usize = 8;
 /// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.
 pub const STORE_EVENTS_MAX: usize = 1024;
+/// A chunk server not connected for so long is called down; until then suspect, as after a restart of either side.
+pub const SERVER_DOWN: Duration = Duration::from_secs(10);
+/// A server that a client found dead gets no new chunks for so long: until its silence shows by itself.
+pub const SERVER_DISTRUST: Duration = Duration::from_millis(1500);
+/// Commands that one chunk server may have outstanding. A dying neighbour raises hundreds of chunks at once.
+pub const COMMANDS_IN_FLIGHT_MAX: usize = 4096;
+/// Most replicas in the list of one digest range: several times its size, for a range filled since the digest.
+pub const REPLICA_LIST_MAX: usize = 65_536;
+/// How long survivors have to raise a version: those later are dropped from the set. It is one small sync on their disks;
+/// together with [`PING_SILENCE`] and [`HOP_SILENCE`] it stays well below the second that a frozen server may cost.
+pub const RAISE_PATIENCE: Duration = Duration::from_millis(300);
+/// Leases asked back at a time; further conflicts wait for one of these to end.
+pub const RECALLS_MAX: usize = 65_536;
+/// A stream whose first message does not come in this time is closed.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+/// Chunks read from the state at a time when an inventory is compared.
+pub const INVENTORY_PAGE: usize = 4096;
+/// Ranges of one inventory: 65,536 of 4096 replicas are more than one server stores, and fit one message.
+pub const INVENTORY_RANGES_MAX: usize = 65_536;
+/// Stray replicas remembered until their grace is over; further ones are noticed when these are gone.
+pub const STRAYS_WATCHED_MAX: usize = 262_144;
+/// Least pause between two looks of one periodic job at its rows.
+pub const WORK_PAUSE: Duration = Duration::from_millis(20);
+/// Work rows read at a time.
+pub const WORK_PAGE: usize = 1024;
+/// How long a reconciliation waits for a replica that cannot be reached before that one leaves the set.
+pub const RECONCILE_WAIT: Duration = Duration::from_secs(3);
+/// Rows counted for one figure of `admin status`; what is beyond shows as this number.
+pub const ADMIN_COUNT_MAX: u64 = 1_000_000;
+/// Placements in one page of `admin chunks`: some 200 bytes each.
+pub const ADMIN_PLACEMENTS_PER_PAGE: usize = 2048;
+/// Pages of `admin chunks` made ahead of their reader.
+pub const ADMIN_PAGES_QUEUED: usize = 2;
+/// Lists of replicas asked for at a time by one `admin chunks`.
+pub const ADMIN_LISTS_IN_FLIGHT_MAX: usize = 64;
+/// Longest path given by an operator (Linux PATH_MAX).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// How often each kind of work is looked for when nothing has hinted at it.
+pub const DELETIONS_PERIOD: Duration = Duration::from_millis(500);
+/// As above; nothing waits for garbage.
+pub const GARBAGE_PERIOD: Duration = Duration::from_millis(1000);
+/// As above; twice within [`ORPHAN_INODE_GRACE`].
+pub const ORPHANS_PERIOD: Duration = Duration::from_millis(1000);
+/// As above; readers wait for a reconciliation.
+pub const RECONCILE_PERIOD: Duration = Duration::from_millis(100);
+/// How often silent sessions and late leases are looked for, at the rarest.
+pub const SWEEP_PERIOD_MAX: Duration = Duration::from_millis(250);
+/// How often the view of the chunk servers is made anew without a heartbeat: silence must show.
+pub const VIEW_PERIOD: Duration = Duration::from_millis(100);
+/// Pause before a leader tries again to load its state.
+pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(200);
+/// Which rows a leader of this release may write.
+pub const FEATURE_LEVEL: u32 = 1;
+/// A version begun and not finished for so long was abandoned by its client: the master finishes it. Far above
+/// [`RAISE_PATIENCE`].
+pub const RAISE_ABANDONED: Duration = Duration::from_secs(5);
+/// Sessions of one cluster.
+pub const SESSIONS_MAX: usize = 65_536;
+/// How long a deletion may take: it waits behind foreground I/O.
+pub const DELETE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reconciliation of one chunk may take: 64 MiB copied to every peer at 10 MB/s, with slack.
+pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a list of replicas may take: it is read from memory.
+pub const LIST_PATIENCE: Duration = Duration::from_secs(10);
+/// Reconciliations under way at a time: each may copy a chunk between servers.
+pub const RECONCILES_IN_FLIGHT_MAX: usize = 32;
+/// Deletions under way at a time, over all servers.
+pub const DELETIONS_IN_FLIGHT_MAX: usize = 512;
+/// An unlinked inode is reclaimed only when no session has declared it open for so long: an open may cross an unlink.
+pub const ORPHAN_INODE_GRACE: Duration = Duration::from_secs(2);
+/// Orphans remembered between two looks: the next are looked at when these are gone.
+pub const ORPHANS_WATCHED_MAX: usize = 262_144;
+/// Requests of one session in work: every slot's operation and as many queries again, eight times over.
+pub const SESSION_REQUESTS_MAX: usize = SESSION_SLOTS as usize * 16;
+/// Recalls and notices queued for one session; more are dropped, and sent again when the conflict recurs.
+pub const SESSION_PUSHES_MAX: usize = 1024;
+/// Inodes that one session may declare open (40 MiB of memory): several times the kernel's limit of one process.
+pub const SESSION_OPEN_INODES_MAX: usize = 4 << 20;
+/// Damaged or missing replicas remembered for `admin`; further ones are counted only.
+pub const REPLICA_FAULTS_MAX: usize = 65_536;
+/// Reports of corruption kept for `admin status`.
+pub const CORRUPTION_REPORTS_MAX: usize = 32;
+/// Disks of one chunk server.
+pub const SERVER_DISKS_MAX: usize = 256;
+/// How long a stopping service lets requests end before it closes their connections.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(3);
 
 /// A connection not made in this time is given up: far above a round trip in one data centre, below a user's patience.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -295,6 +381,9 @@ const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_milli
 const _: () = assert!(INTENT_BLOCKS_MAX as u64 * BLOCK_BYTES >= SMALL_WRITE_BYTES_MAX as u64);
 const _: () = assert!(INTENT_BATCH_BYTES_MAX as u64 * 8 <= INTENT_SEGMENT_BYTES);
 const _: () = assert!(INTENT_RESERVE_BYTES < INTENT_SEGMENT_BYTES);
+const _: () = assert!(SERVER_SUSPECT.as_millis() < SERVER_DISTRUST.as_millis());
+const _: () = assert!(HOP_SILENCE.as_millis() + PING_SILENCE.as_millis() + RAISE_PATIENCE.as_millis() < 700);
+const _: () = assert!(SESSION_REQUESTS_MAX > SESSION_SLOTS as usize);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES as usize >= CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(GRPC_STREAM_WINDOW_BYTES <= GRPC_CONNECTION_WINDOW_BYTES);
 const _: () = assert!(FILE_IN_FLIGHT_BYTES_MAX < FILE_UNACKNOWLEDGED_BYTES_MAX as u64);

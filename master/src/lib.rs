@@ -1,7 +1,37 @@
 //! The metadata master: one leader, hot standbys that replay its journal.
+//!
+//! [`server`] builds everything and alone starts tasks; [`sequencer`] owns the namespace; the rest are services around
+//! them that keep no truth of their own.
 
-pub mod checkpoint;
+mod admin_service;
+mod chunkserver_stream;
+pub mod config;
+mod damage;
+mod data_dir;
+mod driven;
+mod hello;
+mod http;
+mod inventory;
 pub mod journal;
 pub mod kv;
+mod leader;
+mod leases;
+mod link;
+mod meta_service;
+mod metrics;
+mod operations;
+mod parts;
+mod placement_pages;
 pub mod raft;
+mod replace;
 pub mod sequencer;
+pub mod server;
+mod servers;
+mod session_open;
+mod session_stream;
+mod sessions;
+mod work;
+
+pub use config::MasterConfig;
+pub use data_dir::DataDirError;
+pub use server::{Master, MasterError, run};

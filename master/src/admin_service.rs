@@ -1,0 +1,250 @@
+//! The gRPC service of operators: rare unary calls, and one stream of pages.
+
+use crate::damage::Report;
+use crate::driven::Driven;
+use crate::parts::Parts;
+use crate::placement_pages;
+use crate::servers::ServerReport;
+use cairn_core::cluster::ServerHealth;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ServerId};
+use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, WORK_PAGE};
+use cairn_core::namespace::machine::Rows;
+use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
+use cairn_proto::v1::admin_server::Admin;
+use cairn_proto::v1::{
+    ChunksReply, ChunksRequest, CorruptionReport, DiskState, DiskStatus, MasterStatus, MastersReply,
+    MastersRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest,
+};
+use futures::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status};
+
+/// Serves operators.
+pub(crate) struct AdminService {
+    pub(crate) parts: Arc<Parts>,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    type ChunksStream = Driven<Result<ChunksReply, Status>>;
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        status(&self.parts).await.map(Response::new).map_err(|error| to_status(&self.parts, &error))
+    }
+
+    async fn masters(&self, _: Request<MastersRequest>) -> Result<Response<MastersReply>, Status> {
+        let parts = &self.parts;
+        let term = parts.term();
+        let applied = parts.sequencer.metrics().applied_index.load(Ordering::Relaxed);
+        let this = MasterStatus {
+            id: parts.config.node_id,
+            address: parts.address.clone(),
+            leader: term.is_some(),
+            state: if term.is_some() { "leader" } else { "follower" }.to_owned(),
+            term: term.map_or(0, cairn_core::ids::Term::get),
+            commit_index: applied,
+            applied_index: applied,
+        };
+        Ok(Response::new(MastersReply { masters: vec![this] }))
+    }
+
+    async fn servers(&self, _: Request<ServersRequest>) -> Result<Response<ServersReply>, Status> {
+        let mut servers = Vec::new();
+        for report in self.parts.servers.reports(self.parts.now()) {
+            let chunks = count_chunks(&self.parts, report.server).await;
+            servers.push(server_status(report, chunks.map_err(|error| to_status(&self.parts, &error))?));
+        }
+        Ok(Response::new(ServersReply { servers }))
+    }
+
+    async fn chunks(&self, request: Request<ChunksRequest>) -> Result<Response<Self::ChunksStream>, Status> {
+        let path = request.into_inner().path;
+        let (pages, out) = mpsc::channel(ADMIN_PAGES_QUEUED);
+        let parts = self.parts.clone();
+        let work = async move {
+            if let Err(error) = placement_pages::send(&parts, &path, &pages).await {
+                // The receiver may be gone: then nobody asks any more.
+                drop(pages.send(Err(to_status(&parts, &error))).await);
+            }
+        };
+        Ok(Response::new(Driven::new(work.boxed(), out)))
+    }
+}
+
+async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
+    let totals = parts.reader.read(totals).await?;
+    let reports = parts.servers.reports(parts.now());
+    let alive = reports.iter().filter(|server| server.health == ServerHealth::Alive).count();
+    let view = parts.servers.view(parts.now());
+    let (corrupt_blocks_found, corrupt_replicas) = parts.damage.counts();
+    let term = parts.term();
+    let applied_index = parts.sequencer.metrics().applied_index.load(Ordering::Relaxed);
+    let reply = StatusReply {
+        cluster: parts.cluster.0.as_bytes().to_vec().into(),
+        leader: if term.is_some() { parts.address.clone() } else { String::new() },
+        term: term.map_or(0, cairn_core::ids::Term::get),
+        commit_index: applied_index,
+        applied_index,
+        inodes: totals.inodes,
+        chunks: totals.chunks,
+        total_bytes: view.servers.values().map(|server| server.total_bytes).fold(0, u64::saturating_add),
+        free_bytes: view.servers.values().map(|server| server.free_bytes).fold(0, u64::saturating_add),
+        servers_alive: alive as u32,
+        servers_known: reports.len() as u32,
+        sessions: parts.sessions.len() as u32,
+        default_replicas: u32::from(parts.config.default_replicas),
+        corrupt_blocks_found,
+        corrupt_replicas,
+        pending_deletions: pending_deletions(parts).await?,
+        pending_reconciliations: pending_reconciliations(parts).await?,
+        warnings: Vec::new(),
+        recent_corruption: parts.damage.recent().into_iter().map(corruption_report).collect(),
+    };
+    let warnings = warnings(parts, &reply, &reports);
+    Ok(StatusReply { warnings, ..reply })
+}
+
+fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let (alive, replicas) = (status.servers_alive, status.default_replicas);
+    if alive < replicas {
+        warnings.push(format!(
+            "only {alive} chunk servers are alive, new files want {replicas} copies: see `cairn admin servers` and \
+             start the missing ones"
+        ));
+    }
+    if replicas == 2 {
+        warnings.push(
+            "two copies: a write is acknowledged with one while a server is down; set default_replicas = 3 in the \
+             master's configuration for more safety"
+                .to_owned(),
+        );
+    }
+    for report in reports {
+        for disk in report.disks.iter().filter(|disk| disk.state() == DiskState::DiskFailed) {
+            let (server, path) = (report.server, &disk.path);
+            warnings.push(format!(
+                "disk {path} of {server} has failed: {}; replace it and restart the server",
+                disk.detail
+            ));
+        }
+    }
+    if status.corrupt_replicas > 0 {
+        warnings.push(format!(
+            "{} replicas are corrupt and read from elsewhere: `cairn admin chunks /` shows which",
+            status.corrupt_replicas
+        ));
+    }
+    if parts.sequencer.metrics().disk_low.load(Ordering::Relaxed) != 0 {
+        let path = parts.config.data_dir.display();
+        warnings.push(format!(
+            "the master's disk below {path} is nearly full: make room, or no file can be created"
+        ));
+    }
+    warnings
+}
+
+fn corruption_report(report: Report) -> CorruptionReport {
+    CorruptionReport {
+        chunk: report.chunk.get(),
+        server: report.server.get(),
+        detail: report.detail,
+        seconds: report.when.seconds,
+    }
+}
+
+/// Counts rows page by page; `page` yields how many rows one page has, and where the next begins, if there is one.
+async fn count<C, F, Fut>(start: C, page: F) -> Result<u64, FsError>
+where
+    F: Fn(C) -> Fut,
+    Fut: Future<Output = Result<(usize, Option<C>), FsError>>,
+{
+    let (mut sum, mut at) = (0, start);
+    while sum < ADMIN_COUNT_MAX {
+        let (rows, next) = page(at).await?;
+        sum += rows as u64;
+        match next {
+            Some(next) if rows == WORK_PAGE => at = next,
+            _ => break,
+        }
+    }
+    Ok(sum)
+}
+
+async fn pending_deletions(parts: &Parts) -> Result<u64, FsError> {
+    count(None, |after| async move {
+        let page = parts.reader.read(move |rows| deletions(rows, after, WORK_PAGE)).await?;
+        Ok((page.len(), page.last().map(|newest| Some((newest.server, newest.chunk)))))
+    })
+    .await
+}
+
+/// Chunks whose writer ended badly; a replacement under way counts only while it lasts.
+async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
+    count(None, |after| async move {
+        let page = parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await?;
+        Ok((page.len(), page.last().map(|(newest, _)| Some(*newest))))
+    })
+    .await
+}
+
+async fn count_chunks(parts: &Parts, server: ServerId) -> Result<u64, FsError> {
+    count(ChunkId(0), |from| async move {
+        let read = move |rows: &dyn Rows| replicas_on(rows, server, from, ChunkId(u64::MAX), WORK_PAGE);
+        let page = parts.reader.read(read).await?;
+        Ok((page.len(), page.last().map(|(newest, _)| ChunkId(newest.get() + 1))))
+    })
+    .await
+}
+
+fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
+    let state = match report.health {
+        ServerHealth::Alive => "alive",
+        ServerHealth::Suspect => "suspect",
+        ServerHealth::Down => "down",
+    };
+    ServerStatus {
+        server: report.server.get(),
+        node: report.node.0.as_bytes().to_vec().into(),
+        address: report.address,
+        state: state.to_owned(),
+        silent_ms: report.silent.map_or(u64::MAX, |silent| silent.as_millis() as u64),
+        disks: report.disks.into_iter().map(server_disk).collect(),
+        chunks,
+    }
+}
+
+fn server_disk(disk: DiskStatus) -> ServerDisk {
+    let state = match disk.state() {
+        DiskState::DiskHealthy => "healthy",
+        DiskState::DiskFull => "full",
+        DiskState::DiskFailed => "failed",
+        DiskState::DiskUnspecified => "unknown",
+    };
+    ServerDisk {
+        state: state.to_owned(),
+        disk: disk.disk,
+        path: disk.path,
+        total_bytes: disk.total_bytes,
+        free_bytes: disk.free_bytes,
+        used_bytes: disk.used_bytes,
+        replicas: disk.replicas,
+        detail: disk.detail,
+    }
+}
+
+/// An error for the operator: names the master and the next step.
+fn to_status(parts: &Parts, error: &FsError) -> Status {
+    let address = &parts.address;
+    match error {
+        FsError::NotLeader => Status::unavailable(format!("master {address} does not lead: ask the others")),
+        FsError::NotFound => Status::not_found(format!("master {address}: no such file or directory")),
+        FsError::NotDirectory | FsError::InvalidArgument | FsError::NameTooLong => {
+            Status::invalid_argument(format!("master {address}: {error}"))
+        }
+        other => Status::internal(format!("master {address}: {other}; see its log")),
+    }
+}

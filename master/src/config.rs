@@ -1,0 +1,227 @@
+//! Settings of a master: one TOML file, every key with its unit, reason and default.
+
+use cairn_core::limits::{REPLICAS_MAX, SESSION_EXPIRY};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+/// Largest configuration file that is read: the annotated default is a tenth of it.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+
+/// Every setting of a master.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MasterConfig {
+    /// Directory of journal and state; made when absent.
+    pub data_dir: PathBuf,
+    /// Where the control plane (clients, chunk servers, administration) listens.
+    pub listen: SocketAddr,
+    /// `host:port` told to others; empty: the bound address.
+    pub advertise: String,
+    /// Where `/healthz`, `/readyz` and `/metrics` listen.
+    pub http_listen: SocketAddr,
+    /// Number of this master in its group, from 1.
+    pub node_id: u64,
+    /// Uuid of the cluster to found or to belong to; empty: a new one when the directory is new.
+    pub cluster: String,
+    /// Copies of each new chunk.
+    pub default_replicas: u8,
+    /// A session silent for so many milliseconds is ended.
+    pub session_expiry_ms: u64,
+    /// Megabytes of rows kept in memory.
+    pub cache_mib: u64,
+    /// What is logged, in the syntax of `RUST_LOG`.
+    pub log: String,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, for collectors.
+    Json,
+}
+
+/// Why a configuration cannot be used; shown to the user as it is.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error(
+        "{file}: {detail}\nnext: compare with `cairn master --print-config`, which lists every setting with its default"
+    )]
+    Syntax {
+        /// The file.
+        file: String,
+        /// Line, key and reason.
+        detail: String,
+    },
+    /// A value outside its range.
+    #[error("{file}: `{key}` {detail}\nnext: see `cairn master --print-config` for its meaning and default")]
+    Value {
+        /// The file.
+        file: String,
+        /// The setting.
+        key: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+impl Default for MasterConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("/var/lib/cairn/master"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 9400)),
+            advertise: String::new(),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 9401)),
+            node_id: 1,
+            cluster: String::new(),
+            default_replicas: 3,
+            session_expiry_ms: SESSION_EXPIRY.as_millis() as u64,
+            cache_mib: 128,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl MasterConfig {
+    /// Reads the text of a configuration file; `file` is named in errors.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file = file.display().to_string();
+        let config: Self = toml::from_str(text)
+            .map_err(|error| ConfigError::Syntax { file: file.clone(), detail: error.to_string() })?;
+        config.check(&file)?;
+        Ok(config)
+    }
+
+    /// The uuid of setting `cluster`, or `None` when empty.
+    ///
+    /// # Errors
+    /// `Value` when it is no uuid.
+    pub fn cluster_id(&self) -> Result<Option<cairn_core::ids::ClusterId>, ConfigError> {
+        if self.cluster.is_empty() {
+            return Ok(None);
+        }
+        let uuid = uuid::Uuid::parse_str(&self.cluster).map_err(|_| ConfigError::Value {
+            file: "configuration".to_owned(),
+            key: "cluster",
+            detail: format!("is \"{}\", which is no uuid", self.cluster),
+        })?;
+        Ok(Some(cairn_core::ids::ClusterId(uuid)))
+    }
+
+    /// How long a session may be silent.
+    pub fn session_expiry(&self) -> Duration {
+        Duration::from_millis(self.session_expiry_ms)
+    }
+
+    fn check(&self, file: &str) -> Result<(), ConfigError> {
+        let bad = |key, detail: String| Err(ConfigError::Value { file: file.to_owned(), key, detail });
+        if self.default_replicas == 0 || usize::from(self.default_replicas) > REPLICAS_MAX {
+            return bad(
+                "default_replicas",
+                format!("must be 1 to {REPLICAS_MAX}, is {}", self.default_replicas),
+            );
+        }
+        if self.node_id == 0 {
+            return bad("node_id", "must be at least 1".to_owned());
+        }
+        if self.session_expiry_ms < 500 {
+            return bad("session_expiry_ms", format!("must be at least 500, is {}", self.session_expiry_ms));
+        }
+        if self.cache_mib < 8 {
+            return bad("cache_mib", format!("must be at least 8, is {}", self.cache_mib));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            return bad("data_dir", "must name a directory".to_owned());
+        }
+        self.cluster_id().map(drop)
+    }
+}
+
+/// What `cairn master --print-config` prints: a file that parses to the defaults.
+pub const PRINT_CONFIG: &str = r#"# Cairn master. Every setting with its default; an unknown key is an error.
+
+# Directory of journal and state; made when absent. Put it on a disk whose fdatasync is fast.
+data_dir = "/var/lib/cairn/master"
+
+# Control plane for clients, chunk servers and administration. Port 0: any free port.
+listen = "127.0.0.1:9400"
+
+# host:port told to others when they cannot reach the address above as it is written; empty: the bound address.
+advertise = ""
+
+# /healthz, /readyz and /metrics over HTTP. Port 0: any free port.
+http_listen = "127.0.0.1:9401"
+
+# Number of this master in its group, from 1; never changes for a data directory.
+node_id = 1
+
+# Uuid of the cluster to found or to belong to. Empty: a new one is drawn when data_dir is new.
+cluster = ""
+
+# Copies of each new chunk, on as many servers: 1 to 8. Two survive one loss, three survive two.
+default_replicas = 3
+
+# A client silent for so many milliseconds is ended: its write leases are taken and what it had not
+# committed is dropped. At least 500; shorter than a failover loses sessions.
+session_expiry_ms = 15000
+
+# Mebibytes of rows kept in memory beside the operating system's page cache: at least 8.
+cache_mib = 128
+
+# What is logged, as RUST_LOG writes it: "info", "warn,cairn_master=debug", ...
+log = "info"
+
+# "text" for people or "json" for collectors.
+log_format = "text"
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<MasterConfig, ConfigError> {
+        MasterConfig::parse(Path::new("m.toml"), text)
+    }
+
+    #[test]
+    fn the_printed_configuration_is_the_default() {
+        assert_eq!(parse(PRINT_CONFIG).unwrap(), MasterConfig::default());
+        assert_eq!(parse("").unwrap(), MasterConfig::default());
+    }
+
+    #[test]
+    fn a_typo_names_file_key_and_way_out() {
+        let message = parse("lisen = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(
+            message.contains("m.toml") && message.contains("lisen") && message.contains("--print-config"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused() {
+        for text in [
+            "default_replicas = 0",
+            "default_replicas = 9",
+            "node_id = 0",
+            "session_expiry_ms = 1",
+            "cluster = \"x\"",
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(text.split(' ').next().unwrap()), "{message}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Replicas known to be bad: reported corrupt by their servers, or expected and not found. What operators see and repair
+//! starts from; in memory only, because the servers report again.
+
+use cairn_core::ids::{ChunkId, ServerId};
+use cairn_core::limits::{CORRUPTION_REPORTS_MAX, REPLICA_FAULTS_MAX};
+use cairn_core::time::Timestamp;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// What is wrong with a replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Some block does not verify.
+    Corrupt,
+    /// It missed writes: its version is below the chunk's.
+    Stale,
+    /// Its server does not have it.
+    Missing,
+}
+
+/// A report for operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    pub(crate) chunk: ChunkId,
+    pub(crate) server: ServerId,
+    pub(crate) detail: String,
+    pub(crate) when: Timestamp,
+}
+
+/// All that is known.
+#[derive(Default)]
+pub(crate) struct Damage {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    faults: BTreeMap<(ServerId, ChunkId), Fault>,
+    corrupt_blocks: u64,
+    recent: VecDeque<Report>,
+}
+
+impl Damage {
+    /// Corrupt blocks that a heartbeat counted.
+    pub(crate) fn count_blocks(&self, found: u64) {
+        let mut known = self.locked();
+        known.corrupt_blocks = known.corrupt_blocks.saturating_add(found);
+    }
+
+    /// A replica was found bad by its server.
+    pub(crate) fn report(&self, fault: Fault, report: Report) {
+        let mut known = self.locked();
+        known.note(report.server, report.chunk, fault);
+        if known.recent.len() == CORRUPTION_REPORTS_MAX {
+            known.recent.pop_front();
+        }
+        known.recent.push_back(report);
+    }
+
+    /// What an inventory of `server` between two chunks (inclusive) has shown; replaces what was known there.
+    pub(crate) fn inventory(
+        &self,
+        server: ServerId,
+        (first, last): (ChunkId, ChunkId),
+        faults: impl IntoIterator<Item = (ChunkId, Fault)>,
+    ) {
+        let mut known = self.locked();
+        let stale: Vec<_> =
+            known.faults.range((server, first)..=(server, last)).map(|(&key, _)| key).collect();
+        for key in stale {
+            known.faults.remove(&key);
+        }
+        for (chunk, fault) in faults {
+            known.note(server, chunk, fault);
+        }
+    }
+
+    /// The replica is whole, or no longer one.
+    pub(crate) fn cleared(&self, server: ServerId, chunk: ChunkId) {
+        self.locked().faults.remove(&(server, chunk));
+    }
+
+    /// What is wrong with a replica, as far as known.
+    #[cfg(test)]
+    fn of(&self, server: ServerId, chunk: ChunkId) -> Option<Fault> {
+        self.locked().faults.get(&(server, chunk)).copied()
+    }
+
+    /// Corrupt blocks found since the start, and corrupt replicas at present.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let known = self.locked();
+        let corrupt = known.faults.values().filter(|&&fault| fault == Fault::Corrupt).count();
+        (known.corrupt_blocks, corrupt as u64)
+    }
+
+    /// The latest reports, oldest first.
+    pub(crate) fn recent(&self) -> Vec<Report> {
+        self.locked().recent.iter().cloned().collect()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn note(&mut self, server: ServerId, chunk: ChunkId, fault: Fault) {
+        let key = (server, chunk);
+        if self.faults.len() < REPLICA_FAULTS_MAX || self.faults.contains_key(&key) {
+            self.faults.insert(key, fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(chunk: u64) -> Report {
+        let when = Timestamp::default();
+        Report { chunk: ChunkId(chunk), server: ServerId(1), detail: String::new(), when }
+    }
+
+    #[test]
+    fn an_inventory_replaces_what_was_known_of_its_range_only() {
+        let damage = Damage::default();
+        damage.report(Fault::Corrupt, report(5));
+        damage.report(Fault::Corrupt, report(50));
+        damage.inventory(ServerId(1), (ChunkId(0), ChunkId(9)), [(ChunkId(7), Fault::Missing)]);
+        assert_eq!(damage.of(ServerId(1), ChunkId(5)), None);
+        assert_eq!(damage.of(ServerId(1), ChunkId(7)), Some(Fault::Missing));
+        assert_eq!(damage.of(ServerId(1), ChunkId(50)), Some(Fault::Corrupt));
+        assert_eq!(damage.of(ServerId(2), ChunkId(50)), None);
+    }
+
+    #[test]
+    fn reports_are_bounded_and_counts_are_not_lost() {
+        let damage = Damage::default();
+        for chunk in 0..100 {
+            damage.report(Fault::Corrupt, report(chunk));
+        }
+        damage.count_blocks(7);
+        assert_eq!(damage.recent().len(), CORRUPTION_REPORTS_MAX);
+        assert_eq!(damage.recent().last(), Some(&report(99)));
+        assert_eq!(damage.counts(), (7, 100));
+        damage.cleared(ServerId(1), ChunkId(0));
+        assert_eq!(damage.counts(), (7, 99));
+    }
+}

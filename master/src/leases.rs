@@ -1,0 +1,159 @@
+//! Recall of write leases: asked back once from their holder, taken by force when it does not answer or is gone.
+
+use crate::parts::Parts;
+use cairn_core::ids::{InodeId, LeaseNumber, SessionId};
+use cairn_core::limits::{LEASE_RECALL, RECALLS_MAX};
+use cairn_core::namespace::internal::Internal;
+use cairn_core::namespace::request::OperationKind;
+use cairn_core::namespace::work::{LeaseRecord, lease_of};
+use cairn_core::time::Tick;
+use cairn_proto::v1::Recall;
+use cairn_proto::v1::master_message::Message;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tracing::{info, warn};
+
+/// Leases that were asked back and have not come.
+#[derive(Default)]
+pub(crate) struct Recalls {
+    asked: Mutex<HashMap<InodeId, Asked>>,
+}
+
+#[derive(Clone, Copy)]
+struct Asked {
+    lease: LeaseRecord,
+    since: Tick,
+}
+
+impl Recalls {
+    /// Notes that `lease` on `inode` is to be asked back. False when that was done before.
+    fn begin(&self, inode: InodeId, lease: LeaseRecord, now: Tick) -> bool {
+        let mut asked = self.locked();
+        match asked.get(&inode) {
+            Some(before) if before.lease == lease => false,
+            _ if asked.len() >= RECALLS_MAX => false,
+            _ => {
+                asked.insert(inode, Asked { lease, since: now });
+                true
+            }
+        }
+    }
+
+    /// Leases whose time has run out; they are forgotten here.
+    fn run_out(&self, now: Tick) -> Vec<(InodeId, LeaseRecord)> {
+        let mut asked = self.locked();
+        let late: Vec<_> = asked
+            .iter()
+            .filter(|(_, recall)| now.since(recall.since) >= LEASE_RECALL)
+            .map(|(&inode, recall)| (inode, recall.lease))
+            .collect();
+        for (inode, _) in &late {
+            asked.remove(inode);
+        }
+        late
+    }
+
+    fn forget(&self, inode: InodeId, lease: LeaseNumber) {
+        let mut asked = self.locked();
+        if asked.get(&inode).is_some_and(|recall| recall.lease.lease == lease) {
+            asked.remove(&inode);
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, HashMap<InodeId, Asked>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The file whose write lease an operation needs free, or its own.
+pub(crate) fn leased_file(kind: &OperationKind) -> Option<InodeId> {
+    match kind {
+        OperationKind::SetAttr { inode, .. }
+        | OperationKind::Allocate { inode, .. }
+        | OperationKind::AllocateChunks { inode, .. }
+        | OperationKind::LeaseFile { inode, .. }
+        | OperationKind::Commit { inode, .. } => Some(*inode),
+        _ => None,
+    }
+}
+
+/// An operation met a lease of another session: asks for it, or takes it when its holder is no more. The client that met
+/// it tries again in a moment.
+pub(crate) async fn conflict(parts: &Parts, inode: InodeId) {
+    let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
+    let Ok(Some(lease)) = found else { return };
+    let holder = parts.sessions.get(lease.session).filter(|session| !session.has_ended());
+    let Some(holder) = holder else {
+        take(parts, inode, lease.session).await;
+        return;
+    };
+    if parts.recalls.begin(inode, lease, parts.now()) {
+        parts.metrics.recalls.inc();
+        holder.push(Message::Recall(Recall { inode: inode.get(), lease: lease.lease.get() }));
+    }
+}
+
+/// The holder has flushed and committed what it had, or does not know the lease.
+pub(crate) async fn returned(parts: &Parts, session: SessionId, inode: InodeId, lease: LeaseNumber) {
+    let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
+    parts.recalls.forget(inode, lease);
+    if let Ok(Some(held)) = found
+        && held == (LeaseRecord { session, lease })
+    {
+        take(parts, inode, session).await;
+    }
+}
+
+/// Takes every lease whose holder has not answered in time.
+pub(crate) async fn enforce(parts: &Parts) {
+    for (inode, asked) in parts.recalls.run_out(parts.now()) {
+        let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
+        if matches!(found, Ok(Some(held)) if held == asked) {
+            warn!(%inode, session = %asked.session, "write lease is taken: its holder did not return it in time");
+            take(parts, inode, asked.session).await;
+        }
+    }
+}
+
+async fn take(parts: &Parts, inode: InodeId, session: SessionId) {
+    match parts.sequencer.internal(Internal::TakeLease { inode, session }).await {
+        Ok(_) => parts.nudge(),
+        Err(error) => info!(%inode, %session, %error, "write lease could not be taken yet"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn lease(number: u64) -> LeaseRecord {
+        LeaseRecord { session: SessionId(1), lease: LeaseNumber(number) }
+    }
+
+    #[test]
+    fn a_lease_is_asked_for_once_and_runs_out_once() {
+        let recalls = Recalls::default();
+        let start = Tick(Duration::from_secs(1));
+        assert!(recalls.begin(InodeId(5), lease(1), start));
+        assert!(!recalls.begin(InodeId(5), lease(1), start));
+        assert!(recalls.run_out(start.after(LEASE_RECALL / 2)).is_empty());
+        assert!(
+            recalls.begin(InodeId(5), lease(2), start.after(LEASE_RECALL / 2)),
+            "a later lease is asked anew"
+        );
+        assert!(recalls.run_out(start.after(LEASE_RECALL)).is_empty());
+        let late = start.after(LEASE_RECALL * 2);
+        assert_eq!(recalls.run_out(late), vec![(InodeId(5), lease(2))]);
+        assert!(recalls.run_out(late).is_empty());
+    }
+
+    #[test]
+    fn what_was_returned_does_not_run_out() {
+        let recalls = Recalls::default();
+        recalls.begin(InodeId(5), lease(1), Tick::default());
+        recalls.forget(InodeId(5), LeaseNumber(9));
+        recalls.forget(InodeId(5), LeaseNumber(1));
+        assert!(recalls.run_out(Tick::default().after(LEASE_RECALL * 2)).is_empty());
+    }
+}

@@ -1,0 +1,152 @@
+//! What a master counts, with the names and help texts that Prometheus shows.
+
+use crate::parts::Parts;
+use crate::sequencer::SequencerMetrics;
+use cairn_core::cluster::ServerHealth;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters of the shell; the sequencer's own are added when they are shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    /// Operations answered, refusals and retries included.
+    pub(crate) operations: Counter,
+    /// Questions answered.
+    pub(crate) queries: Counter,
+    /// Write leases asked back.
+    pub(crate) recalls: Counter,
+    /// Requests to replace replicas.
+    pub(crate) replacements: Counter,
+    /// Sessions ended for silence.
+    pub(crate) sessions_expired: Counter,
+    /// Replicas deleted on chunk servers.
+    pub(crate) replicas_deleted: Counter,
+    /// Unlinked inodes reclaimed.
+    pub(crate) orphans_reclaimed: Counter,
+    /// Chunks reconciled after a writer ended badly.
+    pub(crate) reconciled: Counter,
+    session_streams: Gauge,
+    server_streams: Gauge,
+}
+
+/// Counts one open stream for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct ConnectionGuard {
+    gauge: Gauge,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
+}
+
+impl Metrics {
+    /// Counts a client's stream.
+    pub(crate) fn session_stream(&self) -> ConnectionGuard {
+        self.session_streams.inc();
+        ConnectionGuard { gauge: self.session_streams.clone() }
+    }
+
+    /// Counts a chunk server's stream.
+    pub(crate) fn server_stream(&self) -> ConnectionGuard {
+        self.server_streams.inc();
+        ConnectionGuard { gauge: self.server_streams.clone() }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        let counters = [
+            ("operations", "Operations answered, refusals and retries included", &self.operations),
+            ("queries", "Questions answered", &self.queries),
+            ("lease_recalls", "Write leases asked back", &self.recalls),
+            ("replica_replacements", "Requests to replace replicas that failed a writer", &self.replacements),
+            ("sessions_expired", "Sessions ended because they were silent too long", &self.sessions_expired),
+            ("replicas_deleted", "Replicas deleted on chunk servers", &self.replicas_deleted),
+            ("orphans_reclaimed", "Unlinked inodes reclaimed", &self.orphans_reclaimed),
+            ("chunks_reconciled", "Chunks reconciled after a writer ended badly", &self.reconciled),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register("session_streams", "Open client streams", self.session_streams.clone());
+        registry.register("chunkserver_streams", "Open chunk server streams", self.server_streams.clone());
+    }
+}
+
+/// The whole page in the text format of Prometheus.
+pub(crate) fn page(parts: &Arc<Parts>) -> String {
+    let mut registry = Registry::with_prefix("cairn_master");
+    parts.metrics.register(&mut registry);
+    registry.register_collector(Box::new(Present { parts: parts.clone() }));
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => text,
+        Err(error) => format!("# metrics could not be encoded: {error}\n# EOF\n"),
+    }
+}
+
+/// Values that are read when they are shown.
+struct Present {
+    parts: Arc<Parts>,
+}
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Present").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Present {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let parts = &self.parts;
+        let alive = parts.servers.reports(parts.now());
+        let alive = alive.iter().filter(|server| server.health == ServerHealth::Alive).count();
+        let (corrupt_blocks, corrupt_replicas) = parts.damage.counts();
+        gauge(&mut encoder, "leads", "1 while this master leads", u64::from(parts.term().is_some()))?;
+        gauge(&mut encoder, "sessions", "Live client sessions", parts.sessions.len() as u64)?;
+        gauge(&mut encoder, "chunkservers_alive", "Chunk servers heard of lately", alive as u64)?;
+        gauge(&mut encoder, "corrupt_replicas", "Replicas known to be corrupt", corrupt_replicas)?;
+        counter(&mut encoder, "corrupt_blocks", "Corrupt blocks reported by chunk servers", corrupt_blocks)?;
+        sequencer(&mut encoder, &parts.sequencer.metrics())
+    }
+}
+
+fn sequencer(encoder: &mut DescriptorEncoder<'_>, metrics: &SequencerMetrics) -> fmt::Result {
+    let value = |atomic: &AtomicU64| atomic.load(Ordering::Relaxed);
+    let counters = [
+        ("journal_proposals", "Records proposed to the journal", &metrics.proposals),
+        ("refusals", "Operations refused without writing", &metrics.refusals),
+        ("replays", "Retries answered from their slot", &metrics.replays),
+        ("journal_batches", "Journal batches written", &metrics.batches),
+        ("journal_fdatasyncs", "Calls of fdatasync on the journal", &metrics.fdatasyncs),
+        ("journal_nanoseconds", "Time spent writing and syncing the journal", &metrics.journal_nanos),
+        ("journal_bytes", "Bytes appended to the journal", &metrics.journal_bytes),
+        ("applied", "Records applied to the state", &metrics.applied),
+        ("apply_nanoseconds", "Time spent applying records", &metrics.apply_nanos),
+        ("overloads", "Requests refused because the queue was full", &metrics.overloads),
+        ("row_loads", "Decisions that waited for rows from the disk", &metrics.loads),
+        ("checkpoints", "Checkpoints made", &metrics.checkpoints),
+    ];
+    for (name, help, atomic) in counters {
+        counter(encoder, name, help, value(atomic))?;
+    }
+    gauge(encoder, "queue_length", "Requests waiting for the sequencer", value(&metrics.queue_length))?;
+    gauge(encoder, "disk_low", "1 while the data directory is nearly full", value(&metrics.disk_low))?;
+    gauge(encoder, "applied_index", "Highest journal index applied", value(&metrics.applied_index))
+}
+
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = ConstCounter::new(value);
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+}

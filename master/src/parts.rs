@@ -1,0 +1,90 @@
+//! What every service of a master shares. Built once by the server; nobody reaches another service but through here.
+
+use crate::config::MasterConfig;
+use crate::damage::Damage;
+use crate::inventory::Strays;
+use crate::leases::Recalls;
+use crate::metrics::Metrics;
+use crate::sequencer::{Leadership, Reader, SequencerHandle};
+use crate::servers::Servers;
+use crate::sessions::Sessions;
+use cairn_core::cluster::ClusterView;
+use cairn_core::ids::{ClusterId, NodeId, Term};
+use cairn_core::time::Tick;
+use cairn_env::Env;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The parts.
+pub(crate) struct Parts {
+    /// The doors.
+    pub(crate) env: Env,
+    /// The settings.
+    pub(crate) config: MasterConfig,
+    /// The cluster that this master serves.
+    pub(crate) cluster: ClusterId,
+    /// This master's node.
+    pub(crate) node: NodeId,
+    /// `host:port` of the control plane, as others reach it.
+    pub(crate) address: String,
+    /// Everything that changes the namespace passes here.
+    pub(crate) sequencer: SequencerHandle,
+    /// This member's part in the group, as it changes.
+    pub(crate) leadership: watch::Receiver<Leadership>,
+    /// Reads of the applied state.
+    pub(crate) reader: Reader,
+    /// Clients.
+    pub(crate) sessions: Sessions,
+    /// Chunk servers.
+    pub(crate) servers: Servers,
+    /// Write leases asked back.
+    pub(crate) recalls: Recalls,
+    /// Replicas known to be bad.
+    pub(crate) damage: Damage,
+    /// Replicas that nobody counts on.
+    pub(crate) strays: Strays,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
+    /// Counts nudges: each periodic job looks at its work when this changes.
+    pub(crate) nudges: watch::Sender<u64>,
+    /// The term in which this master has taken the lead over: 0 while it has not.
+    pub(crate) taken_over: AtomicU64,
+    /// Set when the master is told to stop.
+    pub(crate) stopping: CancellationToken,
+    /// What decisions and answers are told of the chunk servers.
+    pub(crate) view: watch::Sender<Arc<ClusterView>>,
+}
+
+impl Parts {
+    /// The clock's present tick.
+    pub(crate) fn now(&self) -> Tick {
+        self.env.clock.now()
+    }
+
+    /// The term in which this master leads, if it does and has loaded what a leader must know.
+    pub(crate) fn term(&self) -> Option<Term> {
+        match *self.leadership.borrow() {
+            Leadership::Leads { term } if self.taken_over.load(Ordering::Acquire) == term.get() => Some(term),
+            Leadership::Leads { .. } | Leadership::Follows { .. } | Leadership::Stopped => None,
+        }
+    }
+
+    /// There may be work: the periodic jobs look before their time.
+    pub(crate) fn nudge(&self) {
+        self.nudges.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Tells decisions and answers how the chunk servers are at present.
+    pub(crate) fn publish_view(&self) {
+        let fresh = self.servers.view(self.now());
+        self.view.send_if_modified(|view| {
+            let changed = **view != fresh;
+            if changed {
+                *view = Arc::new(fresh);
+            }
+            changed
+        });
+    }
+}

@@ -1,0 +1,40 @@
+//! Raising the version of a chunk on the servers that still answer: the fence between what a writer sent under the old
+//! replica set and what it sends under the new one.
+
+use crate::link::CommandError;
+use crate::parts::Parts;
+use crate::sequencer::RaiseOrder;
+use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::limits::RAISE_PATIENCE;
+use cairn_core::session::Raised;
+use futures::future::join_all;
+use tracing::{info, warn};
+
+/// Commands the raise on every survivor at once and reports who has it on stable storage. Who is not connected, fails or
+/// is later than [`RAISE_PATIENCE`] is left out: the version that it missed fences it.
+pub(crate) async fn raise_survivors(parts: &Parts, term: Term, order: &RaiseOrder) -> Raised {
+    let servers = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors).await;
+    info!(chunk = %order.chunk, from = %order.from, to = %order.to, survivors = ?servers, "replica set is replaced");
+    Raised { to: order.to, servers }
+}
+
+/// Raises `chunk` on those of `servers` that answer in time; their order is kept.
+pub(crate) async fn raise(
+    parts: &Parts,
+    term: Term,
+    chunk: ChunkId,
+    versions: (ChunkVersion, ChunkVersion),
+    servers: &[ServerId],
+) -> Vec<ServerId> {
+    let attempts = servers.iter().map(|&server| async move {
+        let outcome = match parts.servers.link(server) {
+            Some(link) => link.raise(term, chunk, versions, RAISE_PATIENCE).await,
+            None => Err(CommandError::Gone),
+        };
+        if let Err(error) = &outcome {
+            warn!(%chunk, %server, %error, "replica is left behind: its version could not be raised");
+        }
+        outcome.is_ok().then_some(server)
+    });
+    join_all(attempts).await.into_iter().flatten().collect()
+}

@@ -1,0 +1,307 @@
+//! A master as a whole: builds its parts, starts its tasks (nobody else does), and takes them down in order.
+
+use crate::admin_service::AdminService;
+use crate::chunkserver_stream::ClusterService;
+use crate::config::{ConfigError, MasterConfig};
+use crate::data_dir::{self, DataDir, DataDirError};
+use crate::leader;
+use crate::leases;
+use crate::meta_service::MetaService;
+use crate::parts::Parts;
+use crate::sequencer::{self, Leadership};
+use crate::session_open;
+use crate::sessions::Sessions;
+use crate::work;
+use cairn_core::cluster::ClusterView;
+use cairn_core::ids::ClusterId;
+use cairn_core::limits::{
+    CONTROL_MESSAGE_BYTES_MAX, DELETIONS_PERIOD, GARBAGE_PERIOD, ORPHANS_PERIOD, RECONCILE_PERIOD,
+    SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+};
+use cairn_env::Env;
+use cairn_env::net::{Listener, grpc};
+use cairn_env::spawn::Owner;
+use cairn_proto::v1::admin_server::AdminServer;
+use cairn_proto::v1::cluster_server::ClusterServer;
+use cairn_proto::v1::meta_server::MetaServer;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+/// Why a master could not start, or had to end; shown to the user as it is.
+#[derive(Debug, Error)]
+pub enum MasterError {
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A socket could not be bound.
+    #[error("master: {error}: choose another address for `{setting}`, or stop the process that has this one")]
+    Bind {
+        /// The setting.
+        setting: &'static str,
+        /// What the system said, with the address.
+        error: io::Error,
+    },
+    /// Journal or state could not be opened.
+    #[error("master: {0}")]
+    State(String),
+    /// A part has ended that never may.
+    #[error("master: {0}; the log tells why")]
+    Ended(String),
+}
+
+/// A started master.
+pub struct Master {
+    parts: Arc<Parts>,
+    control: SocketAddr,
+    http: SocketAddr,
+    tasks: JoinSet<Result<(), MasterError>>,
+    sequencer: Owner,
+    _data_dir: DataDir,
+}
+
+/// Starts a master and serves until `shutdown` is cancelled; then drains and stops.
+///
+/// # Errors
+/// See [`MasterError`].
+pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) -> Result<(), MasterError> {
+    Master::start(env, config).await?.serve(shutdown).await
+}
+
+impl Master {
+    /// Opens the data directory, binds the sockets and begins to serve.
+    ///
+    /// # Errors
+    /// See [`MasterError`].
+    pub async fn start(env: Env, config: MasterConfig) -> Result<Self, MasterError> {
+        let wanted = config.cluster_id()?;
+        let control = bind(&env, "listen", config.listen).await?;
+        let http = bind(&env, "http_listen", config.http_listen).await?;
+        let data_dir = {
+            let (env, config) = (env.clone(), config.clone());
+            let opened = env.spawn.clone().blocking(move || data_dir::open(&env, &config, wanted)).await;
+            opened.map_err(|lost| MasterError::Ended(lost.to_string()))??
+        };
+        let addresses = (local(&control, "listen")?, local(&http, "http_listen")?);
+        let (view, view_receiver) = watch::channel(Arc::new(ClusterView::default()));
+        let settings = sequencer::Settings {
+            data_dir: data_dir.path.clone(),
+            node_id: config.node_id,
+            cluster: data_dir.cluster,
+            default_replicas: config.default_replicas,
+            cache_bytes: config.cache_mib << 20,
+        };
+        let (handle, owner) = sequencer::start(&env, settings, view_receiver)
+            .await
+            .map_err(|error| MasterError::State(error.to_string()))?;
+        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view));
+        let mut tasks = JoinSet::new();
+        spawn_services(&mut tasks, &parts, control, http);
+        spawn_jobs(&mut tasks, &parts);
+        info!(control = %addresses.0, http = %addresses.1, cluster = %parts.cluster, "master serves");
+        let (control, http) = addresses;
+        Ok(Self { parts, control, http, tasks, sequencer: owner, _data_dir: data_dir })
+    }
+
+    /// Where the control plane listens.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// Where the health pages listen.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The cluster that it serves.
+    pub fn cluster(&self) -> ClusterId {
+        self.parts.cluster
+    }
+
+    /// Waits until it leads and has loaded what a leader must know.
+    pub async fn ready(&self) {
+        let mut nudges = self.parts.nudges.subscribe();
+        while self.parts.term().is_none() {
+            // The sender lives as long as the parts.
+            if nudges.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Serves until `shutdown` is cancelled or a part ends that never may; then drains and stops.
+    ///
+    /// # Errors
+    /// `Ended` when a part ended by itself.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> Result<(), MasterError> {
+        let mut leadership = self.parts.leadership.clone();
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            _ = leadership.wait_for(|now| *now == Leadership::Stopped) => {
+                Err(MasterError::Ended("the journal or the state has stopped".to_owned()))
+            }
+            ended = self.tasks.join_next() => Err(why_ended(ended)),
+        };
+        if let Err(error) = &outcome {
+            error!(%error, "master stops");
+        }
+        self.stop().await;
+        outcome
+    }
+
+    /// Streams first (their clients are told), then the tasks, then the sequencer, which makes the state durable.
+    async fn stop(mut self) {
+        info!("master drains");
+        self.parts.stopping.cancel();
+        self.parts.sessions.disconnect_all();
+        let drained =
+            tokio::time::timeout(SHUTDOWN_DRAIN, async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            info!("some requests did not end in time and are cut off");
+            self.tasks.shutdown().await;
+        }
+        self.parts.sequencer.stop().await;
+        if self.sequencer.ended().await.is_err() {
+            error!(
+                "the sequencer did not stop in an orderly way; the journal will be recovered at the next start"
+            );
+        }
+        info!("master has stopped");
+    }
+}
+
+async fn bind(env: &Env, setting: &'static str, address: SocketAddr) -> Result<Listener, MasterError> {
+    env.net.bind(&address.to_string()).await.map_err(|error| MasterError::Bind { setting, error })
+}
+
+fn local(listener: &Listener, setting: &'static str) -> Result<SocketAddr, MasterError> {
+    listener.local_addr().map_err(|error| MasterError::Bind { setting, error })
+}
+
+fn build(
+    env: Env,
+    config: MasterConfig,
+    data_dir: &DataDir,
+    sequencer: sequencer::SequencerHandle,
+    bound: SocketAddr,
+    view: watch::Sender<Arc<ClusterView>>,
+) -> Parts {
+    let address = if config.advertise.is_empty() { bound.to_string() } else { config.advertise.clone() };
+    Parts {
+        sessions: Sessions::new(config.session_expiry()),
+        cluster: data_dir.cluster,
+        node: data_dir.node,
+        address,
+        leadership: sequencer.leadership(),
+        reader: sequencer.reader(),
+        sequencer,
+        servers: Default::default(),
+        recalls: Default::default(),
+        damage: Default::default(),
+        strays: Default::default(),
+        metrics: Default::default(),
+        nudges: watch::Sender::new(0),
+        taken_over: AtomicU64::new(0),
+        stopping: CancellationToken::new(),
+        view,
+        env,
+        config,
+    }
+}
+
+fn spawn_services(
+    tasks: &mut JoinSet<Result<(), MasterError>>,
+    parts: &Arc<Parts>,
+    control: Listener,
+    http: Listener,
+) {
+    let limit = CONTROL_MESSAGE_BYTES_MAX;
+    let meta = MetaServer::new(MetaService { parts: parts.clone() });
+    let cluster = ClusterServer::new(ClusterService { parts: parts.clone() });
+    let admin = AdminServer::new(AdminService { parts: parts.clone() });
+    let router = grpc::server()
+        .add_service(meta.max_decoding_message_size(limit).max_encoding_message_size(limit))
+        .add_service(cluster.max_decoding_message_size(limit).max_encoding_message_size(limit))
+        .add_service(admin.max_decoding_message_size(limit).max_encoding_message_size(limit));
+    let stopping = parts.stopping.clone();
+    let stopping_too = stopping.clone();
+    tasks.spawn(async move {
+        let served =
+            router.serve_with_incoming_shutdown(grpc::incoming(control), stopping.cancelled_owned()).await;
+        ended(&stopping_too, "the control plane", served.err().map(|error| error.to_string()))
+    });
+    let parts = parts.clone();
+    tasks.spawn(async move {
+        let stopping = parts.stopping.clone();
+        let served = crate::http::serve(parts, http).await;
+        ended(&stopping, "the http server", served.err().map(|error| error.to_string()))
+    });
+}
+
+fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) {
+    let leading = parts.clone();
+    tasks.spawn(async move {
+        leader::follow_leadership(leading).await;
+        Ok(())
+    });
+    let watching = parts.clone();
+    tasks.spawn(async move {
+        while !watching.stopping.is_cancelled() {
+            watching.publish_view();
+            tokio::time::sleep(VIEW_PERIOD).await;
+        }
+        Ok(())
+    });
+    let sweep_period = (parts.config.session_expiry() / 10).min(SWEEP_PERIOD_MAX);
+    spawn_job(tasks, parts, sweep_period, |parts, _| async move { session_open::expire(&parts).await });
+    spawn_job(tasks, parts, SWEEP_PERIOD_MAX, |parts, _| async move { leases::enforce(&parts).await });
+    spawn_job(tasks, parts, DELETIONS_PERIOD, work::deletions::pass);
+    spawn_job(tasks, parts, GARBAGE_PERIOD, |parts, _| work::garbage::pass(parts));
+    let watched = Arc::default();
+    spawn_job(tasks, parts, ORPHANS_PERIOD, move |parts, _| work::orphans::pass(parts, Arc::clone(&watched)));
+    let attempts = Arc::default();
+    spawn_job(tasks, parts, RECONCILE_PERIOD, move |parts, term| {
+        work::reconcile::pass(parts, term, Arc::clone(&attempts))
+    });
+}
+
+fn spawn_job<F, Fut>(
+    tasks: &mut JoinSet<Result<(), MasterError>>,
+    parts: &Arc<Parts>,
+    period: std::time::Duration,
+    job: F,
+) where
+    F: FnMut(Arc<Parts>, cairn_core::ids::Term) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let running = work::repeat(parts.clone(), period, job);
+    tasks.spawn(async move {
+        running.await;
+        Ok(())
+    });
+}
+
+fn ended(stopping: &CancellationToken, what: &str, error: Option<String>) -> Result<(), MasterError> {
+    match error {
+        None if stopping.is_cancelled() => Ok(()),
+        None => Err(MasterError::Ended(format!("{what} has ended"))),
+        Some(error) => Err(MasterError::Ended(format!("{what} has failed: {error}"))),
+    }
+}
+
+fn why_ended(ended: Option<Result<Result<(), MasterError>, tokio::task::JoinError>>) -> MasterError {
+    match ended {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => MasterError::Ended(format!("a task has failed: {error}")),
+        Some(Ok(Ok(()))) | None => MasterError::Ended("a task has ended before its time".to_owned()),
+    }
+}

@@ -1,0 +1,284 @@
+//! The client sessions as this leader hears them: liveness, open inodes, and the way to push a message to each.
+//!
+//! The state holds sessions, leases and slots; this table holds what is not journaled. A leader that starts takes every
+//! session of the state over as heard now, so that each has the whole expiry time to re-attach and declare again.
+
+use cairn_core::ids::{InodeId, SessionId};
+use cairn_core::limits::{SESSION_OPEN_INODES_MAX, SESSION_PUSHES_MAX};
+use cairn_core::namespace::work::SessionRecord;
+use cairn_core::time::Tick;
+use cairn_proto::v1::master_message::Message;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Every live session.
+pub(crate) struct Sessions {
+    expiry: Duration,
+    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// Sessions of the state that did not yet re-attach: while there are any, what they hold open is not known.
+    unattached: Mutex<HashSet<SessionId>>,
+}
+
+/// One session.
+pub(crate) struct Session {
+    /// Its number.
+    pub(crate) id: SessionId,
+    /// Shown to operators.
+    pub(crate) description: String,
+    secret: [u8; 16],
+    heard_nanos: AtomicU64,
+    ended: AtomicBool,
+    reach: Mutex<Reach>,
+}
+
+#[derive(Default)]
+struct Reach {
+    pushes: Option<mpsc::Sender<Message>>,
+    open: HashSet<InodeId>,
+}
+
+impl Sessions {
+    /// No sessions yet; each will live for `expiry` after its last message.
+    pub(crate) fn new(expiry: Duration) -> Self {
+        Self { expiry, table: Mutex::default(), unattached: Mutex::default() }
+    }
+
+    /// Takes over what the state knows, as heard at `now`.
+    pub(crate) fn load(&self, records: impl IntoIterator<Item = SessionRecord>, now: Tick) {
+        for record in records {
+            locked(&self.unattached).insert(record.session);
+            let session = Session::new(record.session, record.secret, record.description, now);
+            if record.ending {
+                session.ended.store(true, Ordering::Release);
+            }
+            locked(&self.table).insert(record.session, Arc::new(session));
+        }
+    }
+
+    /// A new session.
+    pub(crate) fn opened(
+        &self,
+        id: SessionId,
+        secret: [u8; 16],
+        description: String,
+        now: Tick,
+    ) -> Arc<Session> {
+        let session = Arc::new(Session::new(id, secret, description, now));
+        locked(&self.table).insert(id, session.clone());
+        session
+    }
+
+    /// The session that `secret` opens, if it lives.
+    pub(crate) fn reattached(
+        &self,
+        id: SessionId,
+        secret: &[u8],
+        open: impl IntoIterator<Item = InodeId>,
+        now: Tick,
+    ) -> Option<Arc<Session>> {
+        let session = locked(&self.table).get(&id)?.clone();
+        if session.has_ended() || !equal_in_constant_time(&session.secret, secret) {
+            return None;
+        }
+        session.hear(now);
+        session.declare(open, std::iter::empty());
+        locked(&self.unattached).remove(&id);
+        Some(session)
+    }
+
+    /// A live session.
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Session>> {
+        locked(&self.table).get(&id).cloned()
+    }
+
+    /// The session is gone from the state.
+    pub(crate) fn forget(&self, id: SessionId) {
+        locked(&self.table).remove(&id);
+        locked(&self.unattached).remove(&id);
+    }
+
+    /// Sessions to end at `now`: silent beyond their expiry, or ending already.
+    pub(crate) fn overdue(&self, now: Tick) -> Vec<Arc<Session>> {
+        let table = locked(&self.table);
+        let is_overdue = |session: &&Arc<Session>| session.has_ended() || session.silent(now) > self.expiry;
+        table.values().filter(is_overdue).cloned().collect()
+    }
+
+    /// Which of `inodes` no session holds open, as far as known. None while a session has yet to re-attach.
+    pub(crate) fn not_open(&self, inodes: &[InodeId]) -> Vec<InodeId> {
+        if !locked(&self.unattached).is_empty() {
+            return Vec::new();
+        }
+        let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
+        let mut free = inodes.to_vec();
+        for session in sessions {
+            let reach = locked(&session.reach);
+            if !reach.open.is_empty() {
+                free.retain(|inode| !reach.open.contains(inode));
+            }
+        }
+        free
+    }
+
+    /// Number of live sessions.
+    pub(crate) fn len(&self) -> usize {
+        locked(&self.table).len()
+    }
+
+    /// Closes every connection; the sessions live on and may re-attach.
+    pub(crate) fn disconnect_all(&self) {
+        let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
+        for session in sessions {
+            locked(&session.reach).pushes = None;
+        }
+    }
+}
+
+impl Session {
+    fn new(id: SessionId, secret: [u8; 16], description: String, now: Tick) -> Self {
+        let heard_nanos = AtomicU64::new(nanos(now));
+        Self { id, description, secret, heard_nanos, ended: AtomicBool::new(false), reach: Mutex::default() }
+    }
+
+    /// A message of the session has come.
+    pub(crate) fn hear(&self, now: Tick) {
+        self.heard_nanos.fetch_max(nanos(now), Ordering::Relaxed);
+    }
+
+    /// The proof by which a successor re-attaches.
+    pub(crate) fn secret(&self) -> [u8; 16] {
+        self.secret
+    }
+
+    /// Gives the session a new connection; the former one sees the end of its pushes.
+    pub(crate) fn attach(&self) -> mpsc::Receiver<Message> {
+        let (pushes, receiver) = mpsc::channel(SESSION_PUSHES_MAX);
+        locked(&self.reach).pushes = Some(pushes);
+        receiver
+    }
+
+    /// Sends a message to the session's connection. False when it has none, or does not read.
+    pub(crate) fn push(&self, message: Message) -> bool {
+        locked(&self.reach).pushes.as_ref().is_some_and(|pushes| pushes.try_send(message).is_ok())
+    }
+
+    /// Inodes that it has begun and ceased to hold open. False when it declares more than any client may.
+    pub(crate) fn declare(
+        &self,
+        opened: impl IntoIterator<Item = InodeId>,
+        closed: impl IntoIterator<Item = InodeId>,
+    ) -> bool {
+        let mut reach = locked(&self.reach);
+        for inode in closed {
+            reach.open.remove(&inode);
+        }
+        for inode in opened {
+            if reach.open.len() >= SESSION_OPEN_INODES_MAX {
+                return false;
+            }
+            reach.open.insert(inode);
+        }
+        true
+    }
+
+    /// From now on nothing is accepted from it; its connection, if any, ends.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let mut reach = locked(&self.reach);
+        reach.pushes = None;
+        reach.open.clear();
+    }
+
+    /// Whether it is ending.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn silent(&self, now: Tick) -> Duration {
+        Duration::from_nanos(nanos(now).saturating_sub(self.heard_nanos.load(Ordering::Relaxed)))
+    }
+}
+
+fn nanos(tick: Tick) -> u64 {
+    u64::try_from(tick.0.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn equal_in_constant_time(ours: &[u8; 16], theirs: &[u8]) -> bool {
+    theirs.len() == ours.len() && ours.iter().zip(theirs).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_core::ids::NodeId;
+    use cairn_proto::v1::Renewed;
+
+    const EXPIRY: Duration = Duration::from_secs(15);
+
+    fn at(seconds: u64) -> Tick {
+        Tick(Duration::from_secs(seconds))
+    }
+
+    fn record(number: u64, ending: bool) -> SessionRecord {
+        SessionRecord {
+            session: SessionId(number),
+            secret: [number as u8; 16],
+            node: NodeId::default(),
+            description: String::new(),
+            ending,
+        }
+    }
+
+    #[test]
+    fn a_silent_session_is_overdue_and_a_heard_one_is_not() {
+        let sessions = Sessions::new(EXPIRY);
+        let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
+        assert!(sessions.overdue(at(15)).is_empty());
+        assert_eq!(sessions.overdue(at(16)).len(), 1);
+        session.hear(at(10));
+        assert!(sessions.overdue(at(25)).is_empty());
+    }
+
+    #[test]
+    fn only_the_secret_reattaches() {
+        let sessions = Sessions::new(EXPIRY);
+        sessions.load([record(1, false), record(2, true)], at(0));
+        let open = || std::iter::empty();
+        assert!(sessions.reattached(SessionId(1), &[9; 16], open(), at(1)).is_none());
+        assert!(sessions.reattached(SessionId(1), &[1; 15], open(), at(1)).is_none());
+        assert!(sessions.reattached(SessionId(1), &[1; 16], open(), at(1)).is_some());
+        assert!(sessions.reattached(SessionId(2), &[2; 16], open(), at(1)).is_none(), "it was ending");
+        assert!(sessions.reattached(SessionId(3), &[3; 16], open(), at(1)).is_none());
+    }
+
+    #[test]
+    fn nothing_is_known_to_be_closed_before_every_session_has_come_back() {
+        let sessions = Sessions::new(EXPIRY);
+        sessions.load([record(1, false), record(2, false)], at(0));
+        let all = [InodeId(5), InodeId(6)];
+        sessions.reattached(SessionId(1), &[1; 16], [InodeId(5)], at(1));
+        assert!(sessions.not_open(&all).is_empty());
+        sessions.forget(SessionId(2));
+        assert_eq!(sessions.not_open(&all), vec![InodeId(6)]);
+    }
+
+    #[test]
+    fn a_second_connection_takes_the_place_of_the_first() {
+        let sessions = Sessions::new(EXPIRY);
+        let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
+        let mut first = session.attach();
+        let mut second = session.attach();
+        assert!(session.push(Message::Renewed(Renewed { sent_at_ns: 1 })));
+        assert!(matches!(first.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
+        assert!(second.try_recv().is_ok());
+        session.end();
+        assert!(!session.push(Message::Renewed(Renewed { sent_at_ns: 1 })));
+    }
+}

@@ -1,0 +1,159 @@
+//! Makes the replicas of a chunk equal again whose writer ended badly: raise the version on every replica that can be
+//! reached (the others leave the set), let the first compare and copy, then record the set. Until then the chunk is not
+//! readable, since its replicas may differ in bytes that were never acknowledged.
+
+use crate::parts::Parts;
+use crate::replace;
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ServerId, Term};
+use cairn_core::limits::{
+    RAISE_ABANDONED, RECONCILE_PATIENCE, RECONCILE_WAIT, RECONCILES_IN_FLIGHT_MAX, WORK_PAGE,
+};
+use cairn_core::namespace::internal::Internal;
+use cairn_core::namespace::machine::Outcome;
+use cairn_core::namespace::work::{ChunkRecord, ReconcileReason, chunk, reconciliations};
+use cairn_core::time::Tick;
+use futures::StreamExt;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing::{info, warn};
+
+/// Chunks that could not be reconciled so far: since when, and how often it was tried.
+#[derive(Default)]
+pub(crate) struct Attempts {
+    open: Mutex<BTreeMap<ChunkId, (Tick, usize)>>,
+}
+
+impl Attempts {
+    /// When the chunk was first seen waiting.
+    fn first(&self, chunk: ChunkId, now: Tick) -> Tick {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).entry(chunk).or_insert((now, 0)).0
+    }
+
+    /// Counts an attempt: how many came before.
+    fn count(&self, chunk: ChunkId) -> usize {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, tried)) = open.get_mut(&chunk) else { return 0 };
+        *tried += 1;
+        *tried - 1
+    }
+
+    fn retain(&self, still: &[ChunkId], (first, last): (ChunkId, ChunkId)) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|chunk, _| *chunk < first || *chunk > last || still.binary_search(chunk).is_ok());
+    }
+
+    fn done(&self, chunk: ChunkId) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&chunk);
+    }
+}
+
+/// Tries every waiting chunk once.
+pub(crate) async fn pass(parts: Arc<Parts>, term: Term, attempts: Arc<Attempts>) {
+    let mut after = None;
+    loop {
+        let page = match parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await {
+            Ok(page) => page,
+            Err(error) => {
+                warn!(%error, "chunks to be reconciled could not be read");
+                return;
+            }
+        };
+        let is_last = page.len() < WORK_PAGE;
+        let until = page.last().filter(|_| !is_last).map_or(ChunkId(u64::MAX), |(chunk, _)| *chunk);
+        let waiting: Vec<ChunkId> = page.iter().map(|(chunk, _)| *chunk).collect();
+        attempts.retain(&waiting, (after.unwrap_or_default(), until));
+        futures::stream::iter(page)
+            .map(|(chunk, row)| attempt(&parts, term, &attempts, (chunk, row.reason)))
+            .buffer_unordered(RECONCILES_IN_FLIGHT_MAX)
+            .collect::<()>()
+            .await;
+        after = Some(until);
+        if is_last || parts.stopping.is_cancelled() {
+            return;
+        }
+    }
+}
+
+async fn attempt(parts: &Parts, term: Term, attempts: &Attempts, (id, reason): (ChunkId, ReconcileReason)) {
+    let now = parts.now();
+    let waited = now.since(attempts.first(id, now));
+    // A begun raise is most likely in the hands of the client that asked for it.
+    if reason == ReconcileReason::Raise && waited < RAISE_ABANDONED {
+        return;
+    }
+    let tried = attempts.count(id);
+    let may_drop = waited >= RECONCILE_WAIT;
+    match reconcile(parts, term, id, tried, may_drop).await {
+        Ok(true) => {
+            parts.metrics.reconciled.inc();
+            attempts.done(id);
+        }
+        Ok(false) => {}
+        Err(error) if tried.is_multiple_of(20) => {
+            warn!(chunk = %id, %error, tried, "chunk could not be reconciled yet")
+        }
+        Err(error) => info!(chunk = %id, %error, tried, "chunk could not be reconciled yet"),
+    }
+}
+
+/// True when the chunk is done, false when it has to wait.
+async fn reconcile(
+    parts: &Parts,
+    term: Term,
+    id: ChunkId,
+    tried: usize,
+    may_drop: bool,
+) -> Result<bool, FsError> {
+    let Some(record) = parts.reader.read(move |rows| chunk(rows, id)).await? else { return Ok(true) };
+    if !enough_connected(parts, &record, may_drop) {
+        return Ok(false);
+    }
+    let begun = parts.sequencer.internal(Internal::BeginRaise { chunk: id, from: record.version }).await;
+    let (from, to, servers) = match begun {
+        Ok(Outcome::Raising { from, to, servers, .. }) => (from, to, servers),
+        Ok(other) => return Err(FsError::Io(format!("a raise came to {other:?}"))),
+        Err(FsError::NotFound) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let raised = replace::raise(parts, term, id, (from, to), &servers).await;
+    if raised.is_empty() || raised.len() < usize::from(record.minimum) {
+        return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
+    }
+    if raised.len() < servers.len() && !may_drop {
+        return Ok(false);
+    }
+    let (leader, peers) = plan(parts, &raised, tried)?;
+    if !peers.is_empty() {
+        let link =
+            parts.servers.link(leader).ok_or_else(|| FsError::Unavailable(format!("{leader} is gone")))?;
+        link.reconcile(term, id, to, peers, RECONCILE_PATIENCE)
+            .await
+            .map_err(|error| FsError::Unavailable(format!("{leader}: {error}")))?;
+    }
+    let servers = raised;
+    parts.sequencer.internal(Internal::FinishReconcile { chunk: id, version: to, servers }).await?;
+    info!(chunk = %id, version = %to, "chunk is reconciled");
+    Ok(true)
+}
+
+/// Whether to begin at all: each try raises the version, so it waits for the servers that may soon be back.
+fn enough_connected(parts: &Parts, record: &ChunkRecord, may_drop: bool) -> bool {
+    let connected = record.servers.iter().filter(|&&server| parts.servers.link(server).is_some()).count();
+    let wanted = if may_drop { usize::from(record.minimum).max(1) } else { record.servers.len() };
+    connected >= wanted
+}
+
+/// Who compares, and with whom. Another one leads at each try, lest one bad replica block the chunk for ever.
+fn plan(parts: &Parts, raised: &[ServerId], tried: usize) -> Result<(ServerId, Vec<String>), FsError> {
+    let leader = raised[tried % raised.len()];
+    let view = parts.servers.view(parts.now());
+    let address_of = |&server: &ServerId| match view.address(server) {
+        // It has raised its version but cannot be compared: recording it as equal would be a lie.
+        "" => Err(FsError::Unavailable(format!("{server} is gone"))),
+        address => Ok(address.to_owned()),
+    };
+    let peers =
+        raised.iter().filter(|&&server| server != leader).map(address_of).collect::<Result<_, _>>()?;
+    Ok((leader, peers))
+}
