@@ -249,8 +249,6 @@ pub const REPLICA_FAULTS_MAX: usize = 65_536;
 pub const CORRUPTION_REPORTS_MAX: usize = 32;
 /// Disks of one chunk server.
 pub const SERVER_DISKS_MAX: usize = 256;
-/// How long a stopping service lets requests end before it closes their connections.
-pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(3);
 
 /// A connection not made in this time is given up: far above a round trip in one data centre, below a user's patience.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);

@@ -1,6 +1,7 @@
 //! Recall of write leases: asked back once from their holder, taken by force when it does not answer or is gone.
 
 use crate::parts::Parts;
+use crate::sessions::Session;
 use cairn_core::ids::{InodeId, LeaseNumber, SessionId};
 use cairn_core::limits::{LEASE_RECALL, RECALLS_MAX};
 use cairn_core::namespace::internal::Internal;
@@ -53,6 +54,13 @@ impl Recalls {
         late
     }
 
+    /// Leases of a session that were asked back.
+    fn asked_of(&self, session: SessionId) -> Vec<(InodeId, LeaseNumber)> {
+        let asked = self.locked();
+        let of_session = asked.iter().filter(|(_, recall)| recall.lease.session == session);
+        of_session.map(|(&inode, recall)| (inode, recall.lease.lease)).collect()
+    }
+
     fn forget(&self, inode: InodeId, lease: LeaseNumber) {
         let mut asked = self.locked();
         if asked.get(&inode).is_some_and(|recall| recall.lease.lease == lease) {
@@ -89,8 +97,19 @@ pub(crate) async fn conflict(parts: &Parts, inode: InodeId) {
     };
     if parts.recalls.begin(inode, lease, parts.now()) {
         parts.metrics.recalls.inc();
-        holder.push(Message::Recall(Recall { inode: inode.get(), lease: lease.lease.get() }));
+        holder.push(recall(inode, lease.lease));
     }
+}
+
+/// Asks a session that has come back for what was asked of it while it was away.
+pub(crate) fn ask_again(parts: &Parts, session: &Session) {
+    for (inode, lease) in parts.recalls.asked_of(session.id) {
+        session.push(recall(inode, lease));
+    }
+}
+
+fn recall(inode: InodeId, lease: LeaseNumber) -> Message {
+    Message::Recall(Recall { inode: inode.get(), lease: lease.get() })
 }
 
 /// The holder has flushed and committed what it had, or does not know the lease.

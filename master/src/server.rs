@@ -96,7 +96,7 @@ impl Master {
         let settings = sequencer::Settings {
             data_dir: data_dir.path.clone(),
             node_id: config.node_id,
-            cluster: data_dir.cluster,
+            node: data_dir.node,
             default_replicas: config.default_replicas,
             cache_bytes: config.cache_mib << 20,
         };

@@ -4,6 +4,7 @@
 //! Nothing is queued here without a bound: while the client does not read, the transport does not poll this stream, so
 //! that no further request is read either.
 
+use crate::leases;
 use crate::metrics::ConnectionGuard;
 use crate::operations;
 use crate::parts::Parts;
@@ -61,6 +62,7 @@ struct Serving {
 enum Step {
     Send(Message),
     SendAndClose(Message),
+    Fail(Status),
     Detach(Arc<Session>),
     Close,
 }
@@ -114,6 +116,7 @@ impl Stream for SessionStream {
                     Ok(opened) => {
                         let pushes = opened.session.attach();
                         let session = opened.session;
+                        leases::ask_again(&this.parts, &session);
                         let in_work = FuturesUnordered::new();
                         this.stage =
                             Stage::Serving(Serving { session, pushes, in_work, last_was_read: false });
@@ -125,6 +128,10 @@ impl Stream for SessionStream {
                     match std::task::ready!(serving.poll_step(&this.parts, &mut this.inbound, context)) {
                         Step::Send(message) => return sent(message),
                         Step::SendAndClose(message) => return this.close_with(message),
+                        Step::Fail(status) => {
+                            this.stage = Stage::Closed;
+                            return Poll::Ready(Some(Err(status)));
+                        }
                         Step::Detach(session) => {
                             this.stage =
                                 Stage::Detaching(Box::pin(session_open::detach(this.parts.clone(), session)));
@@ -176,7 +183,7 @@ impl Serving {
                 Some(Ok(ClientMessage { message: None })) => {}
                 Some(Err(status)) => {
                     debug!(session = %self.session.id, %status, "session stream broke");
-                    return Poll::Ready(Step::Close);
+                    return Poll::Ready(Step::Fail(status));
                 }
                 None => self.last_was_read = true,
             }
@@ -227,7 +234,7 @@ impl Serving {
         }
         let (parts, session) = (parts.clone(), self.session.id);
         self.in_work.push(Box::pin(async move {
-            crate::leases::returned(&parts, session, InodeId(inode), LeaseNumber(lease)).await;
+            leases::returned(&parts, session, InodeId(inode), LeaseNumber(lease)).await;
             None
         }));
     }

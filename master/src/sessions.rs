@@ -18,6 +18,8 @@ use tokio::sync::mpsc;
 pub(crate) struct Sessions {
     expiry: Duration,
     table: Mutex<HashMap<SessionId, Arc<Session>>>,
+    /// When overdue sessions were last looked for.
+    looked: Mutex<Tick>,
     /// Sessions of the state that did not yet re-attach: while there are any, what they hold open is not known.
     unattached: Mutex<HashSet<SessionId>>,
 }
@@ -43,11 +45,13 @@ struct Reach {
 impl Sessions {
     /// No sessions yet; each will live for `expiry` after its last message.
     pub(crate) fn new(expiry: Duration) -> Self {
-        Self { expiry, table: Mutex::default(), unattached: Mutex::default() }
+        Self { expiry, table: Mutex::default(), looked: Mutex::default(), unattached: Mutex::default() }
     }
 
-    /// Takes over what the state knows, as heard at `now`.
+    /// Takes over what the state knows, as heard at `now`, in the place of what was known before.
     pub(crate) fn load(&self, records: impl IntoIterator<Item = SessionRecord>, now: Tick) {
+        locked(&self.table).clear();
+        locked(&self.unattached).clear();
         for record in records {
             locked(&self.unattached).insert(record.session);
             let session = Session::new(record.session, record.secret, record.description, now);
@@ -84,7 +88,7 @@ impl Sessions {
             return None;
         }
         session.hear(now);
-        session.declare(open, std::iter::empty());
+        session.redeclare(open);
         locked(&self.unattached).remove(&id);
         Some(session)
     }
@@ -100,9 +104,15 @@ impl Sessions {
         locked(&self.unattached).remove(&id);
     }
 
-    /// Sessions to end at `now`: silent beyond their expiry, or ending already.
+    /// Sessions to end at `now`: silent beyond their expiry, or ending already. To be called often: after a pause of its
+    /// own (a frozen process, a suspended machine) this master has not heard what may wait in its sockets, so every
+    /// session then gets its whole time again.
     pub(crate) fn overdue(&self, now: Tick) -> Vec<Arc<Session>> {
         let table = locked(&self.table);
+        let before = std::mem::replace(&mut *locked(&self.looked), now);
+        if before != Tick::default() && now.since(before) > self.expiry / 4 {
+            table.values().for_each(|session| session.hear(now));
+        }
         let is_overdue = |session: &&Arc<Session>| session.has_ended() || session.silent(now) > self.expiry;
         table.values().filter(is_overdue).cloned().collect()
     }
@@ -184,6 +194,11 @@ impl Session {
         true
     }
 
+    /// All that it holds open, as a session says that comes back: what it closed while it was away is not among it.
+    fn redeclare(&self, open: impl IntoIterator<Item = InodeId>) {
+        locked(&self.reach).open = open.into_iter().take(SESSION_OPEN_INODES_MAX).collect();
+    }
+
     /// From now on nothing is accepted from it; its connection, if any, ends.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
@@ -239,11 +254,22 @@ mod tests {
     #[test]
     fn a_silent_session_is_overdue_and_a_heard_one_is_not() {
         let sessions = Sessions::new(EXPIRY);
-        let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
-        assert!(sessions.overdue(at(15)).is_empty());
-        assert_eq!(sessions.overdue(at(16)).len(), 1);
-        session.hear(at(10));
-        assert!(sessions.overdue(at(25)).is_empty());
+        let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(1));
+        let overdue = |from, to| (from..=to).map(|second| sessions.overdue(at(second)).len()).sum::<usize>();
+        assert_eq!(overdue(1, 16), 0);
+        assert_eq!(overdue(17, 17), 1);
+        session.hear(at(17));
+        assert_eq!(overdue(18, 32), 0);
+        assert_eq!(overdue(33, 33), 1);
+    }
+
+    #[test]
+    fn a_pause_of_the_master_itself_ends_no_session() {
+        let sessions = Sessions::new(EXPIRY);
+        sessions.opened(SessionId(1), [1; 16], String::new(), at(1));
+        assert!(sessions.overdue(at(2)).is_empty());
+        assert!(sessions.overdue(at(60)).is_empty(), "nobody was looked at for a minute");
+        assert!(sessions.overdue(at(63)).is_empty());
     }
 
     #[test]
