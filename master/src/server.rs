@@ -99,6 +99,8 @@ impl Master {
             node: data_dir.node,
             default_replicas: config.default_replicas,
             cache_bytes: config.cache_mib << 20,
+            store: sequencer::StateStore::Rocks,
+            tuning: sequencer::Tuning::default(),
         };
         let (handle, owner) = sequencer::start(&env, settings, view_receiver)
             .await

@@ -1,7 +1,13 @@
 //! How long a question and an operation take over loopback, and how many go through: run with
 //! `cargo test --release -p cairn-master --test latency -- --ignored --nocapture`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "a test")]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test"
+)]
 
 mod support;
 
