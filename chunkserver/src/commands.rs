@@ -42,6 +42,9 @@ impl Commands {
     /// Begins a command. One that comes when too many are under way is dropped: a master keeps its work in rows, and
     /// sends it again.
     pub(crate) fn begin(self: &Arc<Self>, command: Down, answers: Answers) {
+        if matches!(command, Down::HeartbeatSeen(_)) {
+            return;
+        }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return warn!(limit = COMMANDS_HELD_MAX, "command dropped: too many are under way");
         };
@@ -61,9 +64,8 @@ impl Commands {
                 Ok(()) => return,
                 Err(error) => (list.command, outcome(Err(error))),
             },
-            Down::HeartbeatSeen(_) => return,
-            Down::Registered(_) | Down::Refused(_) => {
-                return warn!("a master sent an answer to a registration twice");
+            Down::HeartbeatSeen(_) | Down::Registered(_) | Down::Refused(_) => {
+                return warn!("a master answered a registration twice");
             }
         };
         debug!(command = number, outcome = outcome.0.as_str_name(), detail = %outcome.1, "command ended");

@@ -10,7 +10,7 @@ use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::ids::{ClusterId, ServerId};
 use cairn_core::limits::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_REPLIES_WAITING, DATA_HANDSHAKE_MAX, INVENTORY_PERIOD,
-    MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, SERVER_HEARTBEAT,
+    MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, NOT_LEADER_PAUSE, SERVER_HEARTBEAT,
 };
 use cairn_env::Env;
 use cairn_env::net::grpc;
@@ -78,8 +78,8 @@ impl Reporter {
             self.joined.disconnected(&master);
             self.tell(&master, &ended, &mut told);
             backoff = match &ended {
-                // An election is short: look again soon.
-                StreamEnd::Refused { reason: RefusedReason::RefusedNotLeader, .. } => MASTER_BACKOFF_MIN,
+                // It may lead any moment.
+                StreamEnd::Refused { reason: RefusedReason::RefusedNotLeader, .. } => NOT_LEADER_PAUSE,
                 _ => (backoff * 2).min(MASTER_BACKOFF_MAX),
             };
             let jitter = Duration::from_millis(self.env.random.below(backoff.as_millis() as u64 / 2 + 1));

@@ -123,6 +123,8 @@ pub const EVENTS_WAITING: usize = 1024;
 pub const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 /// How long a service that stops waits for what it has begun.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
+/// Pause before a chunk server asks a master again that does not lead: a part of what a failover takes.
+pub const NOT_LEADER_PAUSE: Duration = Duration::from_millis(300);
 /// First pause before a chunk server asks a master again.
 pub const MASTER_BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest pause before a chunk server asks a master again.

@@ -116,3 +116,53 @@ async fn a_frozen_successor_is_named_within_150_ms() {
     assert!(notices[1].0 < Duration::from_millis(350), "{notices:?}");
     holding.abort();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_successor_that_dies_under_load_ends_every_frame_at_once() {
+    let mut cluster = Cluster::of(2).await;
+    let first = cluster.connect(0).await;
+    let hops = cluster.addresses(&[1]);
+    let dying = cluster.servers.pop().unwrap();
+    let payload = pattern(1, FRAME_PAYLOAD_BYTES_MAX);
+    let calls = futures::future::join_all((0..64u64).map(|i| {
+        let frame =
+            write(1 + i % 2, 1, i / 2 * FRAME_PAYLOAD_BYTES_MAX as u64, payload.clone(), hops.clone());
+        first.call(frame)
+    }));
+    let (replies, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(5), calls), dying.stop());
+    let mut failed = 0;
+    for reply in replies.unwrap() {
+        let reply = reply.unwrap();
+        match reply.header.status {
+            Status::Ok => {}
+            Status::NextHopFailed => {
+                failed += 1;
+                assert_eq!(reply.hops, hops);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let end = first.call(write(1, 1, 0, pattern(2, 4096), hops.clone())).await.unwrap();
+    assert_eq!(end.header.status, Status::NextHopFailed, "after {failed} failed frames");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn servers_that_forward_to_each_other_do_not_block_each_other() {
+    let cluster = Cluster::of(3).await;
+    let mut writers = Vec::new();
+    for server in 0..3u64 {
+        let connection = cluster.connect(server as usize).await;
+        let hops = cluster.addresses(&[(server as usize + 1) % 3, (server as usize + 2) % 3]);
+        writers.push(tokio::spawn(async move {
+            let calls = (0..400u64).map(|i| {
+                let frame = write(10 * server + i % 4, 1, i / 4 * 65_536, pattern(i, 65_536), hops.clone());
+                connection.call(frame)
+            });
+            futures::future::join_all(calls).await
+        }));
+    }
+    for writer in writers {
+        let replies = tokio::time::timeout(Duration::from_secs(60), writer).await.unwrap().unwrap();
+        assert!(replies.into_iter().all(|reply| reply.unwrap().header.status == Status::Ok));
+    }
+}
