@@ -41,8 +41,9 @@ pub const EXTENTS_PER_MESSAGE_MAX: usize = 1024;
 /// dropped extent costs at most about 400 encoded bytes (its own row, its chunk's, three replicas'), so a record stays
 /// below 1 MiB.
 pub const EXTENTS_CUT_MAX: usize = if cfg!(test) { 6 } else { 2048 };
-/// Most pieces of one file's map: one per large cut not yet merged; beyond, such cuts are refused until some are merged.
-pub const MAP_PIECES_MAX: usize = 32;
+/// Most pieces of one file's map: one commit needs at most two for each of its extents, so that on a mended map it always
+/// fits; beyond, large cuts are refused until some pieces are merged. 16 bytes each in the inode's row, while they last.
+pub const MAP_PIECES_MAX: usize = if cfg!(test) { 64 } else { 2 * EXTENTS_PER_MESSAGE_MAX + 64 };
 /// Most orphans reclaimed by one record.
 pub const ORPHANS_PER_RECORD_MAX: usize = 256;
 /// Most items (chunks, leases) released by one batch of ending a session.

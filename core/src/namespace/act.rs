@@ -19,6 +19,8 @@ pub(crate) struct Act<'a> {
     pub(crate) caller: &'a Credentials,
     /// Extents that this act may still cut off one by one; beyond, cuts set pieces of the map aside.
     pub(super) cut_budget: usize,
+    /// The data id under which this act has set ranges of a file aside.
+    pub(super) set_aside_as: Option<(InodeId, u64)>,
     /// EXTENT rows that this act adds to (or takes from) each chunk, settled at its end: a chunk that loses its last
     /// extent and gains another in one act lives on.
     pub(super) references: BTreeMap<ChunkId, i64>,
@@ -27,7 +29,8 @@ pub(crate) struct Act<'a> {
 impl<'a> Act<'a> {
     pub(crate) fn new(rows: &'a dyn Rows, context: &Context<'a>, caller: &'a Credentials) -> Self {
         let draft = Draft::new(rows);
-        Self { draft, context: *context, caller, cut_budget: EXTENTS_CUT_MAX, references: BTreeMap::new() }
+        let (cut_budget, references) = (EXTENTS_CUT_MAX, BTreeMap::new());
+        Self { draft, context: *context, caller, cut_budget, set_aside_as: None, references }
     }
 
     /// Ends the act: the rows that it writes.

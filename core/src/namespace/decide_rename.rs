@@ -85,7 +85,7 @@ pub(super) fn rename(
     Ok(Answer::Done)
 }
 
-/// `InvalidArgument` when `moving` is a directory at or above `destination`.
+/// `InvalidArgument` when `moving` is a directory at or above `destination`; `NameTooLong` when that is too deep to tell.
 fn forbid_loop(act: &Act<'_>, moving: &InodeRow, destination: InodeId) -> Result<(), Stop> {
     if !moving.is_directory() || moving.parent == destination {
         return Ok(());
@@ -98,7 +98,7 @@ fn forbid_loop(act: &Act<'_>, moving: &InodeRow, destination: InodeId) -> Result
         }
         at = act.named_inode(at)?.parent;
     }
-    Err(Stop::Failed(format!("the parents of {destination} do not lead to the root")))
+    Err(FsError::NameTooLong.into())
 }
 
 /// A directory that changes its parent has its `..` rewritten, so it must be writable.

@@ -113,8 +113,7 @@ impl Act<'_> {
             return Ok(());
         }
         let found = self.extents_in(row, from, to, self.cut_budget + 1)?;
-        let whole_of_many = from == 0 && to == u64::MAX && row.pieces.len() > 1;
-        if found.len() > self.cut_budget || whole_of_many {
+        if found.len() > self.cut_budget {
             return self.set_aside(row, from, to);
         }
         self.cut_budget -= found.len();
@@ -135,8 +134,9 @@ impl Act<'_> {
         self.split_extent(row, from)?;
         self.split_extent(row, to)?;
         let whole = from == 0 && to == u64::MAX;
-        let data = self.next_number(CounterKey::NextInode)?;
-        self.count(CounterKey::InodesGone, 1)?;
+        let data = self.data_aside(row)?;
+        // What found out that the cut is large read as many rows as the budget: halving bounds the sum.
+        self.cut_budget /= 2;
         for cut in stretches(row, from, to) {
             let garbage = GarbageRow { to: cut.to, inode: row.inode, epoch: row.map_epoch };
             self.draft.put(&GarbageKey { data: cut.data, from: cut.from }, &garbage);
@@ -152,6 +152,20 @@ impl Act<'_> {
             row.map_epoch = row.map_epoch.wrapping_add(1);
         }
         Ok(())
+    }
+
+    /// A fresh data id: one for all cuts of one act in one file, so that cuts side by side make one piece. Nothing stands
+    /// under it in a range not yet cut by this act, and no act cuts a range twice.
+    fn data_aside(&mut self, row: &InodeRow) -> Result<u64, Stop> {
+        if let Some((inode, data)) = self.set_aside_as
+            && inode == row.inode
+        {
+            return Ok(data);
+        }
+        let data = self.next_number(CounterKey::NextInode)?;
+        self.count(CounterKey::InodesGone, 1)?;
+        self.set_aside_as = Some((row.inode, data));
+        Ok(data)
     }
 
     /// Makes `offset` a boundary between extents.

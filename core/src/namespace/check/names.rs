@@ -86,12 +86,18 @@ fn check_parents(draft: &Draft<'_>, inodes: &Inodes, findings: &mut Findings) ->
             findings.equal("N4", format!("parent of {}", key.inode), row.parent, key.parent);
         }
     }
-    for (inode, row) in inodes.iter().filter(|(_, row)| row.is_directory() && row.links > 0) {
-        let mut at = row;
-        for _ in 0..inodes.len() {
-            at = inodes.get(&at.parent).unwrap_or(at);
+    let mut rooted = BTreeSet::from([InodeId::ROOT]);
+    for (inode, _) in inodes.iter().filter(|(_, row)| row.is_directory() && row.links > 0) {
+        let mut walked = BTreeSet::new();
+        let mut at = *inode;
+        while !rooted.contains(&at) && walked.insert(at) {
+            at = inodes.get(&at).map_or(at, |row| row.parent);
         }
-        findings.equal("N4", format!("where the parents of {inode} lead"), at.inode, InodeId::ROOT);
+        let arrives = rooted.contains(&at);
+        findings.expect(arrives, || format!("N4 the parents of {inode} lead to {at}, not to the root"));
+        if arrives {
+            rooted.append(&mut walked);
+        }
     }
     Ok(())
 }

@@ -134,6 +134,32 @@ fn large_cuts_are_refused_when_too_many_are_unmended_and_work_again_later() {
 }
 
 #[test]
+fn writes_are_never_joined_with_garbage() {
+    let mut world = World::new();
+    let (inode, lease) = world.make_file("f");
+    let chunks = world.allocate(inode, 2);
+    let byte =
+        |offset: u64, chunk: usize| Extent { offset, length: 1, chunk: chunks[chunk], chunk_offset: offset };
+    let striped: Vec<Extent> = (0..40).map(|offset| byte(offset, offset as usize % 2)).collect();
+    world.commit(inode, lease, striped).unwrap();
+    world.truncate(inode, 20).unwrap();
+    assert_eq!(world.pieces(inode), 2, "the cut was a large one");
+    // Byte 20, now garbage, stands in chunk 0 right behind this one.
+    world.commit(inode, lease, vec![byte(19, 0)]).unwrap();
+    world.sound();
+    let last = world.map_of(inode).extents.pop().unwrap();
+    assert_eq!(
+        (last.offset, last.length),
+        (18, 2),
+        "joined with what lives before it, not with what is cut off"
+    );
+    world.truncate(inode, 40).unwrap();
+    assert_eq!(world.map_of(inode).extents.pop().unwrap().offset, 18);
+    world.drain_garbage();
+    world.sound();
+}
+
+#[test]
 fn adjacent_writes_become_one_extent() {
     let mut world = World::new();
     let (inode, lease) = world.make_file("f");
