@@ -1,0 +1,37 @@
+//! `cairn admin`: look at the cluster and operate it.
+
+mod chunks;
+mod masters;
+mod servers;
+mod status;
+
+use crate::args::{AdminCommand, Global};
+use crate::connect::{Admin, block_on};
+use crate::error::CliError;
+use cairn_env::Env;
+
+/// Runs one `admin` command.
+pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError> {
+    let env = Env::real();
+    block_on(async {
+        let mut admin = Admin::connect(&env, global).await?;
+        match command {
+            AdminCommand::Status => status::status(&mut admin, global.json).await,
+            AdminCommand::Masters => masters::masters(&mut admin, global.json).await,
+            AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
+            AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
+        }
+    })
+}
+
+/// A request with the deadline of administrative calls.
+fn request<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(crate::connect::CALL_LIMIT);
+    request
+}
+
+/// A 16-byte id as text; empty when unknown.
+fn uuid_text(bytes: &[u8]) -> String {
+    uuid::Uuid::from_slice(bytes).map(|uuid| uuid.to_string()).unwrap_or_default()
+}

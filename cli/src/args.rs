@@ -1,0 +1,372 @@
+//! The grammar of the command line. Names are fixed: scripts and users rely on them.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A distributed file system: replicated, checksummed, mounted in one command.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options that stand before or after the subcommand.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Masters to contact, host:port separated by commas
+    #[arg(long, global = true, env = "CAIRN_MASTERS", value_name = "HOST:PORT,…")]
+    pub masters: Option<String>,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// Subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a whole cluster of separate processes on this machine
+    #[command(subcommand)]
+    Dev(DevCommand),
+    /// Run a master in the foreground
+    Master(ServiceCommand),
+    /// Run a chunk server in the foreground
+    Chunkserver(ServiceCommand),
+    /// Mount the file system
+    Mount(MountCommand),
+    /// Unmount, also a mount whose process has died
+    Umount(UmountCommand),
+    /// Look at the cluster and operate it
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Print shell completions
+    Completions(CompletionsCommand),
+    /// Write man pages into a directory
+    #[command(name = "man-pages")]
+    ManPages(ManPagesCommand),
+    /// Verbs on the file system, without a mount.
+    #[command(flatten)]
+    File(FileCommand),
+}
+
+/// `cairn master`, `cairn chunkserver`
+#[derive(Debug, Args)]
+pub struct ServiceCommand {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", required_unless_present = "print_config")]
+    pub config: Option<PathBuf>,
+    /// Print every setting with its meaning and default, and exit
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// `cairn mount`
+#[derive(Clone, Debug, Args)]
+pub struct MountCommand {
+    /// Masters, host:port separated by commas
+    pub masters: String,
+    /// Directory to mount on
+    pub mountpoint: PathBuf,
+    /// Mount options, separated by commas (see docs/OPERATIONS.md)
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Stay in the foreground; the mount ends with the process
+    #[arg(long)]
+    pub foreground: bool,
+    /// Append the log to this file when in the background (default: none is kept)
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+/// `cairn umount`
+#[derive(Debug, Args)]
+pub struct UmountCommand {
+    /// Where it is mounted
+    pub mountpoint: PathBuf,
+    /// Detach at once, even when in use
+    #[arg(long)]
+    pub lazy: bool,
+}
+
+/// `cairn dev …`
+#[derive(Debug, Subcommand)]
+pub enum DevCommand {
+    /// Make a cluster, or start what is not running of an existing one; returns when the mount is writable
+    Up(DevUp),
+    /// List the processes: name, role, pid, address, state
+    Ps(DevRoot),
+    /// Start one process
+    Start(DevNamed),
+    /// Stop one process in order (SIGTERM)
+    Stop(DevNamed),
+    /// Kill one process (SIGKILL)
+    Kill(DevNamed),
+    /// Stop everything
+    Down(DevDown),
+}
+
+/// The directory of a development cluster.
+#[derive(Clone, Debug, Args)]
+pub struct DevRoot {
+    /// Directory of the cluster
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// `cairn dev up`
+#[derive(Clone, Debug, Args)]
+pub struct DevUp {
+    /// Directory of the cluster
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Where to mount [default: ROOT/mnt]
+    #[arg(long, value_name = "DIR")]
+    pub mount: Option<PathBuf>,
+    /// Masters; one is what is built today
+    #[arg(long, value_name = "N")]
+    pub masters: Option<u32>,
+    /// Chunk servers [default: 3]
+    #[arg(long, value_name = "N")]
+    pub chunkservers: Option<u32>,
+    /// Replicas of each chunk [default: 3]
+    #[arg(long, value_name = "N")]
+    pub replicas: Option<u8>,
+    /// Use consecutive ports from here [default: free ones]
+    #[arg(long, value_name = "P")]
+    pub base_port: Option<u16>,
+    /// Mount options, separated by commas
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+    /// Stay until interrupted, then stop everything
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+/// One process of a development cluster.
+#[derive(Clone, Debug, Args)]
+pub struct DevNamed {
+    /// As in `dev ps`: master-1, chunkserver-2, mount
+    pub name: String,
+    /// Directory of the cluster
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+}
+
+/// `cairn dev down`
+#[derive(Clone, Debug, Args)]
+pub struct DevDown {
+    /// Directory of the cluster
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Remove the directory as well
+    #[arg(long)]
+    pub purge: bool,
+}
+
+/// `cairn admin …`
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Health of the cluster in one screen
+    Status,
+    /// The masters and who leads
+    Masters,
+    /// Chunk servers with their disks
+    Servers,
+    /// Where the chunks of a file, or of all files below a directory, are
+    Chunks(PathArgument),
+}
+
+/// A path in the file system.
+#[derive(Clone, Debug, Args)]
+pub struct PathArgument {
+    /// Absolute path in the file system
+    pub path: String,
+}
+
+/// Shells with completions.
+#[derive(Debug, Args)]
+pub struct CompletionsCommand {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `cairn man-pages`
+#[derive(Debug, Args)]
+pub struct ManPagesCommand {
+    /// Directory to write into
+    pub directory: PathBuf,
+}
+
+/// File verbs.
+#[derive(Debug, Subcommand)]
+pub enum FileCommand {
+    /// List a directory
+    Ls {
+        /// Directories or files [default: /]
+        paths: Vec<String>,
+        /// One line each with mode, links, owner, size and time
+        #[arg(short, long)]
+        long: bool,
+        /// Also names that begin with a dot
+        #[arg(short, long)]
+        all: bool,
+        /// Sub-directories as well
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// Show everything about files
+    Stat {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Show a directory as a tree
+    Tree {
+        /// The directory
+        #[arg(default_value = "/")]
+        path: String,
+        /// How many levels at the most
+        #[arg(short = 'L', long)]
+        level: Option<usize>,
+    },
+    /// Make directories
+    Mkdir {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// Parents as well; no error when it exists
+        #[arg(short, long)]
+        parents: bool,
+        /// Permission bits, octal
+        #[arg(short, long, default_value = "755", value_parser = octal)]
+        mode: u32,
+    },
+    /// Copy local files or directories in
+    Put {
+        /// Local sources, then the target in the file system
+        #[arg(required = true, num_args = 2..)]
+        paths: Vec<String>,
+        /// Directories with all below them
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// Copy files or directories out
+    Get {
+        /// Sources in the file system, then the local target
+        #[arg(required = true, num_args = 2..)]
+        paths: Vec<String>,
+        /// Directories with all below them
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// Print files
+    Cat {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Copy within the file system
+    Cp {
+        /// Sources, then the target
+        #[arg(required = true, num_args = 2..)]
+        paths: Vec<String>,
+        /// Directories with all below them
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// Rename or move
+    Mv {
+        /// Sources, then the target
+        #[arg(required = true, num_args = 2..)]
+        paths: Vec<String>,
+        /// Never replace an existing target
+        #[arg(short, long)]
+        no_clobber: bool,
+    },
+    /// Remove
+    Rm {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// Directories with all below them
+        #[arg(short, long)]
+        recursive: bool,
+        /// No error when it does not exist
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove empty directories
+    Rmdir {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Space used by files and directories
+    Du {
+        /// The paths [default: /]
+        paths: Vec<String>,
+        /// Only a total for each
+        #[arg(short, long)]
+        summarize: bool,
+    },
+    /// Space and inodes of the whole file system
+    Df,
+    /// Change permission bits
+    Chmod {
+        /// Octal (644) or symbolic (u+x,go-w)
+        mode: String,
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// All below directories as well
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// Change owner and group (numbers)
+    Chown {
+        /// UID, UID:GID or :GID
+        owner: String,
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// All below directories as well
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// Make a link
+    Ln {
+        /// What it points to
+        target: String,
+        /// The new name
+        link: String,
+        /// A symbolic link
+        #[arg(short, long)]
+        symbolic: bool,
+    },
+    /// Make empty files, or set their times to now
+    Touch {
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+    /// Cut or extend files
+    Truncate {
+        /// New length in bytes
+        #[arg(short, long)]
+        size: u64,
+        /// The paths
+        #[arg(required = true)]
+        paths: Vec<String>,
+    },
+}
+
+fn octal(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 => Ok(mode),
+        _ => Err(format!("{text} is no octal mode between 0 and 7777")),
+    }
+}

@@ -1,0 +1,101 @@
+//! When a process counts as ready: what it says itself on `/readyz`, and for the mount that a write went through.
+
+use super::layout::{Layout, Member, Role};
+use super::process::{self, Running};
+use crate::error::CliError;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Whether `http://address/readyz` answers 200.
+pub(super) fn answers_ready(address: &str) -> bool {
+    http_get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+fn http_get(address: &str, path: &str) -> std::io::Result<String> {
+    let target = address.parse().map_err(std::io::Error::other)?;
+    let mut stream = TcpStream::connect_timeout(&target, PROBE_TIMEOUT)?;
+    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(64 << 10).read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Waits until the service answers ready, its process ends, or `limit` has passed.
+pub(super) fn wait_service(
+    layout: &Layout,
+    member: &Member,
+    running: Running,
+    limit: Duration,
+) -> Result<(), CliError> {
+    let address = member.http_address();
+    wait(layout, member, running, limit, || {
+        answers_ready(&address).then_some(()).ok_or("not ready yet".into())
+    })
+}
+
+/// Waits until a file can be made, written, synced and removed through the mount.
+pub(super) fn wait_mount(
+    layout: &Layout,
+    member: &Member,
+    running: Running,
+    limit: Duration,
+) -> Result<(), CliError> {
+    wait(layout, member, running, limit, || {
+        if !crate::mounting::is_mounted(&layout.mount) {
+            return Err("not mounted yet".into());
+        }
+        write_probe(&layout.mount).map_err(|error| format!("a write through the mount failed: {error}"))
+    })
+}
+
+fn write_probe(mount: &Path) -> std::io::Result<()> {
+    let path = mount.join(format!(".cairn-up-{}", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+    let written = file.write_all(b"ready").and_then(|()| file.sync_all());
+    drop(file);
+    std::fs::remove_file(&path)?;
+    written
+}
+
+fn wait(
+    layout: &Layout,
+    member: &Member,
+    running: Running,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<(), String>,
+) -> Result<(), CliError> {
+    let start = Instant::now();
+    loop {
+        let detail = match probe() {
+            Ok(()) => return Ok(()),
+            Err(detail) => detail,
+        };
+        let ended = !process::is_alive(running);
+        if ended || start.elapsed() > limit {
+            let detail =
+                if ended { format!("it ended:\n{}", process::log_tail(layout, member)) } else { detail };
+            return Err(CliError::NotReady {
+                name: member.name.clone(),
+                seconds: limit.as_secs(),
+                detail,
+                log: layout.log(member),
+            });
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Address of the leading master, when one answers ready. A group of one leads whenever it is ready.
+pub(super) fn leader(layout: &Layout) -> Option<String> {
+    let masters: Vec<&Member> = layout.of_role(Role::Master).collect();
+    let leads = |member: &&&Member| {
+        http_get(&member.http_address(), "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    };
+    masters.iter().find(leads).map(|member| member.address())
+}

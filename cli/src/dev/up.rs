@@ -1,0 +1,191 @@
+//! `dev up` and `dev start`.
+
+use super::layout::{Layout, Member, Role};
+use super::process::{self, Running};
+use super::{down, ports, ready};
+use crate::args::{DevUp, Global};
+use crate::error::CliError;
+use crate::{mounting, output, services};
+use cairn_env::Env;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Longest wait for one process: a start replays the journal first, which is bounded well below this.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const CHUNKSERVERS_MAX: u32 = 64;
+
+pub(super) fn up(global: &Global, options: &DevUp) -> Result<(), CliError> {
+    let begun = Instant::now();
+    let layout = if Layout::exists(&options.root) { existing(options)? } else { create(options)? };
+    start_services(&layout)?;
+    for member in layout.of_role(Role::Mount) {
+        start(&layout, member)?;
+    }
+    report(global, &layout, begun.elapsed())?;
+    if options.foreground {
+        services::wait_for_interrupt()?;
+        down::stop_all(&layout)?;
+    }
+    Ok(())
+}
+
+fn report(global: &Global, layout: &Layout, took: Duration) -> Result<(), CliError> {
+    if global.json {
+        return output::json(&serde_json::json!({
+            "root": layout.root, "mount": layout.mount, "masters": layout.masters(),
+            "seconds": took.as_secs_f64(),
+        }));
+    }
+    let root = layout.root.display();
+    output::line(&format!(
+        "{} is mounted ({} replicas, up in {:.1} s)\n\
+         masters   {}\n\
+         look      cairn dev ps --root {root}\n\
+         operate   cairn --masters {} admin status\n\
+         stop      cairn dev down --root {root}",
+        layout.mount.display(),
+        layout.replicas,
+        took.as_secs_f64(),
+        layout.masters(),
+        layout.masters(),
+    ));
+    Ok(())
+}
+
+/// A cluster that exists keeps its shape: options may repeat it, not change it.
+fn existing(options: &DevUp) -> Result<Layout, CliError> {
+    let mut layout = Layout::load(&options.root)?;
+    let count = |role| layout.of_role(role).count() as u32;
+    let conflicts = [
+        ("--masters", options.masters, count(Role::Master)),
+        ("--chunkservers", options.chunkservers, count(Role::Chunkserver)),
+        ("--replicas", options.replicas.map(u32::from), u32::from(layout.replicas)),
+    ];
+    for (name, asked, is) in conflicts {
+        if asked.is_some_and(|asked| asked != is) {
+            return Err(CliError::Usage(format!(
+                "{} already holds a cluster with {name} {is}; use another --root, or remove it with: cairn dev down \
+                 --root {} --purge",
+                layout.root.display(),
+                layout.root.display()
+            )));
+        }
+    }
+    if let Some(mount) = &options.mount {
+        layout.mount = absolute(mount)?;
+    }
+    if !options.options.is_empty() {
+        layout.mount_options.clone_from(&options.options);
+    }
+    layout.save()?;
+    Ok(layout)
+}
+
+fn create(options: &DevUp) -> Result<Layout, CliError> {
+    let masters = options.masters.unwrap_or(1);
+    let chunkservers = options.chunkservers.unwrap_or(3);
+    let replicas = options.replicas.unwrap_or(3);
+    if masters != 1 {
+        return Err(CliError::Usage(format!("--masters {masters}: one master is what this release runs")));
+    }
+    if chunkservers == 0 || chunkservers > CHUNKSERVERS_MAX {
+        return Err(CliError::Usage(format!("--chunkservers {chunkservers}: 1 to {CHUNKSERVERS_MAX}")));
+    }
+    if replicas == 0 || u32::from(replicas) > chunkservers {
+        return Err(CliError::Usage(format!(
+            "--replicas {replicas}: between 1 and the number of chunk servers ({chunkservers})"
+        )));
+    }
+    let root = absolute(&options.root)?;
+    std::fs::create_dir_all(&root).map_err(CliError::host(root.display().to_string()))?;
+    let count = 2 * (masters + chunkservers) as usize;
+    let ports = match options.base_port {
+        Some(base) => ports::consecutive(base, count)?,
+        None => ports::free(&*Env::real().random, count)?,
+    };
+    let mount = options.mount.as_deref().map_or_else(|| Ok(root.join("mnt")), absolute)?;
+    let layout =
+        Layout::new(&root, (masters, chunkservers, replicas), mount, options.options.clone(), &ports);
+    layout.save()?;
+    Ok(layout)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(CliError::host(path.display().to_string()))
+}
+
+/// Starts masters and chunk servers together, then waits for each.
+fn start_services(layout: &Layout) -> Result<(), CliError> {
+    let services = || layout.of_role(Role::Master).chain(layout.of_role(Role::Chunkserver));
+    let launched: Vec<(&Member, Running)> =
+        services().map(|member| Ok((member, launch(layout, member)?))).collect::<Result<_, CliError>>()?;
+    for (member, running) in launched {
+        ready::wait_service(layout, member, running, READY_LIMIT)?;
+    }
+    Ok(())
+}
+
+/// Starts one process unless it runs, and returns when it is usable.
+pub(super) fn start(layout: &Layout, member: &Member) -> Result<(), CliError> {
+    let running = launch(layout, member)?;
+    match member.role {
+        Role::Master | Role::Chunkserver => ready::wait_service(layout, member, running, READY_LIMIT),
+        Role::Mount => ready::wait_mount(layout, member, running, READY_LIMIT),
+    }
+}
+
+fn launch(layout: &Layout, member: &Member) -> Result<Running, CliError> {
+    if let Some(running) = process::running(layout, member) {
+        return Ok(running);
+    }
+    let directory = layout.directory(member);
+    std::fs::create_dir_all(&directory).map_err(CliError::host(directory.display().to_string()))?;
+    let arguments = match member.role {
+        Role::Master => {
+            let config = services::dev_master_config(&service_of(layout, member));
+            service_arguments(layout, member, "master", config)?
+        }
+        Role::Chunkserver => {
+            let config = services::dev_chunkserver_config(&service_of(layout, member));
+            service_arguments(layout, member, "chunkserver", config)?
+        }
+        Role::Mount => mount_arguments(layout)?,
+    };
+    process::spawn(layout, member, &arguments)
+}
+
+fn service_of<'a>(layout: &Layout, member: &'a Member) -> services::DevService<'a> {
+    services::DevService {
+        address: member.address(),
+        http_address: member.http_address(),
+        data_dirs: layout.data_dirs(member),
+        masters: layout.of_role(Role::Master).map(Member::address).collect(),
+        replicas: layout.replicas,
+        name: &member.name,
+    }
+}
+
+/// Writes the configuration once: what the user changed in it later stays.
+fn service_arguments(
+    layout: &Layout,
+    member: &Member,
+    verb: &str,
+    config: String,
+) -> Result<Vec<String>, CliError> {
+    let path = layout.config(member);
+    if !path.exists() {
+        std::fs::write(&path, config).map_err(CliError::host(path.display().to_string()))?;
+    }
+    Ok(vec![verb.into(), "--config".into(), path.display().to_string()])
+}
+
+fn mount_arguments(layout: &Layout) -> Result<Vec<String>, CliError> {
+    mounting::clear_dead(&layout.mount)?;
+    std::fs::create_dir_all(&layout.mount).map_err(CliError::host(layout.mount.display().to_string()))?;
+    let mut arguments =
+        vec!["mount".into(), layout.masters(), layout.mount.display().to_string(), "--foreground".into()];
+    for options in &layout.mount_options {
+        arguments.extend(["-o".into(), options.clone()]);
+    }
+    Ok(arguments)
+}
