@@ -1,1 +1,7 @@
-//! placeholder
+//! The test harness: real clusters of real processes through the public door, and what checks them.
+
+pub mod cluster;
+pub mod corpus;
+pub mod stall;
+
+pub use cluster::{Cluster, ClusterOptions};

@@ -1,0 +1,96 @@
+//! What people do with a file system: copy trees, build, clone, run a database.
+
+use cairn_tests::corpus::{fingerprints, make_tree};
+use cairn_tests::{Cluster, ClusterOptions};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn sh(directory: &Path, script: &str) -> String {
+    let output = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{script}\n{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_copied_tree_is_the_same_after_a_remount() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    let source = cairn_tests::cluster::test_dir();
+    make_tree(source.path(), 11, 1_500);
+    let copy = cluster.mount().join("copy");
+    sh(source.path(), &format!("cp -a . {}", copy.display()));
+    cluster.remount();
+    assert!(fingerprints(source.path()) == fingerprints(&copy));
+
+    sh(&cluster.mount(), "tar -cf t.tar copy && mkdir x && tar -xf t.tar -C x");
+    assert!(fingerprints(&copy) == fingerprints(&cluster.mount().join("x/copy")));
+    sh(&cluster.mount(), "rsync -a copy/ synced/ && test -z \"$(rsync -ain copy/ synced/)\"");
+    sh(&cluster.mount(), "rm -rf x synced && test $(find copy -type f | wc -l) -gt 1400");
+}
+
+#[test]
+fn git_and_a_c_project_work_inside_the_mount() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    let top = cluster.mount();
+    sh(
+        &top,
+        "git init -q a && cd a && git config user.email a@b && git config user.name n \
+         && for i in $(seq 200); do echo $i > f$i; done && git add . && git commit -qm one \
+         && for i in $(seq 100); do echo more >> f$i; done && git commit -qam two && git gc -q",
+    );
+    sh(
+        &top,
+        "git clone -q a b && cd b && git fsck --strict 2>&1 && test \"$(git log --oneline | wc -l)\" = 2",
+    );
+    fs::write(top.join("m.c"), "#include <stdio.h>\nint f(int);int main(void){printf(\"%d\\n\",f(20));}\n")
+        .unwrap();
+    fs::write(top.join("f.c"), "int f(int x){return x<2?x:f(x-1)+f(x-2);}\n").unwrap();
+    assert_eq!(
+        sh(&top, "cc -O1 -c m.c && cc -O1 -c f.c && ar rcs libf.a f.o && cc m.o -L. -lf -o m && ./m"),
+        "6765\n"
+    );
+}
+
+#[test]
+fn sqlite_keeps_its_integrity() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    let script = "import sqlite3,sys\n\
+        c=sqlite3.connect(sys.argv[1],isolation_level=None)\n\
+        c.execute('create table t(a integer primary key,b text)')\n\
+        for i in range(600):\n  c.execute('begin');c.execute('insert into t values(?,?)',(i,str(i)*50));c.execute('commit')\n\
+        print(c.execute('pragma integrity_check').fetchone()[0],c.execute('select count(*) from t').fetchone()[0])";
+    let database = cluster.mount().join("db");
+    let output = Command::new("python3").args(["-c", script]).arg(&database).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "ok 600\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    cluster.remount();
+    let count = sh(&cluster.mount(), "sqlite3 db 'pragma integrity_check; select count(*) from t'");
+    assert_eq!(count, "ok\n600\n");
+}
+
+#[test]
+fn editors_save_by_rename() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    let file = cluster.mount().join("text");
+    fs::write(&file, "one").unwrap();
+    for round in 0..100 {
+        let backup = cluster.mount().join("text~");
+        fs::rename(&file, &backup).unwrap();
+        fs::write(&file, format!("round {round}")).unwrap();
+        fs::remove_file(&backup).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("round {round}"));
+    }
+}

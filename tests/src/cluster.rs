@@ -1,0 +1,241 @@
+//! A cluster of real processes in a directory of its own, started by `cairn dev` as a user would.
+
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+/// Shape of a test cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterOptions {
+    /// Chunk servers.
+    pub chunkservers: u32,
+    /// Replicas of each chunk.
+    pub replicas: u8,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self { chunkservers: 3, replicas: 3 }
+    }
+}
+
+/// A running cluster. Dropping it stops everything and removes the directory.
+pub struct Cluster {
+    root: TempDir,
+    cairn: PathBuf,
+    extra_mounts: Vec<PathBuf>,
+}
+
+/// One row of `dev ps --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Process {
+    /// `master-1`, `chunkserver-2`, `mount`
+    pub name: String,
+    /// Pid, unless stopped.
+    pub pid: Option<i32>,
+    /// `host:port`, or the mount point.
+    pub address: String,
+    /// running, stopped, dead
+    pub state: String,
+    /// Data directories.
+    pub data_dirs: Vec<PathBuf>,
+}
+
+/// The binary under test: beside the test's own executable, where cargo puts it.
+pub fn cairn_binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own path");
+    let target = own.parent().and_then(Path::parent).expect("tests run from target/PROFILE/deps");
+    let binary = target.join("cairn");
+    assert!(
+        binary.exists(),
+        "{} is missing: run `cargo build --release -p cairn-cli` first",
+        binary.display()
+    );
+    binary
+}
+
+/// A fresh directory for a test: below `CAIRN_TEST_DIR` if set, else the system's place for temporary files.
+pub fn test_dir() -> TempDir {
+    match std::env::var_os("CAIRN_TEST_DIR") {
+        Some(dir) => TempDir::with_prefix_in("cairn-test-", dir),
+        None => TempDir::with_prefix("cairn-test-"),
+    }
+    .expect("a temporary directory can be made")
+}
+
+impl Cluster {
+    /// Starts a cluster and its mount.
+    pub fn up(options: ClusterOptions) -> Self {
+        let cluster = Self { root: test_dir(), cairn: cairn_binary(), extra_mounts: Vec::new() };
+        let (chunkservers, replicas) = (options.chunkservers.to_string(), options.replicas.to_string());
+        cluster.dev(&["up", "--chunkservers", &chunkservers, "--replicas", &replicas]);
+        cluster
+    }
+
+    /// Its directory.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The mount point.
+    pub fn mount(&self) -> PathBuf {
+        self.root.path().join("mnt")
+    }
+
+    /// `cairn dev VERB… --root ROOT`; must succeed.
+    pub fn dev(&self, arguments: &[&str]) -> String {
+        let output = self.try_dev(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "cairn dev {arguments:?}: {}\n{text}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+
+    /// As `dev`, whatever comes of it.
+    pub fn try_dev(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.cairn);
+        command.arg("dev").args(arguments).arg("--root").arg(self.root());
+        command.output().expect("the binary can be run")
+    }
+
+    /// `cairn --masters … ARGUMENTS…`, whatever comes of it.
+    pub fn try_cairn(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.cairn);
+        command.args(["--masters", &self.masters()]).args(arguments);
+        command.output().expect("the binary can be run")
+    }
+
+    /// As `try_cairn`; must succeed. Returns what was printed.
+    pub fn cairn(&self, arguments: &[&str]) -> String {
+        let output = self.try_cairn(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cairn {arguments:?}: {}\n{text}{errors}", output.status);
+        text
+    }
+
+    /// A command's `--json` output.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        serde_json::from_str(&self.cairn(&all)).expect("--json prints JSON")
+    }
+
+    /// `dev ps --json`
+    pub fn ps(&self) -> Vec<Process> {
+        serde_json::from_str(&self.dev(&["ps", "--json"])).expect("dev ps --json prints its rows")
+    }
+
+    /// One process by name.
+    pub fn process(&self, name: &str) -> Process {
+        self.ps()
+            .into_iter()
+            .find(|process| process.name == name)
+            .unwrap_or_else(|| panic!("no process {name}"))
+    }
+
+    /// `host:port,…`
+    pub fn masters(&self) -> String {
+        let masters: Vec<String> = self
+            .ps()
+            .into_iter()
+            .filter(|process| process.name.starts_with("master-"))
+            .map(|process| process.address)
+            .collect();
+        masters.join(",")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self, name: &str) {
+        self.dev(&["kill", name]);
+    }
+
+    /// Starts one process and waits until it is usable.
+    pub fn start(&self, name: &str) {
+        self.dev(&["start", name]);
+    }
+
+    /// SIGTERM, and waits.
+    pub fn stop(&self, name: &str) {
+        self.dev(&["stop", name]);
+    }
+
+    /// A new mount process, hence empty caches.
+    pub fn remount(&self) {
+        self.stop("mount");
+        self.start("mount");
+    }
+
+    /// A second mount of the same cluster.
+    pub fn second_mount(&mut self) -> PathBuf {
+        let point = self.root().join(format!("mnt-{}", self.extra_mounts.len() + 2));
+        std::fs::create_dir(&point).expect("a mount point can be made");
+        let log = self.root().join(format!("mount-{}.log", self.extra_mounts.len() + 2));
+        let output = Command::new(&self.cairn)
+            .args(["mount", &self.masters()])
+            .arg(&point)
+            .arg("--log")
+            .arg(&log)
+            .output()
+            .expect("the binary can be run");
+        assert!(output.status.success(), "second mount: {}", String::from_utf8_lossy(&output.stderr));
+        self.extra_mounts.push(point.clone());
+        point
+    }
+
+    /// All replica files of one chunk server.
+    pub fn replica_files(&self, name: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut stack: Vec<PathBuf> =
+            self.process(name).data_dirs.into_iter().map(|dir| dir.join("chunks")).collect();
+        while let Some(directory) = stack.pop() {
+            for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() { stack.push(path) } else { found.push(path) }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// The log of one process.
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.root().join(name).join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for process in ["master-1", "chunkserver-1", "chunkserver-2", "chunkserver-3", "mount"] {
+                let log = self.log(process);
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+                eprintln!("--- end of the log of {process}\n{tail}");
+            }
+        }
+        for mount in &self.extra_mounts {
+            let unmounted = Command::new(&self.cairn).args(["umount", "--lazy"]).arg(mount).output();
+            if let Err(error) = unmounted {
+                eprintln!("unmounting {}: {error}", mount.display());
+            }
+        }
+        let down = self.try_dev(&["down"]);
+        if !down.status.success() {
+            eprintln!("dev down: {}", String::from_utf8_lossy(&down.stderr));
+            for name in ["mount", "chunkserver-1", "chunkserver-2", "chunkserver-3", "master-1"] {
+                self.try_dev(&["kill", name]);
+            }
+            drop(Command::new(&self.cairn).arg("umount").arg(self.mount()).output());
+        }
+        if std::thread::panicking() && std::env::var_os("CAIRN_TEST_KEEP").is_some() {
+            self.root.disable_cleanup(true);
+            eprintln!("kept {}", self.root().display());
+        }
+    }
+}
