@@ -75,8 +75,8 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// As [`Draft::get`].
     pub fn scan<K: Key>(&self, range: &(Bytes, Bytes), limit: usize) -> Result<Vec<Found<K>>, Stop> {
-        let merged = self.merge(range, limit, false)?;
-        merged.iter().take(limit).map(|(key, value)| decode_row(key, value)).collect()
+        let rows = self.merged(range, limit, false)?;
+        rows.iter().map(|(key, value)| decode_row(key, value)).collect()
     }
 
     /// As [`Draft::scan`], from the last backwards.
@@ -84,21 +84,22 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// As [`Draft::get`].
     pub fn scan_reverse<K: Key>(&self, range: &(Bytes, Bytes), limit: usize) -> Result<Vec<Found<K>>, Stop> {
-        let merged = self.merge(range, limit, true)?;
-        merged.iter().rev().take(limit).map(|(key, value)| decode_row(key, value)).collect()
+        let rows = self.merged(range, limit, true)?;
+        rows.iter().map(|(key, value)| decode_row(key, value)).collect()
     }
 
-    /// The rows beneath with the writes laid over them. With `w` writes in the range, `limit + w` rows beneath hold at
-    /// least `limit` that are not overwritten, or all there are: so the first `limit` of the merge are right.
-    fn merge(
+    /// At most `limit` rows of the range, the writes laid over those beneath. With `w` writes in the range, `limit + w`
+    /// rows beneath hold at least `limit` that are not overwritten, or all there are: so the first `limit` of the merge
+    /// are right.
+    fn merged(
         &self,
         range: &(Bytes, Bytes),
         limit: usize,
         backwards: bool,
-    ) -> Result<BTreeMap<Bytes, Bytes>, Stop> {
+    ) -> Result<Vec<(Bytes, Bytes)>, Stop> {
         let (from, to) = range;
         if from >= to || limit == 0 {
-            return Ok(BTreeMap::new());
+            return Ok(Vec::new());
         }
         let own = self.writes.range::<Bytes, _>(from..to);
         let fetch = limit.saturating_add(own.clone().count());
@@ -107,6 +108,9 @@ impl<'a> Draft<'a> {
         } else {
             self.rows.scan(from, to, fetch)?
         };
+        if fetch == limit {
+            return Ok(beneath);
+        }
         let mut merged: BTreeMap<Bytes, Bytes> = beneath.into_iter().collect();
         for (key, value) in own {
             match value {
@@ -114,7 +118,8 @@ impl<'a> Draft<'a> {
                 None => merged.remove(key),
             };
         }
-        Ok(merged)
+        let ordered = merged.into_iter();
+        Ok(if backwards { ordered.rev().take(limit).collect() } else { ordered.take(limit).collect() })
     }
 
     /// The writes, ordered by key, each key once.

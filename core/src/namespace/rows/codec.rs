@@ -8,6 +8,13 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
 
+impl Writer {
+    /// With room for `bytes`, so that ordinary rows are written without growing.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+}
+
 #[allow(missing_docs, reason = "each writes one number of the type that it is named after")]
 impl Writer {
     pub fn u8(&mut self, value: u8) {

@@ -82,6 +82,10 @@ pub const CLUSTER_TREE: TreeId = TreeId(0);
 /// Bytes before the ids of a key: table and tree.
 pub const KEY_HEAD_BYTES: usize = 5;
 
+/// Room for a key with a name of ordinary length, and for an inode's value.
+const KEY_BYTES_USUAL: usize = 64;
+const VALUE_BYTES_USUAL: usize = 128;
+
 /// A row that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("damaged or unknown row")]
@@ -146,7 +150,7 @@ pub trait Value: Sized {
 
     /// The whole value.
     fn encode(&self) -> Bytes {
-        let mut out = Writer::default();
+        let mut out = Writer::with_capacity(VALUE_BYTES_USUAL);
         out.u8(Self::FORMAT);
         self.write(&mut out);
         out.finish()
@@ -181,7 +185,7 @@ impl Value for Present {
 
 /// First bytes of every key of a table.
 pub fn head(table: Table, tree: TreeId) -> Writer {
-    let mut out = Writer::default();
+    let mut out = Writer::with_capacity(KEY_BYTES_USUAL);
     out.u8(table as u8);
     out.u32_be(tree.get());
     out
