@@ -38,15 +38,15 @@ impl Admin for AdminService {
     async fn masters(&self, _: Request<MastersRequest>) -> Result<Response<MastersReply>, Status> {
         let parts = &self.parts;
         let term = parts.term();
-        let applied = parts.sequencer.metrics().applied_index.load(Ordering::Relaxed);
+        let metrics = parts.sequencer.metrics();
         let this = MasterStatus {
             id: parts.config.node_id,
             address: parts.address.clone(),
             leader: term.is_some(),
             state: if term.is_some() { "leader" } else { "follower" }.to_owned(),
             term: term.map_or(0, cairn_core::ids::Term::get),
-            commit_index: applied,
-            applied_index: applied,
+            commit_index: metrics.commit_index.load(Ordering::Relaxed),
+            applied_index: metrics.applied_index.load(Ordering::Relaxed),
         };
         Ok(Response::new(MastersReply { masters: vec![this] }))
     }
@@ -81,13 +81,13 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let view = parts.servers.view(parts.now());
     let (corrupt_blocks_found, corrupt_replicas) = parts.damage.counts();
     let term = parts.term();
-    let applied_index = parts.sequencer.metrics().applied_index.load(Ordering::Relaxed);
+    let metrics = parts.sequencer.metrics();
     let reply = StatusReply {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         leader: if term.is_some() { parts.address.clone() } else { String::new() },
         term: term.map_or(0, cairn_core::ids::Term::get),
-        commit_index: applied_index,
-        applied_index,
+        commit_index: metrics.commit_index.load(Ordering::Relaxed),
+        applied_index: metrics.applied_index.load(Ordering::Relaxed),
         inodes: totals.inodes,
         chunks: totals.chunks,
         total_bytes: view.servers.values().map(|server| server.total_bytes).fold(0, u64::saturating_add),

@@ -138,6 +138,7 @@ fn sequencer(encoder: &mut DescriptorEncoder<'_>, metrics: &SequencerMetrics) ->
     }
     gauge(encoder, "queue_length", "Requests waiting for the sequencer", value(&metrics.queue_length))?;
     gauge(encoder, "disk_low", "1 while the data directory is nearly full", value(&metrics.disk_low))?;
+    gauge(encoder, "commit_index", "Highest journal index committed", value(&metrics.commit_index))?;
     gauge(encoder, "applied_index", "Highest journal index applied", value(&metrics.applied_index))
 }
 

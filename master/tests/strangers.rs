@@ -56,7 +56,7 @@ async fn garbage_on_the_port_and_oversized_messages_harm_nobody_else() {
     let master = Running::start(config(&dir)).await;
     let mut client = Client::open(&master).await;
     for seed in 0..50u8 {
-        let mut socket = tokio::net::TcpStream::connect(&master.address).await.unwrap();
+        let mut socket = Env::real().net.connect(&master.address).await.unwrap();
         let garbage: Vec<u8> =
             (0..4096u32).map(|n| (n.wrapping_mul(2654435761) >> 24) as u8 ^ seed).collect();
         let _ = socket.write_all(&garbage).await;
@@ -122,7 +122,7 @@ async fn start_errors_name_the_cause_and_the_way_out() {
 }
 
 async fn get(master: &Running, path: &str) -> String {
-    let mut socket = tokio::net::TcpStream::connect(master.http).await.unwrap();
+    let mut socket = Env::real().net.connect(&master.http.to_string()).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await.unwrap();
     let mut page = String::new();

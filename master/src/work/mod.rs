@@ -23,7 +23,11 @@ where
     while !parts.stopping.is_cancelled() {
         nudges.mark_unchanged();
         if let Some(term) = parts.term() {
-            job(parts.clone(), term).await;
+            // What is cut short here is a row still, and begun again by the next leader.
+            tokio::select! {
+                () = parts.stopping.cancelled() => return,
+                () = job(parts.clone(), term) => {}
+            }
         }
         tokio::select! {
             () = parts.stopping.cancelled() => return,
