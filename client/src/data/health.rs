@@ -23,6 +23,8 @@ struct Record {
     failures: u32,
     /// Asked last until then.
     avoided_until: Tick,
+    /// Gave no sign of life of late: until then little patience is had with it.
+    silent_until: Tick,
 }
 
 /// Counts a request while it lives.
@@ -66,6 +68,17 @@ impl Health {
         let span = BREAKER_MIN.saturating_mul(1 << record.failures.min(8)).min(BREAKER_MAX);
         record.failures = record.failures.saturating_add(1);
         record.avoided_until = now.after(span);
+    }
+
+    /// It gave no sign of life in all the time that a writer had for it.
+    pub(super) fn was_silent(&self, now: Tick) {
+        self.record().silent_until = now.after(BREAKER_MIN);
+        self.failed(now);
+    }
+
+    /// Whether it gave no sign of life a moment ago.
+    pub(super) fn is_silent(&self, now: Tick) -> bool {
+        self.record().silent_until > now
     }
 
     /// How much it speaks against asking this server: avoided ones last, then by expected waiting time.

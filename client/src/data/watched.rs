@@ -1,7 +1,7 @@
 //! Calls that write: whoever falls silent on the way is found and named.
 
 use super::Data;
-use super::server::Connected;
+use super::server::{Connected, Server};
 use cairn_core::limits::{HOP_SILENCE, PING_SILENCE, STORE_STALL_MAX};
 use cairn_proto::data_conn::ConnError;
 use cairn_proto::frame::{Frame, Status};
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// A ping that is not answered in time is asked once more: on a busy machine the first may be late without a fault.
 const PING_PATIENCE: Duration = PING_SILENCE.saturating_mul(2);
+
+/// With a server that has just exhausted the patience of one call, others do not begin from the start.
+const PATIENCE_WITH_THE_SILENT: Duration = Duration::from_millis(30);
 
 /// Where a call goes.
 #[derive(Clone, Copy, Debug)]
@@ -35,11 +38,12 @@ impl Data {
     pub(crate) async fn generation(&self, address: &str, lane: u64) -> Result<u64, CallFailure> {
         let blame = |reason| CallFailure { address: address.to_owned(), reason };
         let server = self.server(address);
-        let connected = tokio::time::timeout(HOP_SILENCE + PING_PATIENCE, server.connected(self, lane)).await;
+        let (first, patience) = self.patience(&server);
+        let connected = tokio::time::timeout(first + patience, server.connected(self, lane)).await;
         match connected {
             Ok(Ok(connected)) => Ok(connected.generation),
             Ok(Err(reason)) => Err(self.blamed(&server, blame(reason))),
-            Err(_) => Err(self.blamed(&server, blame(silence(HOP_SILENCE + PING_PATIENCE)))),
+            Err(_) => Err(self.blamed(&server, blame(silence(first + patience)))),
         }
     }
 
@@ -47,11 +51,12 @@ impl Data {
     pub(crate) async fn call_watched(&self, to: Watch<'_>, frame: Frame) -> Result<Frame, CallFailure> {
         let server = self.server(to.address);
         let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
-        let connecting = tokio::time::timeout(HOP_SILENCE + PING_PATIENCE, server.connected(self, to.lane));
+        let (first, patience) = self.patience(&server);
+        let connecting = tokio::time::timeout(first + patience, server.connected(self, to.lane));
         let connected = match connecting.await {
             Ok(Ok(connected)) => connected,
             Ok(Err(reason)) => return Err(self.blamed(&server, blame(reason))),
-            Err(_) => return Err(self.blamed(&server, blame(silence(HOP_SILENCE + PING_PATIENCE)))),
+            Err(_) => return Err(self.blamed(&server, blame(silence(first + patience)))),
         };
         if to.generation.is_some_and(|generation| generation != connected.generation) {
             return Err(blame(String::from("it was away while it held unsynced bytes")));
@@ -74,12 +79,13 @@ impl Data {
             }
         });
         tokio::pin!(reply);
+        let (first, _) = self.patience(&self.server(to.address));
         let mut waited = Duration::ZERO;
         loop {
-            match tokio::time::timeout(HOP_SILENCE, &mut reply).await {
+            match tokio::time::timeout(first, &mut reply).await {
                 Ok(Ok(frame)) => return Ok(frame),
                 Ok(Err(error)) => return Err(blame(error.to_string())),
-                Err(_) => waited += HOP_SILENCE,
+                Err(_) => waited += first,
             }
             let hop = slow_hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             let suspect = hop.as_deref().unwrap_or(to.address);
@@ -105,14 +111,24 @@ impl Data {
             let other = self.server(suspect).connected(self, to.lane).await?;
             other.connection.ping().await.map_err(|error| error.to_string())
         };
-        match tokio::time::timeout(PING_PATIENCE, ask).await {
+        let (_, patience) = self.patience(&self.server(suspect));
+        match tokio::time::timeout(patience, ask).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(silence(PING_PATIENCE)),
+            Err(_) => Err(silence(patience)),
         }
     }
 
-    fn blamed(&self, server: &super::server::Server, failure: CallFailure) -> CallFailure {
-        server.health.failed(self.env.clock.now());
+    /// How long an answer may take before the server is asked whether it lives, and how long that answer may take.
+    fn patience(&self, server: &Server) -> (Duration, Duration) {
+        if server.health.is_silent(self.env.clock.now()) {
+            (PATIENCE_WITH_THE_SILENT, PATIENCE_WITH_THE_SILENT)
+        } else {
+            (HOP_SILENCE, PING_PATIENCE)
+        }
+    }
+
+    fn blamed(&self, server: &Server, failure: CallFailure) -> CallFailure {
+        server.health.was_silent(self.env.clock.now());
         failure
     }
 }

@@ -5,6 +5,7 @@ use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, LeaseNumber};
+use cairn_core::limits::LEASED_CHUNKS_MAX;
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::{Credentials, Extent, OperationKind, QueryKind};
 use cairn_core::units::CHUNK_BYTES;
@@ -73,10 +74,11 @@ impl Inode {
         loop {
             let (gap, chunk, marked) = {
                 let state = self.state();
-                if state.lease.is_none() || state.targets.contains_key(&slot) {
+                let target = state.targets.get(&slot);
+                if state.lease.is_none() || target.is_some_and(|target| state.may_write(target)) {
                     return Ok(());
                 }
-                let chunk = home(state.map.within(start, end));
+                let chunk = target.map(|target| target.chunk).or_else(|| home(state.map.within(start, end)));
                 let marked = chunk.is_some_and(|chunk| state.marked.contains(&chunk));
                 (state.known.first_gap(start, end), chunk, marked)
             };
@@ -123,11 +125,26 @@ impl Inode {
     /// Gives an idle lease back of our own accord: nobody waits for it.
     pub(crate) async fn give_idle_lease_back(self: &Arc<Self>, shared: &Arc<Shared>) {
         let _order = self.order.lock().await;
+        if self.state().opens == 0 {
+            self.release_lease(shared).await;
+        }
+    }
+
+    /// A lease names a bounded number of chunks. A writer that needs more records everything and begins a new one.
+    pub(super) async fn renew_crowded_lease(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<(), FsError> {
+        if self.state().marked.len() < LEASED_CHUNKS_MAX as usize / 2 {
+            return Ok(());
+        }
+        let _rest = self.rest();
+        self.record_all(shared, false).await?;
+        self.release_lease(shared).await;
+        Ok(())
+    }
+
+    /// Gives the lease up in a request of its own; everything is recorded.
+    async fn release_lease(&self, shared: &Shared) {
         let (lease, who) = {
             let state = self.state();
-            if state.opens > 0 {
-                return;
-            }
             (state.lease, shared.kernel_checked(&state.who))
         };
         let Some(lease) = lease else { return };

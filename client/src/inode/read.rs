@@ -179,7 +179,7 @@ impl Inode {
             }
             Ok(answer) => Err(nonsense(&answer)),
             // A chunk that no longer exists: the map is settled by whoever cut it.
-            Err(FsError::NotFound) => Ok(()),
+            Err(FsError::NotFound | FsError::Stale) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -212,8 +212,11 @@ impl State {
             return false;
         }
         for slot in from / CHUNK_BYTES..=(to.max(from + 1) - 1) / CHUNK_BYTES {
-            if self.targets.contains_key(&slot) {
-                continue;
+            if let Some(target) = self.targets.get(&slot) {
+                if self.may_write(target) {
+                    continue;
+                }
+                return false;
             }
             let start = slot * CHUNK_BYTES;
             let empty = self.known.first_gap(start, start + CHUNK_BYTES).is_none()
@@ -227,6 +230,11 @@ impl State {
             };
         }
         true
+    }
+
+    /// Bytes that are part of the file already are overwritten only after the lease names their chunk.
+    pub(super) fn may_write(&self, target: &ChunkWriter) -> bool {
+        !target.is_attached() || self.marked.contains(&target.chunk)
     }
 
     /// Accepts bytes. Answers those of earlier writes that will now never be sent.

@@ -201,7 +201,6 @@ impl Inode {
         for target in state.targets.values().filter(|target| attached.contains(&target.chunk)) {
             target.set_attached();
         }
-        state.marked.extend(attached);
         state.absorb_own(shared, attr);
         if !state.is_dirty() {
             state.touched = None;

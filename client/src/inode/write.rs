@@ -172,6 +172,7 @@ impl Inode {
         length: u64,
     ) -> Result<(), FsError> {
         let _order = self.order.lock().await;
+        self.renew_crowded_lease(shared).await?;
         let from = if handle.flags.append { None } else { Some(offset) };
         self.ensure_lease(shared, &handle.who, from.map(|from| from / CHUNK_BYTES)).await?;
         let from = from.unwrap_or_else(|| self.state().size);

@@ -10,7 +10,7 @@ use crate::shared::Shared;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, RequestId, ServerId};
+use cairn_core::ids::{ChunkId, LeaseNumber, RequestId, ServerId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
@@ -52,6 +52,8 @@ struct Place {
     location: Arc<ChunkLocation>,
     /// Replicas are being replaced: send nothing.
     recovering: bool,
+    /// Too few replicas are left: new bytes go elsewhere.
+    abandoned: Option<Arc<str>>,
 }
 
 /// A chunk that this client writes under a lease.
@@ -106,7 +108,11 @@ impl ChunkWriter {
     fn new(location: ChunkLocation, fresh: bool) -> Self {
         Self {
             chunk: location.chunk,
-            place: watch::Sender::new(Place { location: Arc::new(location), recovering: false }),
+            place: watch::Sender::new(Place {
+                location: Arc::new(location),
+                recovering: false,
+                abandoned: None,
+            }),
             attached: AtomicBool::new(!fresh),
             fresh,
             unsynced: Mutex::new(HashMap::new()),
@@ -175,10 +181,15 @@ impl ChunkWriter {
         let mut pause = LEASE_RETRY_MIN;
         let started = shared.env.clock.now();
         loop {
-            let location = match place.wait_for(|place| !place.recovering).await {
-                Ok(place) => place.location.clone(),
+            let (location, abandoned) = match place.wait_for(|place| !place.recovering).await {
+                Ok(place) => (place.location.clone(), place.abandoned.clone()),
                 Err(_) => return Err(StoreError::Failed(FsError::Stale)),
             };
+            if order.op == Op::Write
+                && let Some(why) = abandoned
+            {
+                return Err(StoreError::Unavailable(why.to_string()));
+            }
             let version = location.version;
             let settled = location.replicas.iter().all(|replica| !replica.address.is_empty());
             if !settled && shared.env.clock.now().since(started) < AWAY_GRACE {
@@ -190,12 +201,17 @@ impl ChunkWriter {
             let attempt = tokio::select! {
                 biased;
                 attempt = self.attempt(shared, &location, &order) => attempt,
-                _ = place.wait_for(|place| place.recovering || place.location.version != version) => Attempt::Moved,
+                _ = place.wait_for(|place| {
+                    let given_up = order.op == Op::Write && place.abandoned.is_some();
+                    place.recovering || given_up || place.location.version != version
+                }) => Attempt::Moved,
             };
             match attempt {
                 Attempt::Stored => return Ok(()),
                 Attempt::Moved => {}
-                Attempt::Lost(servers, reason) => self.replace(shared, version, servers, &reason).await?,
+                Attempt::Lost(servers, reason) => {
+                    self.replace(shared, &location, servers, &reason, &order).await?
+                }
                 Attempt::Stale => {
                     shared.pause(&mut pause, LEASE_RETRY_MAX).await;
                     self.relocate(shared).await?;
@@ -316,10 +332,12 @@ impl ChunkWriter {
     async fn replace(
         &self,
         shared: &Shared,
-        version: ChunkVersion,
+        location: &ChunkLocation,
         failed: Vec<ServerId>,
         reason: &str,
+        order: &Order,
     ) -> Result<(), StoreError> {
+        let version = location.version;
         let mine = self.place.send_if_modified(|place| {
             let mine = !place.recovering && place.location.version == version;
             place.recovering |= mine;
@@ -328,6 +346,7 @@ impl ChunkWriter {
         if !mine {
             return Ok(());
         }
+        let failed = self.plant(shared, location, failed, order).await;
         warn!(chunk = %self.chunk, %version, ?failed, reason, "replicas fail; going on without them");
         let kind = OperationKind::ReplaceReplicas { chunk: self.chunk, version, failed: failed.clone() };
         let outcome = shared.meta.operation(&shared.own_credentials(), kind).await;
@@ -348,7 +367,10 @@ impl ChunkWriter {
             Err(error) => {
                 self.settle(None);
                 Err(match error {
-                    FsError::Unavailable(why) => StoreError::Unavailable(why),
+                    FsError::Unavailable(why) => {
+                        self.place.send_modify(|place| place.abandoned = Some(why.as_str().into()));
+                        StoreError::Unavailable(why)
+                    }
                     FsError::Stale | FsError::NotFound | FsError::SessionExpired => {
                         StoreError::Fenced(format!("{}: the write lease was lost", self.chunk))
                     }
@@ -358,11 +380,32 @@ impl ChunkWriter {
         }
     }
 
+    /// A chunk just allocated exists on a server only once bytes came: the survivors get these now, so that there is
+    /// something whose version can be raised. Answers all that have failed.
+    async fn plant(
+        &self,
+        shared: &Shared,
+        location: &ChunkLocation,
+        mut failed: Vec<ServerId>,
+        order: &Order,
+    ) -> Vec<ServerId> {
+        if order.op != Op::Write || order.flags & flags::CREATE == 0 || self.is_attached() {
+            return failed;
+        }
+        let survivors = location.replicas.iter().filter(|replica| !failed.contains(&replica.server));
+        let calls =
+            survivors.map(|replica| self.call(shared, location, order, &replica.address, Vec::new(), None));
+        if let Attempt::Lost(mut more, _) = merge(futures::future::join_all(calls).await) {
+            failed.append(&mut more);
+        }
+        failed
+    }
+
     /// Asks the master where the chunk is now.
     async fn relocate(&self, shared: &Shared) -> Result<(), StoreError> {
         let kind = QueryKind::Locate { chunks: vec![self.chunk] };
         match shared.meta.query(&shared.own_credentials(), kind).await {
-            Ok(Answer::Chunks(mut chunks)) if chunks.len() == 1 => {
+            Ok(Answer::Chunks(mut chunks)) if chunks.len() == 1 && !chunks[0].replicas.is_empty() => {
                 self.settle(Some(chunks.remove(0)));
                 Ok(())
             }
@@ -377,6 +420,7 @@ impl ChunkWriter {
     fn settle(&self, location: Option<ChunkLocation>) {
         self.place.send_modify(|place| {
             place.recovering = false;
+            place.abandoned = None;
             if let Some(location) = location
                 && location.version >= place.location.version
             {

@@ -1,0 +1,145 @@
+//! A real cluster inside the test's process: one master and chunk servers, each chunk server on a runtime of its own so
+//! that it can be killed (its sockets vanish) or frozen (its sockets stay, and nobody serves them).
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use cairn_chunkserver::ChunkServer;
+use cairn_chunkserver::config::{ChunkServerConfig, DiskSetting};
+use cairn_client::fs::{FileSystem, OpenFile, OpenFlags};
+use cairn_client::{ConnectOptions, Unavailable};
+use cairn_core::ids::InodeId;
+use cairn_core::namespace::name::Name;
+use cairn_core::namespace::request::Credentials;
+use cairn_env::Env;
+use cairn_master::{Master, MasterConfig};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+const ANY_PORT: &str = "127.0.0.1:0";
+
+pub const READ_WRITE: OpenFlags =
+    OpenFlags { read: true, write: true, append: false, truncate: false, exclusive: false, direct: false };
+pub const READ_ONLY: OpenFlags =
+    OpenFlags { read: true, write: false, append: false, truncate: false, exclusive: false, direct: false };
+
+/// One chunk server and the runtime that carries it.
+pub struct Server {
+    runtime: Option<Runtime>,
+    pub data: SocketAddr,
+    disk: PathBuf,
+}
+
+/// A running cluster. Everything ends with it.
+pub struct Cluster {
+    pub masters: String,
+    pub servers: Vec<Server>,
+    stop_master: CancellationToken,
+    _dir: TempDir,
+}
+
+impl Cluster {
+    /// Starts a master and `count` chunk servers, and waits until all are registered.
+    pub async fn start(count: usize, replicas: u8) -> Self {
+        let filter = std::env::var("RUST_LOG").unwrap_or_else(|_| "off".into());
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let base = if PathBuf::from("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" };
+        let dir = tempfile::Builder::new().prefix("cairn-client-test-").tempdir_in(base).unwrap();
+        let config = MasterConfig {
+            data_dir: dir.path().join("master"),
+            listen: ANY_PORT.parse().unwrap(),
+            http_listen: ANY_PORT.parse().unwrap(),
+            default_replicas: replicas,
+            cache_mib: 32,
+            ..MasterConfig::default()
+        };
+        let master = Master::start(Env::real(), config).await.unwrap();
+        master.ready().await;
+        let masters = master.control_address().to_string();
+        let stop_master = CancellationToken::new();
+        tokio::spawn(master.serve(stop_master.clone()));
+        let mut servers = Vec::new();
+        for number in 0..count {
+            let disk = dir.path().join(format!("disk-{number}"));
+            servers.push(Server::start(&masters, disk, ANY_PORT.parse().unwrap()).await);
+        }
+        Self { masters, servers, stop_master, _dir: dir }
+    }
+
+    pub async fn client(&self) -> FileSystem {
+        let options = ConnectOptions {
+            description: "a test".into(),
+            unavailable: Unavailable::Fail { after: Duration::from_secs(20) },
+            ..ConnectOptions::new(&self.masters)
+        };
+        FileSystem::connect(Env::real(), options).await.unwrap()
+    }
+
+    /// Sockets vanish at once, as with SIGKILL.
+    pub fn kill(&mut self, index: usize) {
+        if let Some(runtime) = self.servers[index].runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Nobody serves the sockets any more, as with SIGSTOP, for `span`.
+    pub fn freeze(&self, index: usize, span: Duration) {
+        if let Some(runtime) = &self.servers[index].runtime {
+            runtime.spawn(async move { std::thread::sleep(span) });
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop_master.cancel();
+        for index in 0..self.servers.len() {
+            self.kill(index);
+        }
+    }
+}
+
+impl Server {
+    async fn start(masters: &str, disk: PathBuf, listen: SocketAddr) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let config = ChunkServerConfig {
+            masters: vec![masters.to_owned()],
+            listen,
+            http_listen: ANY_PORT.parse().unwrap(),
+            disks: vec![DiskSetting { path: disk.clone(), capacity_mib: 0, reserve_mib: 16 }],
+            ..ChunkServerConfig::default()
+        };
+        let started = runtime.spawn(async move {
+            let server = ChunkServer::start(Env::real(), config).await.unwrap();
+            while server.masters_connected() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let data = server.data_address();
+            tokio::spawn(server.serve(CancellationToken::new()));
+            data
+        });
+        let data = started.await.unwrap();
+        Self { runtime: Some(runtime), data, disk }
+    }
+}
+
+pub fn root() -> Credentials {
+    Credentials::default()
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes().to_vec()).unwrap()
+}
+
+pub async fn create(fs: &FileSystem, text: &str) -> OpenFile {
+    fs.create(&root(), InodeId::ROOT, &name(text), 0o644, READ_WRITE).await.unwrap().1
+}
+
+/// Bytes that tell where they belong.
+pub fn pattern(offset: u64, length: usize, salt: u8) -> Vec<u8> {
+    (offset..offset + length as u64).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8 ^ salt).collect()
+}

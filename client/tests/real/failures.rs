@@ -1,0 +1,101 @@
+//! Chunk servers that die or freeze while files are written and read.
+
+use crate::cluster::{Cluster, READ_ONLY, create, pattern, root};
+use cairn_client::fs::FileSystem;
+use std::time::{Duration, Instant};
+
+const MIB: u64 = 1 << 20;
+
+/// Writes `length` bytes, calling `at_half` half-way; returns the longest single wait.
+async fn write_through(fs: &FileSystem, name: &str, length: u64, at_half: impl FnOnce()) -> Duration {
+    let file = create(fs, name).await;
+    let mut at_half = Some(at_half);
+    let mut longest = Duration::ZERO;
+    for at in (0..length).step_by(MIB as usize) {
+        if at >= length / 2
+            && let Some(at_half) = at_half.take()
+        {
+            at_half();
+        }
+        let begun = Instant::now();
+        assert_eq!(fs.write(&file, at, pattern(at, MIB as usize, 5).into()).await, Ok(MIB as u32));
+        longest = longest.max(begun.elapsed());
+    }
+    let begun = Instant::now();
+    fs.flush(&file).await.unwrap();
+    fs.release(&file).await;
+    longest.max(begun.elapsed())
+}
+
+async fn read_through(
+    fs: &FileSystem,
+    inode: cairn_core::ids::InodeId,
+    length: u64,
+    at_half: impl FnOnce(),
+) -> Duration {
+    let file = fs.open(&root(), inode, READ_ONLY).await.unwrap();
+    let mut at_half = Some(at_half);
+    let mut longest = Duration::ZERO;
+    for at in (0..length).step_by(MIB as usize) {
+        if at >= length / 2
+            && let Some(at_half) = at_half.take()
+        {
+            at_half();
+        }
+        let begun = Instant::now();
+        let bytes = fs.read(&file, at, MIB as u32).await.unwrap();
+        longest = longest.max(begun.elapsed());
+        assert!(bytes[..] == pattern(at, MIB as usize, 5)[..], "at {at}");
+    }
+    longest
+}
+
+async fn inode_of(fs: &FileSystem, name: &str) -> cairn_core::ids::InodeId {
+    fs.lookup(&root(), cairn_core::ids::InodeId::ROOT, &crate::cluster::name(name)).await.unwrap().inode
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_stops_neither_writer_nor_reader() {
+    for (replicas, victim) in [(2, 0), (2, 1), (3, 0), (3, 2)] {
+        let mut cluster = Cluster::start(3, replicas).await;
+        let fs = cluster.client().await;
+        let stall = write_through(&fs, "w", 96 * MIB, || cluster.kill(victim)).await;
+        eprintln!("replicas {replicas}, killed {victim} while writing: longest wait {stall:?}");
+        assert!(stall < Duration::from_secs(3));
+        let other = cluster.client().await;
+        let inode = inode_of(&other, "w").await;
+        read_through(&other, inode, 96 * MIB, || {}).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_killed_under_a_reader_is_not_noticed() {
+    for victim in [0, 1] {
+        let mut cluster = Cluster::start(2, 2).await;
+        let fs = cluster.client().await;
+        write_through(&fs, "r", 64 * MIB, || {}).await;
+        let inode = inode_of(&fs, "r").await;
+        let stall = read_through(&fs, inode, 64 * MIB, || cluster.kill(victim)).await;
+        eprintln!("killed {victim} while reading: longest wait {stall:?}");
+        assert!(stall < Duration::from_secs(2));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_server_stalls_nobody_for_long() {
+    for victim in [0, 1, 2] {
+        let cluster = Cluster::start(3, 3).await;
+        let fs = cluster.client().await;
+        write_through(&fs, "r", 64 * MIB, || {}).await;
+        let freeze = || cluster.freeze(victim, Duration::from_secs(8));
+        let stall = write_through(&fs, "w", 96 * MIB, freeze).await;
+        eprintln!("froze {victim} while writing: longest wait {stall:?}");
+        assert!(stall < Duration::from_secs(3));
+        let inode = inode_of(&fs, "r").await;
+        let stall = read_through(&fs, inode, 64 * MIB, || {}).await;
+        eprintln!("reading with {victim} frozen: longest wait {stall:?}");
+        assert!(stall < Duration::from_secs(2));
+        let inode = inode_of(&fs, "w").await;
+        read_through(&fs, inode, 96 * MIB, || {}).await;
+    }
+}
