@@ -187,11 +187,12 @@ impl<H: Handler> Serving<H> {
 
     fn dispatch(&self, frame: Frame, places: Vec<OwnedSemaphorePermit>) {
         let id = frame.header.request;
-        let heavy = frame.payload.len() > SMALL_WRITE_BYTES_MAX;
+        let heavy = frame.payload.len() > SMALL_WRITE_BYTES_MAX && !frame.hops.is_empty();
         let request = Request { frame, session: self.session.clone(), link: self.link.clone() };
         let mut work = self.handler.clone().handle(request);
         let link = self.link.clone();
-        // What is answered from memory costs no hand-over to another core; bulk work must not delay the next read.
+        // What is answered from memory, or handed to a disk, costs no hand-over to another core here; copying a large
+        // payload to the next hop must not delay the next read.
         let now = if heavy { None } else { (&mut work).now_or_never() };
         match now {
             Some(reply) => finish(&link, reply, id, places),
