@@ -1,7 +1,7 @@
 //! The writing side and the fate of one connection, shared by everybody who uses it.
 //!
-//! Invariant: the socket is either in `State::socket` (nobody writes; the queue is empty), or with exactly one writer,
-//! who puts it back only when the queue is empty. A frame is never written by halves while the connection lives: a
+//! Invariant: the socket is either in `State::socket` (nobody writes; the queue is empty or corked), or with exactly one
+//! writer, who puts it back only when the queue is empty. A frame is never written by halves while the connection lives: a
 //! sender does not wait, so cancelling it cannot cut a frame.
 
 use crate::data_conn::{BoxWrite, ConnError};
@@ -41,6 +41,8 @@ struct State {
     socket: Option<BoxWrite>,
     /// Close once the queue is empty.
     last_queued: bool,
+    /// More replies will follow at once: frames wait for `uncork`, to leave with one write.
+    corked: bool,
 }
 
 /// One connection as its senders see it.
@@ -71,7 +73,7 @@ struct Active {
 impl Link {
     /// Must be called within a runtime; later sends may come from any thread.
     pub(crate) fn new(socket: BoxWrite, peer: Arc<str>) -> Arc<Self> {
-        let state = State { queue: VecDeque::new(), socket: Some(socket), last_queued: false };
+        let state = State { queue: VecDeque::new(), socket: Some(socket), last_queued: false, corked: false };
         Arc::new(Self {
             peer,
             state: Mutex::new(state),
@@ -102,12 +104,29 @@ impl Link {
             }
             state.queue.push_back(frame);
             state.last_queued |= last;
-            state.socket.take()
+            if state.corked { None } else { state.socket.take() }
         };
         if let Some(socket) = socket {
             self.write_now(Active { socket, batch: VecDeque::new() });
         }
         Ok(())
+    }
+
+    /// Lets frames wait in the queue. Whoever corks must uncork before waiting for anything.
+    pub(crate) fn cork(&self) {
+        self.lock().corked = true;
+    }
+
+    /// Writes what has gathered.
+    pub(crate) fn uncork(self: &Arc<Self>) {
+        let socket = {
+            let mut state = self.lock();
+            let was_corked = std::mem::take(&mut state.corked);
+            if was_corked && !state.queue.is_empty() { state.socket.take() } else { None }
+        };
+        if let Some(socket) = socket {
+            self.write_now(Active { socket, batch: VecDeque::new() });
+        }
     }
 
     /// Writes what the socket takes without waiting; a task does the rest.

@@ -41,6 +41,18 @@ impl FrameReader {
             .map_err(|source| ConnError::Protocol { peer: self.peer.clone(), source })
     }
 
+    /// Whether the next frame can be read without waiting: all of it is here already.
+    pub(crate) fn has_whole_frame(&self) -> bool {
+        let here = self.source.buffer();
+        match here.first_chunk::<HEADER_BYTES>() {
+            // What does not decode is refused without waiting, too.
+            Some(fixed) => {
+                Header::decode(fixed).map_or(true, |header| here.len() - HEADER_BYTES >= header.body_len())
+            }
+            None => false,
+        }
+    }
+
     /// Passes over the body of a frame that is refused.
     pub(crate) async fn skip_body(&mut self, header: &Header) -> Result<(), ConnError> {
         let mut rest = header.body_len();

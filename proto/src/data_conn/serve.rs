@@ -138,6 +138,10 @@ pub async fn serve<H: Handler>(
 impl<H: Handler> Serving<H> {
     async fn receive(&self, reader: &mut FrameReader) -> ConnError {
         loop {
+            // Replies to frames that came together leave together, but never wait for a frame still to come.
+            if !reader.has_whole_frame() {
+                self.link.uncork();
+            }
             if let Err(error) = self.next(reader).await {
                 return error;
             }
@@ -163,6 +167,9 @@ impl<H: Handler> Serving<H> {
         match self.places() {
             Some(places) => {
                 let frame = reader.body(header).await?;
+                if reader.has_whole_frame() {
+                    self.link.cork();
+                }
                 self.dispatch(frame, places);
                 Ok(())
             }
@@ -181,6 +188,7 @@ impl<H: Handler> Serving<H> {
 
     /// Refusals are bounded too: without a place for one, the peer is not read until it takes its replies.
     async fn refuse_overloaded(&self, header: &Header) -> Result<(), ConnError> {
+        self.link.uncork();
         let places = self.places.clone().acquire_owned().await.into_iter().collect();
         self.link.send(Outgoing::new(&Frame::bare(header.reply(Status::Overloaded)), places))
     }
