@@ -166,6 +166,8 @@ pub const DISK_CALLS_MAX: usize = 16;
 pub const DISK_QUEUE_MAX: usize = 1024;
 /// Replicas written back at the same time: their fdatasyncs share the file system's own commits.
 pub const WRITE_BACK_CONCURRENCY: usize = 8;
+/// Replicas written back before their files are synced together: so many file handles are held.
+pub const WRITE_BACK_GROUP: usize = 256;
 /// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.
 pub const STORE_EVENTS_MAX: usize = 1024;
 /// A chunk server not connected for so long is called down; until then suspect, as after a restart of either side.

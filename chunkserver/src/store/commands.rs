@@ -29,6 +29,7 @@ pub(super) async fn remake(replica: &Arc<Replica>, request: &WriteRequest) -> Re
         version: request.version,
         lease: request.lease,
         name_durable: state.name_durable,
+        written_back: state.written_back,
         ..ReplicaState::default()
     };
     append(replica, &mut state, Command::Create, &mut reservation);

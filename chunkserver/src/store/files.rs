@@ -1,14 +1,15 @@
 //! Open replica files and their checksum tables in memory.
 //!
 //! There is at most one `OpenFile` per replica in the cache, and its table is newer than the file's for blocks not yet
-//! synced: such a file is *pinned* and never closed before its sync. Everything else is closed oldest first.
+//! synced: such a file is *pinned* and never closed before its sync. Everything else is closed oldest first. So the cache
+//! exceeds its size only by what is being written back; new pins are refused at the limit ([`OpenFiles::may_pin`]).
 
 use cairn_core::chunk::ReplicaKey;
 use cairn_core::chunk::replica_file::{ENTRY_BYTES, TableEntry, entry_at};
 use cairn_env::disk::DiskFile;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Entries of one page of the table.
@@ -20,11 +21,18 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<dyn DiskFile>,
     table: Mutex<BTreeMap<u32, Page>>,
     pinned: AtomicBool,
+    all_pinned: Arc<AtomicUsize>,
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.pin(false);
+    }
 }
 
 impl OpenFile {
-    fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, table: Mutex::new(BTreeMap::new()), pinned: AtomicBool::new(false) }
+    fn new(file: Arc<dyn DiskFile>, all_pinned: Arc<AtomicUsize>) -> Self {
+        Self { file, table: Mutex::new(BTreeMap::new()), pinned: AtomicBool::new(false), all_pinned }
     }
 
     /// The table's newest entries of `first .. end`.
@@ -48,7 +56,11 @@ impl OpenFile {
 
     /// Forbids (or allows again) to close the file.
     pub(super) fn pin(&self, pinned: bool) {
-        self.pinned.store(pinned, Ordering::Release);
+        match (self.pinned.swap(pinned, Ordering::AcqRel), pinned) {
+            (false, true) => _ = self.all_pinned.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.all_pinned.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     fn page<'a>(&self, table: &'a mut BTreeMap<u32, Page>, block: u32) -> io::Result<&'a mut Page> {
@@ -85,11 +97,22 @@ struct Cache {
 pub(super) struct OpenFiles {
     cache: Mutex<Cache>,
     most: usize,
+    pinned: Arc<AtomicUsize>,
 }
 
 impl OpenFiles {
     pub(super) fn new(most: usize) -> Self {
-        Self { cache: Mutex::new(Cache::default()), most }
+        Self { cache: Mutex::new(Cache::default()), most, pinned: Arc::default() }
+    }
+
+    /// Whether one more file may be pinned.
+    pub(super) fn may_pin(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) < self.most
+    }
+
+    /// Whether so many are pinned that some should be synced.
+    pub(super) fn many_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) > self.most / 2
     }
 
     /// The file, when it is open.
@@ -102,18 +125,19 @@ impl OpenFiles {
         Some(Arc::clone(file))
     }
 
-    /// The file, opened by `open` when it is not yet. `None`: every open file is pinned, and this one was to be `kept`.
+    /// The file, opened by `open` when it is not yet. Only a reader's may be another one than the cache's (when that is
+    /// full): it may then be out of date, which the reader notices.
     pub(super) fn get_or_open(
         &self,
         volume: usize,
         key: ReplicaKey,
         kept: bool,
         open: impl FnOnce() -> io::Result<Arc<dyn DiskFile>>,
-    ) -> io::Result<Option<Arc<OpenFile>>> {
+    ) -> io::Result<Arc<OpenFile>> {
         if let Some(file) = self.get(volume, key) {
-            return Ok(Some(file));
+            return Ok(file);
         }
-        let opened = Arc::new(OpenFile::new(open()?));
+        let opened = Arc::new(OpenFile::new(open()?, Arc::clone(&self.pinned)));
         let mut cache = self.lock();
         if cache.files.len() >= self.most {
             cache.close_oldest(self.most / 8 + 1);
@@ -123,12 +147,11 @@ impl OpenFiles {
         let uses = cache.uses;
         match cache.files.get(&(volume, key)) {
             // Somebody else was quicker; there must be one table only.
-            Some((file, _)) => Ok(Some(Arc::clone(file))),
-            None if full && kept => Ok(None),
-            None if full => Ok(Some(opened)),
+            Some((file, _)) => Ok(Arc::clone(file)),
+            None if full && !kept => Ok(opened),
             None => {
                 cache.files.insert((volume, key), (Arc::clone(&opened), uses));
-                Ok(Some(opened))
+                Ok(opened)
             }
         }
     }

@@ -224,9 +224,7 @@ impl Journal {
     }
 
     fn fits(&self, state: &State, bytes: u64, data: bool) -> bool {
-        let usable =
-            self.settings.segment_bytes - self.settings.batch_bytes as u64 - SEGMENT_HEADER_BYTES as u64;
-        let room = usable * state.free.len() as u64 + usable.saturating_sub(state.active_bytes);
+        let room = self.usable() * state.free.len() as u64 + self.usable().saturating_sub(state.active_bytes);
         let reserve = if data { self.settings.reserve_bytes } else { 0 };
         state.promised_bytes + state.queued_bytes + bytes + reserve <= room
     }
@@ -277,7 +275,9 @@ impl Journal {
     /// Asks for the active segment to be closed. Returns whom to await and whether a commit job must be started.
     pub(super) fn register_rotation(&self) -> Option<(oneshot::Receiver<()>, bool)> {
         let mut state = self.lock();
-        let idle = !state.active_records && state.queue.is_empty();
+        // Records of no replica (terms) and closing marks alone are worth it only when they fill the segment.
+        let filled = state.active_bytes > self.settings.segment_bytes / 2;
+        let idle = !state.active_records && state.queue.is_empty() && !filled;
         if state.failed || idle || state.free.is_empty() {
             return None;
         }
@@ -316,8 +316,11 @@ impl Journal {
                 let queue = std::mem::take(&mut state.queue);
                 (queue, writer, std::mem::take(&mut state.rotate), state.ticket)
             };
-            let result = self.write(&mut writer, queue, rotate);
+            let cost: u64 = queue.iter().map(|record| journal_bytes(record.bytes.len())).sum();
+            let result = self.write(&mut writer, queue, rotate.then_some(cost));
             let mut state = self.lock();
+            // Together, so that no reservation sees the space twice.
+            state.queued_bytes -= cost;
             state.active_bytes = writer.active.position - writer.active.header.base;
             state.active_records = !writer.active.touched.is_empty();
             state.writer = Some(writer);
@@ -340,8 +343,8 @@ impl Journal {
         }
     }
 
-    fn write(&self, writer: &mut Writer, queue: Vec<Queued>, rotate: bool) -> io::Result<()> {
-        let mut cost = 0;
+    /// With `rotate`, the cost of `queue`: closes the active segment afterwards when all that was promised fits the others.
+    fn write(&self, writer: &mut Writer, queue: Vec<Queued>, rotate: Option<u64>) -> io::Result<()> {
         for record in queue {
             let bytes = &record.bytes;
             if writer.builder.open_records() > 0
@@ -355,18 +358,36 @@ impl Journal {
             if let Some((key, replica)) = record.touches {
                 writer.active.touched.insert(key, replica);
             }
-            cost += journal_bytes(bytes.len());
         }
         if writer.builder.open_records() > 0 {
             self.write_batch(writer)?;
         }
-        self.lock().queued_bytes -= cost;
         self.sync(writer)?;
-        if rotate && !writer.active.touched.is_empty() && !self.lock().free.is_empty() {
-            self.next_segment(writer)?;
+        let begun = writer.active.position > writer.active.header.base + SEGMENT_HEADER_BYTES as u64;
+        if let Some(cost) = rotate.filter(|_| begun)
+            && let Some(slot) = self.slot_for_rotation(cost)
+        {
+            self.next_segment(writer, slot)?;
             self.sync(writer)?;
         }
         Ok(())
+    }
+
+    /// A segment to go on in although the active one is not full: only if what was promised does not need its rest.
+    fn slot_for_rotation(&self, written_cost: u64) -> Option<usize> {
+        let mut state = self.lock();
+        let room = self.usable() * state.free.len() as u64;
+        let needed = state.promised_bytes + state.queued_bytes - written_cost;
+        if needed > room {
+            return None;
+        }
+        let slot = state.free.pop_front()?;
+        state.active_bytes = SEGMENT_HEADER_BYTES as u64;
+        Some(slot)
+    }
+
+    fn usable(&self) -> u64 {
+        self.settings.segment_bytes - self.settings.batch_bytes as u64 - SEGMENT_HEADER_BYTES as u64
     }
 
     fn sync(&self, writer: &mut Writer) -> io::Result<()> {
@@ -384,7 +405,9 @@ impl Journal {
             // which costs a needless look at write-back and no more.
             let carried = writer.active.touched.clone();
             self.sync(writer)?;
-            self.next_segment(writer)?;
+            let slot = self.lock().free.pop_front();
+            let slot = slot.ok_or_else(|| io::Error::other("intent journal has no free segment"))?;
+            self.next_segment(writer, slot)?;
             writer.active.touched = carried;
         }
         self.write_sealed(writer)
@@ -405,11 +428,7 @@ impl Journal {
     }
 
     /// Closes the active segment and writes the header of the next. Everything written so far has been synced.
-    fn next_segment(&self, writer: &mut Writer) -> io::Result<()> {
-        let mut state = self.lock();
-        let slot =
-            state.free.pop_front().ok_or_else(|| io::Error::other("intent journal has no free segment"))?;
-        drop(state);
+    fn next_segment(&self, writer: &mut Writer, slot: usize) -> io::Result<()> {
         let old = &writer.active;
         let number = old.header.number + 1;
         let header = SegmentHeader {
@@ -448,13 +467,16 @@ impl Journal {
         if state.committing || state.failed {
             return Ok(());
         }
+        let fits = self.fits(&state, SECTOR_BYTES as u64, false);
         let Some(mut writer) = state.writer.take() else { return Ok(()) };
         state.committing = true;
+        let mark = fits && !writer.active.marked;
+        if mark {
+            state.active_bytes += SECTOR_BYTES as u64;
+        }
         drop(state);
-        let fits = writer.active.position - writer.active.header.base + SECTOR_BYTES as u64
-            <= self.settings.segment_bytes;
         let mut result = Ok(());
-        if !writer.active.marked && fits {
+        if mark {
             result = self.write_sealed(&mut writer);
         }
         if sync && result.is_ok() {
@@ -482,7 +504,7 @@ impl Journal {
     }
 
     /// Gives segments back after write-back: free when `written_back`, else closed as before.
-    pub(super) fn give_back(&self, segments: Vec<ClosedSegment>, written_back: bool) {
+    pub(super) fn give_back(&self, segments: Vec<ClosedSegment>, written_back: bool, disk_full: bool) {
         let mut state = self.lock();
         for segment in segments.into_iter().rev() {
             if written_back {
@@ -491,7 +513,7 @@ impl Journal {
                 state.closed.push_front(segment);
             }
         }
-        state.stuck = !written_back;
+        state.stuck = disk_full;
         drop(state);
         self.space.notify_waiters();
     }

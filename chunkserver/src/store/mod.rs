@@ -461,4 +461,10 @@ mod crash_model_test;
 #[cfg(test)]
 mod crash_test;
 #[cfg(test)]
+mod fault_test;
+#[cfg(test)]
+mod model_test;
+#[cfg(test)]
 mod store_test;
+#[cfg(test)]
+mod stress_test;

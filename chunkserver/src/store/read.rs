@@ -104,8 +104,7 @@ fn bad(block: u32, detail: String) -> Failure {
 fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
     let volume = &replica.volume;
     let open = || volume.disk().open(&volume.replica_path(replica.key), OpenMode::Write);
-    let file = volume.files.get_or_open(volume.index, replica.key, false, open)?;
-    file.ok_or_else(|| io::Error::other("no file handle"))
+    volume.files.get_or_open(volume.index, replica.key, false, open)
 }
 
 /// Puts blocks together and verifies each, journaled ones included.

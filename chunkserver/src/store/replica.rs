@@ -46,6 +46,8 @@ pub(super) struct ReplicaState {
     pub(super) corrupt: bool,
     pub(super) reported: bool,
     pub(super) deleted: bool,
+    /// Journaled blocks were written into the file, which has not been synced since.
+    pub(super) written_back: bool,
     /// Header and name of the file are durable for certain.
     pub(super) name_durable: bool,
 }

@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::error::StoreError;
+use super::replica::Replica;
 use super::volume::{Queue, Volume};
 use super::write_back::write_back;
 use cairn_core::limits::INTENT_AGE_MAX;
@@ -13,10 +14,14 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Pause after a write-back that found no room.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
 
+/// Replicas synced in one round when too many wait for their writers' sync.
+const SYNCS_AT_ONCE: usize = 64;
+
 /// Starts the upkeep of every disk; it ends with the store.
 pub(super) fn start(shared: &Arc<Shared>) {
     for volume in shared.volumes() {
         tokio::spawn(run(Arc::downgrade(shared), Arc::downgrade(volume)));
+        tokio::spawn(relieve(Arc::downgrade(shared), Arc::downgrade(volume)));
     }
 }
 
@@ -52,6 +57,34 @@ async fn one_write_back(shared: &Arc<Shared>, volume: &Arc<Volume>, all: bool) -
     write_back(volume, all, &|| shared.held_by(volume)).await
 }
 
+/// A task of its own: a sync may wait for journal space, which the write-back makes.
+async fn relieve(shared: Weak<Shared>, volume: Weak<Volume>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let (Some(shared), Some(volume)) = (shared.upgrade(), volume.upgrade()) else { return };
+        if volume.check_alive().is_err() {
+            return;
+        }
+        if volume.files.many_pinned() {
+            sync_some(&shared, &volume).await;
+        }
+    }
+}
+
+/// Writers that never sync (they may have died) must not hold file handles and dirty pages for ever.
+async fn sync_some(shared: &Arc<Shared>, volume: &Arc<Volume>) {
+    let unsynced = |replica: &Arc<Replica>| {
+        let state = replica.state();
+        !state.unsynced.is_empty() && !state.writes_lost
+    };
+    for replica in shared.held_by(volume).into_iter().filter(unsynced).take(SYNCS_AT_ONCE) {
+        let version = replica.state().version;
+        if let Err(error) = super::sync::sync(&replica, version).await {
+            tracing::debug!(chunk = %replica.key.chunk, %error, "replica not synced by upkeep");
+        }
+    }
+}
+
 async fn look(volume: &Arc<Volume>) {
     let job = Arc::clone(volume);
     // Overloaded or stopping: the next time will do.
@@ -67,7 +100,12 @@ async fn look(volume: &Arc<Volume>) {
 
 /// The clean stop of one disk.
 pub(super) async fn close(shared: &Arc<Shared>, volume: &Arc<Volume>) {
-    let syncs = shared.held_by(volume).into_iter().filter(|replica| !replica.state().unsynced.is_empty());
+    // Marked ones: after a clean stop nothing is said to be lost.
+    let marked = |replica: &Arc<Replica>| {
+        let state = replica.state();
+        state.mark.is_some() || !state.unsynced.is_empty()
+    };
+    let syncs: Vec<_> = shared.held_by(volume).into_iter().filter(marked).collect();
     for replica in syncs {
         let version = replica.state().version;
         if let Err(error) = super::sync::sync(&replica, version).await {

@@ -196,11 +196,8 @@ impl Volume {
             self.make_folder(&folder)?;
             self.disk().open(&self.folder(&folder).join(name), OpenMode::Create)
         };
-        match self.files.get_or_open(self.index, key, true, open) {
-            Ok(Some(file)) => Ok(file),
-            Ok(None) => Err(StoreError::Overloaded),
-            Err(error) => Err(self.write_failed("open replica file", &error)),
-        }
+        let file = self.files.get_or_open(self.index, key, true, open);
+        file.map_err(|error| self.write_failed("open replica file", &error))
     }
 
     fn make_folder(&self, folder: &str) -> io::Result<()> {

@@ -110,6 +110,10 @@ pub(super) async fn write(replica: &Arc<Replica>, request: &Arc<WriteRequest>) -
             }
             let plan = state.plan(request);
             let in_place = plan.blocks.iter().any(|block| !block.journaled);
+            if in_place && state.unsynced.is_empty() && !volume.files.may_pin() {
+                // Upkeep will sync some.
+                return Err(StoreError::Overloaded);
+            }
             if !request.sync && state.mark.is_none() {
                 let ticket = append(replica, &mut state, Intent::<Bytes>::Mark, &mut reservation);
                 state.mark = Some(ticket);

@@ -3,19 +3,21 @@
 //! Only then is anything journaled written in place: its record is durable, so a crash in the middle is repaired by reading the journal.
 
 use super::error::StoreError;
+use super::files::OpenFile;
 use super::journal::{ClosedSegment, Touched};
 use super::replica::{Lane, Replica};
 use super::sync::{sync_or_fail, write_header};
 use super::volume::{Queue, Volume, is_full};
 use cairn_core::chunk::catalogue::StagedBlock;
 use cairn_core::chunk::catalogue_file::FrameBuilder;
+use cairn_core::chunk::replica_file::file_name;
 use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
-use cairn_core::ids::Term;
-use cairn_core::limits::WRITE_BACK_CONCURRENCY;
+use cairn_core::ids::{PartId, Term};
+use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP};
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
-use futures::stream::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use futures::stream::StreamExt;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -95,8 +97,10 @@ pub(super) async fn write_back(
         closed.await.map_err(|_| StoreError::DiskFailed)?;
     }
     let Some((segments, covers)) = volume.journal.take_closed() else { return Ok(()) };
-    let guard = TakenSegments { volume, segments: Some(segments) };
-    let changes = write_files(volume, guard.touched()).await?;
+    let mut guard = TakenSegments { volume, segments: Some(segments), full: false };
+    let changes = write_files(volume, guard.touched()).await;
+    guard.full = matches!(changes, Err(StoreError::DiskFull));
+    let changes = changes?;
     let anew = if catalogue.wants_anew() { Some(everything(volume, held()).await?) } else { None };
     let term = Term(volume.term.load(Ordering::Relaxed));
     // A future that is dropped must not leave the catalogue between two states: the writer is moved out and put back.
@@ -130,6 +134,8 @@ pub(super) async fn write_back(
 struct TakenSegments<'a> {
     volume: &'a Arc<Volume>,
     segments: Option<Vec<ClosedSegment>>,
+    /// There was no room.
+    full: bool,
 }
 
 impl TakenSegments<'_> {
@@ -142,7 +148,7 @@ impl TakenSegments<'_> {
 
     fn written_back(mut self) {
         if let Some(segments) = self.segments.take() {
-            self.volume.journal.give_back(segments, true);
+            self.volume.journal.give_back(segments, true, false);
         }
     }
 }
@@ -150,79 +156,143 @@ impl TakenSegments<'_> {
 impl Drop for TakenSegments<'_> {
     fn drop(&mut self) {
         if let Some(segments) = self.segments.take() {
-            self.volume.journal.give_back(segments, false);
+            self.volume.journal.give_back(segments, false, self.full);
         }
     }
 }
 
+/// A replica whose journaled blocks are in its file, which is not synced yet.
+struct Written {
+    replica: Arc<Replica>,
+    file: Option<Arc<OpenFile>>,
+    /// Its name is not durable yet.
+    new: bool,
+}
+
+/// Group by group: first every file is written, then every file is synced, so that the syncs share the file system's commits.
 async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, StoreError> {
-    let one = |(key, replica): (ReplicaKey, Weak<Replica>)| async move {
-        match replica.upgrade() {
-            None => Ok((key, None)),
-            Some(replica) => Ok((key, write_replica(&replica).await?)),
+    let mut changes = Changes::new();
+    let mut rest: VecDeque<(ReplicaKey, Weak<Replica>)> = touched.into_iter().collect();
+    while !rest.is_empty() {
+        let group: Vec<_> = rest.drain(..rest.len().min(WRITE_BACK_GROUP)).collect();
+        let mut held = Vec::new();
+        for (key, replica) in group {
+            match replica.upgrade() {
+                Some(replica) => held.push(replica),
+                None => drop(changes.insert(key, None)),
+            }
         }
-    };
-    let volume = Arc::clone(volume);
-    let changes =
-        futures::stream::iter(touched).map(one).buffer_unordered(WRITE_BACK_CONCURRENCY).try_collect().await;
-    volume.check_alive()?;
-    changes
-}
-
-/// Writes one replica's journaled blocks into its file. Returns what the catalogue should remember of it, which is durable.
-async fn write_replica(replica: &Arc<Replica>) -> Result<Option<ReplicaRecord>, StoreError> {
-    let lane = replica.lane().await;
-    let (last, staged) = {
-        let state = replica.state();
-        (state.last, !state.staged.is_empty())
-    };
-    replica.volume.durable(last).await?;
-    if staged {
-        let job = Arc::clone(replica);
-        replica.volume.call(Queue::Write, move || write_staged(&job, &lane)).await??;
+        let written = futures::stream::iter(held).map(write_replica).buffer_unordered(WRITE_BACK_CONCURRENCY);
+        let written: Vec<Result<Written, StoreError>> = written.collect().await;
+        // Those that could be written are synced even if others could not.
+        let (written, failed): (Vec<_>, Vec<_>) = written.into_iter().partition(Result::is_ok);
+        let written: Vec<Written> = written.into_iter().flatten().collect();
+        sync_group(volume, &written).await?;
+        if let Some(Err(error)) = failed.into_iter().next() {
+            return Err(error);
+        }
+        for written in written {
+            let record = durable_record(&written.replica).await?;
+            changes.insert(written.replica.key, record);
+        }
     }
-    // Without the lane again: what is captured may be newer, but not beyond `last`, which is awaited once more.
-    let (record, last) = {
-        let state = replica.state();
-        ((!state.deleted).then(|| state.record()), state.last)
-    };
-    replica.volume.durable(last).await?;
-    Ok(record)
+    Ok(changes)
 }
 
-/// Blocks, table entries, header; then the syncs. Blocks. The caller saw to it that the records are durable.
-fn write_staged(replica: &Arc<Replica>, _lane: &Lane) -> Result<(), StoreError> {
-    let volume = &replica.volume;
+/// Writes one replica's journaled blocks into its file.
+async fn write_replica(replica: Arc<Replica>) -> Result<Written, StoreError> {
+    let lane = replica.lane().await;
+    let (last, needs_file) = {
+        let state = replica.state();
+        (state.last, !state.deleted && (!state.staged.is_empty() || state.written_back))
+    };
+    replica.volume.durable(last).await?;
+    if !needs_file {
+        return Ok(Written { replica, file: None, new: false });
+    }
+    let volume = Arc::clone(&replica.volume);
+    volume.call(Queue::Write, move || write_staged(replica, &lane)).await?
+}
+
+/// Blocks, table entries, header. Blocks. The caller saw to it that the records are durable; the file is synced later, before
+/// the segments are used again.
+fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreError> {
+    let volume = Arc::clone(&replica.volume);
     let (staged, new) = {
         let state = replica.state();
-        if state.deleted {
-            return Ok(());
-        }
         (state.staged.clone(), !state.name_durable)
     };
     let file = volume.open_to_write(replica.key)?;
     let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
     for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
         let first = *run[0].0;
+        let (offset, length) = (u64::from(first) * BLOCK_BYTES, run.len() as u64 * BLOCK_BYTES);
         let parts: Vec<&[u8]> = run.iter().map(|(_, block)| &block.data[..]).collect();
         let written = file
             .file
-            .write_parts_at(&parts, u64::from(first) * BLOCK_BYTES)
+            .write_parts_at(&parts, offset)
             .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
             .and_then(|()| file.write_entries(first, first + run.len() as u32));
-        written.map_err(|error| write_back_failed(volume, &error))?;
+        written.map_err(|error| write_back_failed(&volume, &error))?;
+        // A hint; the sync that follows tells of errors.
+        let _ = file.file.start_writeback(offset, length);
     }
     if new {
-        write_header(replica, &file).map_err(|error| write_back_failed(volume, &error))?;
+        write_header(&replica, &file).map_err(|error| write_back_failed(&volume, &error))?;
     }
-    sync_or_fail(replica, &file, new)?;
     let mut state = replica.state();
-    state.name_durable = true;
-    // Under the lane nothing was staged meanwhile.
+    // Under the lane nothing was staged meanwhile. From here on the file is read, the records in the journal stay until it is synced.
     state.staged.clear();
+    state.written_back = true;
     volume.space.staged_blocks.fetch_sub(staged.len() as i64, Ordering::Relaxed);
     volume.space.taken_since.fetch_add(staged.len() as u64 * BLOCK_BYTES, Ordering::Relaxed);
+    drop(state);
+    Ok(Written { replica, file: Some(file), new })
+}
+
+async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), StoreError> {
+    let mut files = Vec::new();
+    for one in written {
+        if let Some(file) = &one.file {
+            files.push((Arc::clone(volume), Arc::clone(&one.replica), Arc::clone(file)));
+        }
+    }
+    let syncs = futures::stream::iter(files).map(sync_one);
+    let syncs: Vec<Result<(), StoreError>> = syncs.buffer_unordered(WRITE_BACK_CONCURRENCY).collect().await;
+    syncs.into_iter().collect::<Result<(), StoreError>>()?;
+    let new = written.iter().filter(|written| written.new && written.file.is_some());
+    let folders: BTreeSet<String> =
+        new.map(|written| file_name(written.replica.key.chunk, PartId(0)).0).collect();
+    let job = Arc::clone(volume);
+    let synced = volume.call(Queue::Write, move || {
+        folders.iter().try_for_each(|folder| job.disk().sync_dir(&job.folder(folder)))
+    });
+    if let Err(error) = synced.await? {
+        volume.fail(&format!("sync of a folder of replicas: {error}"));
+        return Err(StoreError::DiskFailed);
+    }
+    for written in written.iter().filter(|written| written.file.is_some()) {
+        let mut state = written.replica.state();
+        state.written_back = false;
+        state.name_durable = true;
+    }
     Ok(())
+}
+
+async fn sync_one(
+    (volume, replica, file): (Arc<Volume>, Arc<Replica>, Arc<OpenFile>),
+) -> Result<(), StoreError> {
+    volume.call(Queue::Write, move || sync_or_fail(&replica, &file, false)).await?
+}
+
+/// What the catalogue should remember of a replica; every word of it is durable.
+async fn durable_record(replica: &Arc<Replica>) -> Result<Option<ReplicaRecord>, StoreError> {
+    let (record, last) = {
+        let state = replica.state();
+        ((!state.deleted).then(|| state.record()), state.last)
+    };
+    replica.volume.durable(last).await?;
+    Ok(record)
 }
 
 fn write_back_failed(volume: &Volume, error: &io::Error) -> StoreError {
