@@ -31,6 +31,7 @@ pub enum Leadership {
 }
 
 /// What became of a sequenced request.
+#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would cost more than the move")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Submitted {
     /// The answer; committed and applied.

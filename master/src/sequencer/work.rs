@@ -37,6 +37,7 @@ pub(super) struct World {
 }
 
 /// What a decision came to.
+#[allow(clippy::large_enum_variant, reason = "lives for one decision")]
 pub(super) enum Verdict {
     /// Propose the record; then this is the answer.
     Propose(Record, Success),
@@ -45,6 +46,7 @@ pub(super) enum Verdict {
 }
 
 /// A good answer.
+#[allow(clippy::large_enum_variant, reason = "moved once or twice; a box would cost more than the move")]
 pub(super) enum Success {
     Operation(Submitted),
     Internal(Outcome),
