@@ -203,7 +203,7 @@ impl Filesystem for KernelFs {
         reply: ReplyCreate,
     ) {
         let span = span!("create", req, parent = parent.0, name = ?raw, mode, flags);
-        let (who, parent, name, flags) = (who(req), inode(parent), name(raw), open_flags(flags));
+        let (who, parent, name, flags) = ((who(req), req.pid()), inode(parent), name(raw), open_flags(flags));
         self.start(req, span, |ops| async move { ops.create(who, parent, name, mode, flags).await }, reply);
     }
 

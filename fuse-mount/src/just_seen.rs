@@ -1,12 +1,12 @@
 //! One stat(2), one question.
 //!
-//! The kernel may believe no attributes for longer than the answer takes, so within one system call it asks twice: LOOKUP,
-//! then GETATTR of what it found (for stat(2) itself, and for the permission to enter each directory of a path). The second
-//! question is recognised by its thread, its inode, and that nothing of the same thread came between; it gets the first
-//! one's answer, once, and only while the system call can still be the same.
+//! The kernel may believe no attributes for longer than the answer takes, so within one system call it asks twice: LOOKUP
+//! or CREATE, then GETATTR of what it got (for stat(2) itself, to open it, and for the permission to enter each directory
+//! of a path). The second question is recognised by its thread, its inode, and that nothing of the same thread came
+//! between; it gets the first one's answer, and only while the system call can still be the same.
 
 use cairn_core::ids::InodeId;
-use cairn_core::namespace::attr::Attr;
+use cairn_core::namespace::attr::{Attr, NodeKind};
 use cairn_core::time::Tick;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,31 +15,51 @@ use std::time::Duration;
 /// Longest time between the two questions of one system call; usually 20–50 µs.
 const SAME_CALL: Duration = Duration::from_millis(1);
 const SHARDS: u32 = 16;
+/// How often one system call asks again about a directory (to pass through it, and to add a name) and about the rest.
+const QUESTIONS_OF_DIRECTORY: u8 = 3;
+const QUESTIONS_OF_OTHERS: u8 = 1;
 /// Threads remembered per shard; the rest is forgotten all at once, which costs them a question each.
 const THREADS_MAX: usize = 256;
 
-/// The last LOOKUP answer of each thread.
+/// The last such answer of each thread.
 #[derive(Default)]
 pub(crate) struct JustSeen {
-    shards: [Mutex<HashMap<u32, (Attr, Tick)>>; SHARDS as usize],
+    shards: [Mutex<HashMap<u32, Seen>>; SHARDS as usize],
+}
+
+struct Seen {
+    attr: Attr,
+    at: Tick,
+    questions_left: u8,
 }
 
 impl JustSeen {
-    /// `thread` was answered a LOOKUP at `now`. Thread 0 is everybody outside our pid namespace: not remembered.
+    /// `thread` was answered at `now`. Thread 0 is everybody outside our pid namespace: not remembered.
     pub(crate) fn saw(&self, thread: u32, attr: &Attr, now: Tick) {
         let mut shard = self.shard(thread);
         if shard.len() >= THREADS_MAX {
             shard.clear();
         }
         if thread != 0 {
-            shard.insert(thread, (attr.clone(), now));
+            let is_directory = attr.kind == NodeKind::Directory;
+            let questions_left = if is_directory { QUESTIONS_OF_DIRECTORY } else { QUESTIONS_OF_OTHERS };
+            shard.insert(thread, Seen { attr: attr.clone(), at: now, questions_left });
         }
     }
 
-    /// The answer to a GETATTR, if it is the second question. Whatever was remembered of `thread` is used up.
+    /// The answer to a GETATTR, if it is the second question.
     pub(crate) fn take(&self, thread: u32, inode: InodeId, now: Tick) -> Option<Attr> {
-        let (attr, seen) = self.shard(thread).remove(&thread)?;
-        (attr.inode == inode && now.since(seen) <= SAME_CALL).then_some(attr)
+        let mut shard = self.shard(thread);
+        let mut seen = shard.remove(&thread)?;
+        if seen.attr.inode != inode || now.since(seen.at) > SAME_CALL {
+            return None;
+        }
+        let attr = seen.attr.clone();
+        seen.questions_left -= 1;
+        if seen.questions_left > 0 {
+            shard.insert(thread, seen);
+        }
+        Some(attr)
     }
 
     /// `thread` asked something else.
@@ -47,7 +67,7 @@ impl JustSeen {
         self.shard(thread).remove(&thread);
     }
 
-    fn shard(&self, thread: u32) -> MutexGuard<'_, HashMap<u32, (Attr, Tick)>> {
+    fn shard(&self, thread: u32) -> MutexGuard<'_, HashMap<u32, Seen>> {
         self.shards[(thread % SHARDS) as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,7 +75,6 @@ impl JustSeen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_core::namespace::attr::NodeKind;
     use cairn_core::time::Timestamp;
 
     fn attr(inode: u64) -> Attr {
@@ -89,6 +108,19 @@ mod tests {
         seen.saw(7, &attr(3), at(0));
         assert_eq!(seen.take(7, InodeId(3), at(900)), Some(attr(3)));
         assert_eq!(seen.take(7, InodeId(3), at(901)), None);
+    }
+
+    #[test]
+    fn a_directory_is_asked_about_more_than_once() {
+        let seen = JustSeen::default();
+        let directory = Attr { kind: NodeKind::Directory, ..attr(4) };
+        seen.saw(7, &directory, at(0));
+        for _ in 0..QUESTIONS_OF_DIRECTORY {
+            assert_eq!(seen.take(7, InodeId(4), at(10)), Some(directory.clone()));
+        }
+        assert_eq!(seen.take(7, InodeId(4), at(10)), None);
+        seen.saw(7, &directory, at(0));
+        assert_eq!(seen.take(7, InodeId(4), at(1001)), None, "time counts from the first answer");
     }
 
     #[test]

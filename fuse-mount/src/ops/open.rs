@@ -51,7 +51,7 @@ impl FileHandle {
 impl Ops {
     pub(crate) async fn create(
         &self,
-        who: Credentials,
+        (who, thread): (Credentials, u32),
         parent: InodeId,
         name: Result<Name, FsError>,
         mode: u32,
@@ -60,6 +60,7 @@ impl Ops {
         let (attr, file) = self.client.create(&who, parent, &name?, mode & 0o7777, flags).await?;
         let checked = Checked::default();
         self.privileges.created(&attr, &checked);
+        self.just_seen.saw(thread, &attr, self.clock.now());
         Ok((attr, self.opened(file, flags, checked)))
     }
 
