@@ -357,15 +357,8 @@ impl Toy {
         self.leases.get(&id).is_some_and(|&holder| holder != session)
     }
 
-    fn set_attr(
-        &mut self,
-        session: u64,
-        who: &Credentials,
-        id: Id,
-        changes: &AttrChanges,
-        handle: bool,
-    ) -> Outcome {
-        let node = self.nodes.get(&id).ok_or(FsError::Stale)?.clone();
+    fn may_set_attr(&self, who: &Credentials, id: Id, changes: &AttrChanges) -> Outcome {
+        let node = self.nodes.get(&id).ok_or(FsError::Stale)?;
         let trusted = who.check == PermissionCheck::Kernel || who.uid == 0;
         let member = |gid| who.gid == gid || who.groups.contains(&gid);
         if changes.mode.is_some() && !self.owns(who, id) {
@@ -389,7 +382,19 @@ impl Toy {
         } else if any_time && !with_size && !self.owns(who, id) {
             return Err(FsError::NotPermitted);
         }
-        let mut node = node;
+        Ok(())
+    }
+
+    fn set_attr(
+        &mut self,
+        session: u64,
+        who: &Credentials,
+        id: Id,
+        changes: &AttrChanges,
+        handle: bool,
+    ) -> Outcome {
+        self.may_set_attr(who, id, changes)?;
+        let mut node = self.nodes[&id].clone();
         if let Some(size) = changes.size {
             match node.kind {
                 NodeKind::Regular => {}
@@ -416,7 +421,9 @@ impl Toy {
             }
         }
         if let Some(mode) = changes.mode {
-            node.mode = if trusted || member(node.gid) { mode } else { mode & !0o2000 };
+            let trusted = who.check == PermissionCheck::Kernel || who.uid == 0;
+            let member = who.gid == node.gid || who.groups.contains(&node.gid);
+            node.mode = if trusted || member { mode } else { mode & !0o2000 };
         }
         let set = |time: Option<TimeSet>, old: Timestamp| match time {
             None => old,
