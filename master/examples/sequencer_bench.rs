@@ -113,6 +113,7 @@ async fn measure(env: &Env, member: &Member, tasks: u32, seconds: u64) {
     );
     let bytes = metrics.journal_bytes.load(Relaxed);
     let cpu = sequencer_cpu(env);
+    let loads = metrics.loads.load(Relaxed);
     let started = env.clock.now().0;
     let until = started + Duration::from_secs(seconds);
     let mut running = tokio::task::JoinSet::new();
@@ -127,13 +128,14 @@ async fn measure(env: &Env, member: &Member, tasks: u32, seconds: u64) {
     let spent = (env.clock.now().0 - started).as_secs_f64();
     let syncs = metrics.fdatasyncs.load(Relaxed) - before.0;
     println!(
-        "{tasks:3} tasks: {:8.0} creates/s  {syncs} fdatasyncs  {:.1} creates each  journal {:.1} µs/sync  apply {:.2} µs/op  {:.1} µs of CPU/op  {:.0} B/op",
+        "{tasks:3} tasks: {:8.0} creates/s  {syncs} fdatasyncs  {:.1} creates each  journal {:.1} µs/sync  apply {:.2} µs/op  {:.1} µs of CPU/op  {:.0} B/op  {} loads",
         made as f64 / spent,
         made as f64 / syncs as f64,
         (metrics.journal_nanos.load(Relaxed) - before.1) as f64 / 1000.0 / syncs as f64,
         (metrics.apply_nanos.load(Relaxed) - before.2) as f64 / 1000.0 / made as f64,
         (sequencer_cpu(env) - cpu).as_secs_f64() * 1e6 / made as f64,
         (metrics.journal_bytes.load(Relaxed) - bytes) as f64 / made as f64,
+        metrics.loads.load(Relaxed) - loads,
     );
 }
 
@@ -202,7 +204,13 @@ async fn fill(env: &Env, directory: &Path, files: u64) {
         done.expect("no task panics");
     }
     let spent = (env.clock.now().0 - started).as_secs_f64();
-    println!("{files} files in {spent:.1} s; resident {} MiB", resident_mib(env));
+    let metrics = member.handle.metrics();
+    println!(
+        "{files} files in {spent:.1} s, {} loads, {} checkpoints; resident {} MiB",
+        metrics.loads.load(Relaxed),
+        metrics.checkpoints.load(Relaxed),
+        resident_mib(env)
+    );
     // As a kill does: nothing is flushed.
     std::process::exit(0);
 }
