@@ -124,6 +124,10 @@ pub const EVENTS_WAITING: usize = 1024;
 pub const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 /// How long a service that stops waits for what it has begun.
 pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
+/// Connections to the health pages of one server: a few collectors and operators.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// A connection to the health pages is closed after so long: a page takes milliseconds.
+pub const HTTP_CONNECTION_MAX: Duration = Duration::from_secs(10);
 /// Pause before a chunk server asks a master again that does not lead: a part of what a failover takes.
 pub const NOT_LEADER_PAUSE: Duration = Duration::from_millis(300);
 /// First pause before a chunk server asks a master again.

@@ -76,7 +76,7 @@ async fn a_dead_successor_is_named_and_the_write_stays_here() {
     let data = pattern(3, 100_000);
     let reply = first.call(write(1, 1, 0, data.clone(), hops.clone())).await.unwrap();
     assert_eq!(reply.header.status, Status::NextHopFailed);
-    assert_eq!(reply.hops, [dead.clone()]);
+    assert_eq!(reply.hops, std::slice::from_ref(&dead));
     let reply = first.call(sync(1, 1, hops)).await.unwrap();
     assert_eq!((reply.header.status, reply.hops), (Status::NextHopFailed, vec![dead]));
     for server in 0..2 {

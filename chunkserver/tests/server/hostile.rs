@@ -2,7 +2,7 @@
 
 use crate::fixture::{Cluster, header, pattern, read, status, write};
 use cairn_core::ids::{ClusterId, NodeId, RequestId};
-use cairn_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use cairn_core::limits::{FRAME_PAYLOAD_BYTES_MAX, HTTP_CONNECTION_MAX, HTTP_CONNECTIONS_MAX};
 use cairn_proto::data_conn::{ConnError, DataConnection, Lane, PayloadPool};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
 use cairn_proto::hello::hello;
@@ -90,4 +90,20 @@ async fn a_new_connection_of_a_lane_ends_the_old_one_first() {
     for connection in [&other_lane, &second] {
         assert_eq!(status(connection, write(1, 1, 0, pattern(2, 4096), Vec::new())).await, Status::Ok);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn idle_connections_to_the_health_pages_keep_nobody_out_for_long() {
+    let cluster = Cluster::of(1).await;
+    let address = cluster.servers[0].http_address().to_string();
+    let mut idle = Vec::new();
+    for _ in 0..HTTP_CONNECTIONS_MAX {
+        idle.push(cluster.env.net.connect(&address).await.unwrap());
+    }
+    let (mut input, mut output) = cluster.env.net.connect(&address).await.unwrap().into_split();
+    output.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut page = String::new();
+    let patience = HTTP_CONNECTION_MAX + Duration::from_secs(10);
+    tokio::time::timeout(patience, input.read_to_string(&mut page)).await.unwrap().unwrap();
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
 }

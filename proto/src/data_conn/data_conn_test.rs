@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Echoes payloads; chunk 1 waits for the gate, chunk 2 says NextHopSlow first, chunk 3 is a bad request.
+/// Echoes payloads; chunk 1 waits for the gate, chunk 2 says NextHopSlow first, chunk 3 is a bad request, chunk 4 panics.
 struct Echo {
     hello: Hello,
     gate: Semaphore,
@@ -41,6 +41,10 @@ impl Handler for Echo {
                     notice.hops = vec!["10.0.0.9:1".into()];
                     request.notify(&notice);
                     tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                4 => {
+                    tokio::task::yield_now().await;
+                    panic!("as the test wants");
                 }
                 3 => return Frame::bare(header.reply(Status::BadRequest)),
                 _ => {}
@@ -256,4 +260,13 @@ async fn oversized_lengths_are_refused_before_allocation() {
     assert!(matches!(error, ConnError::Protocol { .. }), "{error}");
     let mut rest = Vec::new();
     assert_eq!(read.read_to_end(&mut rest).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_request_that_panics_closes_its_connection() {
+    let (_echo, stream, served) = server(1);
+    let conn = connect(stream, 1).await.unwrap();
+    let call = tokio::time::timeout(Duration::from_secs(2), conn.call(write_frame(4, vec![1])));
+    assert!(call.await.unwrap().is_err());
+    assert!(served.await.unwrap().is_err());
 }

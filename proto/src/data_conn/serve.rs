@@ -85,11 +85,23 @@ struct Serving<H: Handler> {
     frames: AtomicU64,
 }
 
-struct CloseOnDrop(Closer);
+struct CloseOnDrop(Option<Closer>);
+
+impl CloseOnDrop {
+    fn new(link: &Arc<Link>) -> Self {
+        Self(Some(Closer(link.clone())))
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.close();
+        if let Some(closer) = &self.0 {
+            closer.close();
+        }
     }
 }
 
@@ -108,7 +120,7 @@ pub async fn serve<H: Handler>(
     let mut reader = FrameReader::new(Box::new(read), options.pool.clone(), peer.clone());
     let link = Link::new(Box::new(write), peer.clone());
     // Also when this future is dropped: begun requests hold the link, the peer must not wait for them.
-    let _end = CloseOnDrop(Closer(link.clone()));
+    let _end = CloseOnDrop::new(&link);
     let greeting = greet(&mut reader, &link, handler.as_ref());
     let session = match tokio::time::timeout(DATA_HANDSHAKE_MAX, greeting).await {
         Ok(Ok(session)) => session,
@@ -205,7 +217,10 @@ impl<H: Handler> Serving<H> {
         match now {
             Some(reply) => finish(&link, reply, id, places),
             None => drop(tokio::spawn(async move {
+                // A request that ends without a reply must not leave its caller waiting for ever.
+                let unanswered = CloseOnDrop::new(&link);
                 let reply = work.await;
+                unanswered.disarm();
                 finish(&link, reply, id, places);
             })),
         }
