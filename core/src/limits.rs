@@ -227,6 +227,8 @@ pub const VIEW_PERIOD: Duration = Duration::from_millis(100);
 pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(200);
 /// Which rows a leader of this release may write.
 pub const FEATURE_LEVEL: u32 = 1;
+/// Longest pause between two attempts at one chunk; the first follow each other at [`RECONCILE_PERIOD`].
+pub const RECONCILE_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A version begun and not finished for so long was abandoned by its client: the master finishes it. Far above
 /// [`RAISE_PATIENCE`].
 pub const RAISE_ABANDONED: Duration = Duration::from_secs(5);

@@ -7,7 +7,8 @@ use crate::replace;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    RAISE_ABANDONED, RECONCILE_PATIENCE, RECONCILE_WAIT, RECONCILES_IN_FLIGHT_MAX, WORK_PAGE,
+    RAISE_ABANDONED, RECONCILE_PATIENCE, RECONCILE_PAUSE_MAX, RECONCILE_PERIOD, RECONCILE_WAIT,
+    RECONCILES_IN_FLIGHT_MAX, WORK_PAGE,
 };
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
@@ -21,21 +22,31 @@ use tracing::{info, warn};
 /// Chunks that could not be reconciled so far: since when, and how often it was tried.
 #[derive(Default)]
 pub(crate) struct Attempts {
-    open: Mutex<BTreeMap<ChunkId, (Tick, usize)>>,
+    open: Mutex<BTreeMap<ChunkId, Attempt>>,
+}
+
+struct Attempt {
+    first: Tick,
+    tried: u32,
+    not_before: Tick,
 }
 
 impl Attempts {
     /// When the chunk was first seen waiting.
     fn first(&self, chunk: ChunkId, now: Tick) -> Tick {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).entry(chunk).or_insert((now, 0)).0
+        let fresh = Attempt { first: now, tried: 0, not_before: now };
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).entry(chunk).or_insert(fresh).first
     }
 
-    /// Counts an attempt: how many came before.
-    fn count(&self, chunk: ChunkId) -> usize {
+    /// Begins an attempt, unless the last one was just now: each raises the version, so the pauses double. Tells how many
+    /// came before.
+    fn begin(&self, chunk: ChunkId, now: Tick) -> Option<u32> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((_, tried)) = open.get_mut(&chunk) else { return 0 };
-        *tried += 1;
-        *tried - 1
+        let attempt = open.get_mut(&chunk).filter(|attempt| attempt.not_before <= now)?;
+        let before = attempt.tried;
+        attempt.tried = before.saturating_add(1);
+        attempt.not_before = now.after((RECONCILE_PERIOD * (1 << before.min(10))).min(RECONCILE_PAUSE_MAX));
+        Some(before)
     }
 
     fn retain(&self, still: &[ChunkId], (first, last): (ChunkId, ChunkId)) {
@@ -82,7 +93,7 @@ async fn attempt(parts: &Parts, term: Term, attempts: &Attempts, (id, reason): (
     if reason == ReconcileReason::Raise && waited < RAISE_ABANDONED {
         return;
     }
-    let tried = attempts.count(id);
+    let Some(tried) = attempts.begin(id, now) else { return };
     let may_drop = waited >= RECONCILE_WAIT;
     match reconcile(parts, term, id, tried, may_drop).await {
         Ok(true) => {
@@ -90,7 +101,7 @@ async fn attempt(parts: &Parts, term: Term, attempts: &Attempts, (id, reason): (
             attempts.done(id);
         }
         Ok(false) => {}
-        Err(error) if tried.is_multiple_of(20) => {
+        Err(error) if tried % 10 == 9 => {
             warn!(chunk = %id, %error, tried, "chunk could not be reconciled yet")
         }
         Err(error) => info!(chunk = %id, %error, tried, "chunk could not be reconciled yet"),
@@ -102,10 +113,14 @@ async fn reconcile(
     parts: &Parts,
     term: Term,
     id: ChunkId,
-    tried: usize,
+    tried: u32,
     may_drop: bool,
 ) -> Result<bool, FsError> {
     let Some(record) = parts.reader.read(move |rows| chunk(rows, id)).await? else { return Ok(true) };
+    if record.owner.is_some() {
+        // Its session goes on in another chunk, attaches this one, or ends: the chunk is deleted or looked at again then.
+        return Ok(false);
+    }
     if !enough_connected(parts, &record, may_drop) {
         return Ok(false);
     }
@@ -145,8 +160,8 @@ fn enough_connected(parts: &Parts, record: &ChunkRecord, may_drop: bool) -> bool
 }
 
 /// Who compares, and with whom. Another one leads at each try, lest one bad replica block the chunk for ever.
-fn plan(parts: &Parts, raised: &[ServerId], tried: usize) -> Result<(ServerId, Vec<String>), FsError> {
-    let leader = raised[tried % raised.len()];
+fn plan(parts: &Parts, raised: &[ServerId], tried: u32) -> Result<(ServerId, Vec<String>), FsError> {
+    let leader = raised[tried as usize % raised.len()];
     let view = parts.servers.view(parts.now());
     let address_of = |&server: &ServerId| match view.address(server) {
         // It has raised its version but cannot be compared: recording it as equal would be a lie.
@@ -156,4 +171,36 @@ fn plan(parts: &Parts, raised: &[ServerId], tried: usize) -> Result<(ServerId, V
     let peers =
         raised.iter().filter(|&&server| server != leader).map(address_of).collect::<Result<_, _>>()?;
     Ok((leader, peers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn pauses_between_attempts_double_up_to_their_bound() {
+        let attempts = Attempts::default();
+        let mut now = Tick(Duration::from_secs(1));
+        assert_eq!(attempts.first(ChunkId(1), now), now);
+        let mut pauses = Vec::new();
+        for expected in 0..12 {
+            let before = now;
+            let tried = loop {
+                match attempts.begin(ChunkId(1), now) {
+                    Some(tried) => break tried,
+                    None => now = now.after(RECONCILE_PERIOD),
+                }
+            };
+            assert_eq!(tried, expected);
+            pauses.push(now.since(before));
+        }
+        assert!(
+            pauses[1] <= RECONCILE_PERIOD && pauses.windows(2).all(|pair| pair[0] <= pair[1]),
+            "{pauses:?}"
+        );
+        assert_eq!(pauses.last(), Some(&RECONCILE_PAUSE_MAX));
+        attempts.retain(&[], (ChunkId(0), ChunkId(9)));
+        assert_eq!(attempts.begin(ChunkId(1), now), None, "it is no longer waiting");
+    }
 }
