@@ -7,6 +7,7 @@ use crate::options::{ConnectOptions, Unavailable};
 use crate::remembered::{Lookups, Views};
 use crate::write::ChunkPool;
 use cairn_core::ids::{InodeId, LeaseNumber};
+use cairn_core::limits::LEASE_RETRY_MIN;
 use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
 use cairn_core::time::Tick;
 use cairn_env::Env;
@@ -41,6 +42,9 @@ impl Drop for Shared {
         self.meta.abandon();
     }
 }
+
+/// How often a recalled lease is looked for before it is said not to be held.
+const RECALL_LOOKS: u32 = 5;
 
 /// Half of the budget is for writing, half for reading ahead.
 fn half_budget(options: &ConnectOptions) -> usize {
@@ -157,7 +161,16 @@ impl Shared {
 }
 
 async fn recall(shared: Arc<Shared>, inode: InodeId, lease: LeaseNumber) {
-    if let Some(known) = shared.known_inode(inode) {
+    // The recall may overtake the answer to the creation that granted the lease.
+    let mut known = shared.known_inode(inode);
+    for _ in 0..RECALL_LOOKS {
+        if known.as_ref().is_some_and(|known| known.holds(lease)) {
+            break;
+        }
+        tokio::time::sleep(LEASE_RETRY_MIN).await;
+        known = shared.known_inode(inode);
+    }
+    if let Some(known) = known {
         known.give_lease_back(&shared, Some(lease)).await;
     }
     shared.meta.lease_returned(inode, lease);

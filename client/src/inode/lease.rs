@@ -17,6 +17,11 @@ impl Inode {
         self.state().lease = Some(lease);
     }
 
+    /// Whether this very lease is held.
+    pub(crate) fn holds(&self, lease: LeaseNumber) -> bool {
+        self.state().lease == Some(lease)
+    }
+
     /// Takes the lease if it is not held. `slot`: where the write goes, so that its chunk is named in the same request.
     pub(super) async fn ensure_lease(
         &self,

@@ -57,7 +57,7 @@ impl Inode {
         release: bool,
     ) -> Result<(), FsError> {
         self.drain(shared).await;
-        let Some(harvest) = self.harvest() else { return Ok(()) };
+        let Some(harvest) = self.harvest(shared) else { return Ok(()) };
         let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
         let outcomes = futures::future::join_all(synced).await;
         let mut lost = None;
@@ -94,15 +94,14 @@ impl Inode {
         }
     }
 
-    fn harvest(&self) -> Option<Harvest> {
+    fn harvest(&self, shared: &Shared) -> Option<Harvest> {
         let mut state = self.state();
         let lease = state.lease?;
         if !state.modified && state.pending.is_empty() && state.unsynced.is_empty() {
             return None;
         }
-        if state.session.is_idle() {
-            state.dirty_since = None;
-        }
+        // What came meanwhile has its own time.
+        state.dirty_since = (!state.session.is_idle()).then(|| shared.env.clock.now());
         Some(Harvest {
             lease,
             extents: std::mem::take(&mut state.pending).iter().copied().collect(),

@@ -8,10 +8,13 @@ use crate::write::StoreError;
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::io::write_session::Urgency;
-use cairn_core::limits::{FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, UNRECORDED_EXTENTS_MAX};
+use cairn_core::limits::{
+    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, UNRECORDED_EXTENTS_MAX,
+};
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// Most bytes accepted at once; longer writes are cut.
@@ -92,11 +95,20 @@ impl Inode {
         mut data: Bytes,
     ) -> Result<usize, FsError> {
         let mut room = self.room(shared, data.len()).await?;
+        let started = shared.env.clock.now();
+        let mut pause = LEASE_RETRY_MIN;
         loop {
             if let Some(accepted) = self.try_accept(shared, handle, offset, &mut data, &mut room)? {
                 return Ok(accepted);
             }
-            self.prepare(shared, handle, offset, data.len() as u64).await?;
+            match self.prepare(shared, handle, offset, data.len() as u64).await {
+                Ok(()) => {}
+                // Too few chunk servers at this moment; the policy says how long to wait.
+                Err(FsError::Unavailable(_)) if shared.may_wait(started) => {
+                    shared.pause(&mut pause, Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -277,7 +289,7 @@ async fn send_all(inode: Arc<Inode>, shared: Arc<Shared>, first: Outgoing) {
 /// Finds another chunk for a slot whose own is not reachable any more, as long as the policy allows.
 async fn rehouse(inode: Arc<Inode>, shared: Arc<Shared>, slot: u64) {
     let started = shared.env.clock.now();
-    let mut pause = cairn_core::limits::LEASE_RETRY_MIN;
+    let mut pause = LEASE_RETRY_MIN;
     loop {
         let failure = match shared.pool.take(&shared, inode.id).await {
             Ok(chunk) => {
@@ -296,7 +308,7 @@ async fn rehouse(inode: Arc<Inode>, shared: Arc<Shared>, slot: u64) {
             inode.give_up(&shared, failure);
             return;
         }
-        shared.pause(&mut pause, std::time::Duration::from_secs(1)).await;
+        shared.pause(&mut pause, Duration::from_secs(1)).await;
     }
 }
 
