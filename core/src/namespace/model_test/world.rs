@@ -346,6 +346,9 @@ impl World {
             version: before.version,
             failed: vec![failed],
         };
+        if failed == ServerId(0) {
+            return self.begin_and_die(session, request);
+        }
         match self.operate(session, &Credentials::default(), request) {
             Ok(Answer::Chunks(locations)) => {
                 assert!(locations[0].version > before.version);
@@ -354,6 +357,15 @@ impl World {
             }
             Ok(other) => panic!("{other:?}"),
             Err(error) => assert!(matches!(error, FsError::Stale | FsError::Unavailable(_)), "{error}"),
+        }
+    }
+
+    /// The leader ends between the two phases of a replacement: the version stays begun.
+    fn begin_and_die(&mut self, session: usize, request: OperationKind) {
+        self.sequence += 1;
+        let operation = Operation { credentials: Credentials::default(), kind: request };
+        if let Ok(Sequenced::Raise { record, .. }) = self.send(session, &operation, None) {
+            self.rows.apply(&record.rows);
         }
     }
 
