@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const SPAN: Duration = Duration::from_secs(2);
+const SPAN: Duration = Duration::from_secs(1);
 const FRAME: u64 = 256 * 1024;
 
 fn request(chunk: u64, offset: u64, payload: Bytes, sync: bool) -> WriteRequest {

@@ -70,6 +70,12 @@ pub trait Disk: Send + Sync + 'static {
 pub trait DiskFile: Send + Sync {
     /// Reads into `buffer` from `offset`; short only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Fills all of `buffer` if that needs no waiting for the device (RWF_NOWAIT), and tells whether it did. Such a call may
+    /// be made by a thread that must not block; `false` is always a right answer.
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let _ = (buffer, offset);
+        false
+    }
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Writes all parts one after the other from `offset`, in one call where the system allows.

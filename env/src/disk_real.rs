@@ -5,9 +5,9 @@
 
 use crate::disk::{DirItem, Disk, DiskFile, OpenMode, Space};
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
-use rustix::io::{Errno, pwritev, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev, retry_on_intr};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -132,6 +132,13 @@ impl DiskFile for RealFile {
         Ok(filled)
     }
 
+    fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> bool {
+        let wanted = buffer.len();
+        let read = preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        // Not cached, partly cached, at the end, or a file system that cannot tell: all the same to the caller.
+        read.is_ok_and(|read| read == wanted)
+    }
+
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
     }
@@ -226,6 +233,18 @@ mod tests {
         let missing = RealDisk.open(&folder.join("none"), OpenMode::Write).map(|_| ()).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         assert!(missing.to_string().contains("none"), "{missing}");
+    }
+
+    #[test]
+    fn cached_bytes_are_read_without_waiting_and_nothing_short_is_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&root.path().join("file"), OpenMode::Create).unwrap();
+        file.write_all_at(&[7; 8192], 0).unwrap();
+        let mut buffer = vec![0; 4096];
+        if file.try_read_at(&mut buffer, 4096) {
+            assert_eq!(buffer, vec![7; 4096]);
+        }
+        assert!(!file.try_read_at(&mut buffer, 4097));
     }
 
     #[test]

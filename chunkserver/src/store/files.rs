@@ -41,6 +41,13 @@ impl OpenFile {
         (first..end).map(|block| Ok(self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize])).collect()
     }
 
+    /// The same if they are in memory.
+    pub(super) fn known_entries(&self, first: u32, end: u32) -> Option<Vec<TableEntry>> {
+        let table = self.table.try_lock().ok()?;
+        let entry = |block: u32| Some(table.get(&(block / PAGE_ENTRIES))?[(block % PAGE_ENTRIES) as usize]);
+        (first..end).map(entry).collect()
+    }
+
     /// Changes entries in memory only.
     pub(super) fn set(&self, block: u32, entry: TableEntry) -> io::Result<()> {
         let mut table = self.lock();

@@ -27,6 +27,13 @@ enum Source {
     InFile,
 }
 
+/// Whether a read may wait for the device.
+#[derive(Clone, Copy)]
+enum Wait {
+    Never,
+    ForDisk,
+}
+
 /// Why one attempt gave no blocks.
 enum Failure {
     Refused(StoreError),
@@ -77,12 +84,21 @@ async fn attempt(
     if !sources.iter().any(|source| matches!(source, Source::InFile)) {
         return assemble(replica.key.chunk, first, &sources, None);
     }
+    if let Some(blocks) = attempt_at_once(replica, first, &sources) {
+        return Ok(blocks);
+    }
     let job = Arc::clone(replica);
     let blocks = replica.volume.call(Queue::Read, move || {
         let file = open_to_read(&job).map_err(|error| bad(first, format!("open: {error}")))?;
-        assemble(job.key.chunk, first, &sources, Some(&file))
+        assemble(job.key.chunk, first, &sources, Some((&file, Wait::ForDisk)))
     });
     blocks.await.map_err(Failure::Refused)?
+}
+
+/// Without leaving the thread, when all is in memory: a hand-over to another core costs more than such a read.
+fn attempt_at_once(replica: &Replica, first: u32, sources: &[Source]) -> Option<ReadBlocks> {
+    let file = replica.volume.files.get(replica.volume.index, replica.key)?;
+    assemble(replica.key.chunk, first, sources, Some((&file, Wait::Never))).ok()
 }
 
 impl ReplicaState {
@@ -112,13 +128,13 @@ fn assemble(
     chunk: ChunkId,
     first: u32,
     sources: &[Source],
-    file: Option<&Arc<OpenFile>>,
+    file: Option<(&Arc<OpenFile>, Wait)>,
 ) -> Result<ReadBlocks, Failure> {
     let block_bytes = BLOCK_BYTES as usize;
     let mut payload = BytesMut::zeroed(sources.len() * block_bytes);
     let mut entries = vec![TableEntry::default(); sources.len()];
-    if let Some(file) = file {
-        fill_from_file(first, sources, file, &mut payload, &mut entries)?;
+    if let Some((file, wait)) = file {
+        fill_from_file(first, sources, (file, wait), &mut payload, &mut entries)?;
     }
     let mut sums = Vec::with_capacity(sources.len());
     for (at, source) in sources.iter().enumerate() {
@@ -140,7 +156,7 @@ fn assemble(
 fn fill_from_file(
     first: u32,
     sources: &[Source],
-    file: &OpenFile,
+    (file, wait): (&OpenFile, Wait),
     payload: &mut [u8],
     entries: &mut [TableEntry],
 ) -> Result<(), Failure> {
@@ -153,11 +169,19 @@ fn fill_from_file(
             continue;
         }
         let block = first + range.start as u32;
-        let found = file.entries(block, first + range.end as u32).and_then(|found| {
-            let bytes = &mut payload[range.start * block_bytes..range.end * block_bytes];
+        let end = first + range.end as u32;
+        let bytes = &mut payload[range.start * block_bytes..range.end * block_bytes];
+        let offset = u64::from(block) * BLOCK_BYTES;
+        let found = match wait {
             // Short only at the end of the file: what is missing stays zero and does not verify.
-            file.file.read_at(bytes, u64::from(block) * BLOCK_BYTES).map(|_| found)
-        });
+            Wait::ForDisk => {
+                file.entries(block, end).and_then(|found| file.file.read_at(bytes, offset).map(|_| found))
+            }
+            Wait::Never => {
+                let found = file.known_entries(block, end).filter(|_| file.file.try_read_at(bytes, offset));
+                found.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+            }
+        };
         let found = found.map_err(|error| bad(block, format!("read failed: {error}")))?;
         entries[range].copy_from_slice(&found);
     }

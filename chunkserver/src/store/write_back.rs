@@ -10,7 +10,7 @@ use super::sync::{sync_or_fail, write_header};
 use super::volume::{Queue, Volume, is_full};
 use cairn_core::chunk::catalogue::StagedBlock;
 use cairn_core::chunk::catalogue_file::FrameBuilder;
-use cairn_core::chunk::replica_file::file_name;
+use cairn_core::chunk::replica_file::{TABLE_AT, TABLE_BYTES, file_name};
 use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
 use cairn_core::ids::{PartId, Term};
 use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP};
@@ -226,7 +226,7 @@ fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreErr
     let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
     for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
         let first = *run[0].0;
-        let (offset, length) = (u64::from(first) * BLOCK_BYTES, run.len() as u64 * BLOCK_BYTES);
+        let offset = u64::from(first) * BLOCK_BYTES;
         let parts: Vec<&[u8]> = run.iter().map(|(_, block)| &block.data[..]).collect();
         let written = file
             .file
@@ -234,12 +234,13 @@ fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreErr
             .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
             .and_then(|()| file.write_entries(first, first + run.len() as u32));
         written.map_err(|error| write_back_failed(&volume, &error))?;
-        // A hint; the sync that follows tells of errors.
-        let _ = file.file.start_writeback(offset, length);
     }
     if new {
         write_header(&replica, &file).map_err(|error| write_back_failed(&volume, &error))?;
     }
+    // A hint, of which the sync that follows tells the errors. Table and header too: once all files of the group have their
+    // blocks, one commit of the file system does for all the syncs.
+    let _ = file.file.start_writeback(0, TABLE_AT + TABLE_BYTES);
     let mut state = replica.state();
     // Under the lane nothing was staged meanwhile. From here on the file is read, the records in the journal stay until it is synced.
     state.staged.clear();
