@@ -37,6 +37,8 @@ impl FileSystem {
         if !created {
             self.may_open(who, &attr, flags).await?;
             let file = self.open_known(who, &attr, None, flags).await?;
+            // The answer above shows the length from before the cut.
+            let attr = if flags.truncate { self.bare_attr(who, attr.inode).await? } else { attr };
             return Ok((self.seen(attr), file));
         }
         let inode = Inode::open(&self.shared, &attr, None, flags.write);
