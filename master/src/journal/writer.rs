@@ -387,13 +387,16 @@ fn make_directory(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes trimmed segments, oldest first, each durably before the next: a crash never leaves a gap between them.
+/// Removes trimmed segments, oldest first, each durably before the next: a crash never leaves a gap between them. Those
+/// already gone are passed over.
 ///
 /// # Errors
-/// As the disk's; the rest stays and is found again at the next start.
+/// As the disk's; the rest stays, and must go before anything trimmed later.
 pub fn remove_trimmed(disk: &dyn Disk, paths: &[PathBuf]) -> io::Result<()> {
     for path in paths {
-        disk.remove_file(path)?;
+        if disk.exists(path)? {
+            disk.remove_file(path)?;
+        }
         if let Some(directory) = path.parent() {
             disk.sync_dir(directory)?;
         }

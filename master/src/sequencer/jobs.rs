@@ -21,6 +21,8 @@ pub(super) enum Finished {
     Spare(Option<Spare>),
     /// A checkpoint reaches so far, or `None` when there is none.
     Checkpoint(Option<LogIndex>),
+    /// Trimmed journal files are gone, except these after an error.
+    Removed(Vec<PathBuf>),
 }
 
 pub(super) struct Jobs {
@@ -31,6 +33,10 @@ pub(super) struct Jobs {
     sender: mpsc::Sender<Finished>,
     pub(super) finished: mpsc::Receiver<Finished>,
     checkpoint_runs: bool,
+    /// Trimmed journal files, oldest first. One job at a time removes them, so that a crash never leaves a gap between
+    /// those that stay.
+    trimmed: Vec<PathBuf>,
+    removal_runs: bool,
     /// Journal position at the last checkpoint.
     checkpoint_at: u64,
     /// After a failure: not before.
@@ -51,6 +57,8 @@ impl Jobs {
             sender,
             finished,
             checkpoint_runs: false,
+            trimmed: Vec::new(),
+            removal_runs: false,
             checkpoint_at: position,
             not_before: Tick::default(),
             spare_failed: false,
@@ -115,17 +123,34 @@ impl Jobs {
         }
     }
 
-    /// Removes trimmed journal files.
-    pub(super) fn remove(&self, paths: Vec<PathBuf>) {
-        if paths.is_empty() {
+    /// Removes trimmed journal files after those named before.
+    pub(super) fn remove(&mut self, paths: Vec<PathBuf>) {
+        self.trimmed.extend(paths);
+        if self.trimmed.is_empty() || self.removal_runs {
             return;
         }
-        let disk = Arc::clone(&self.env.disk);
-        self.env.spawn.start_blocking(Box::new(move || {
-            if let Err(error) = remove_trimmed(&*disk, &paths) {
-                tracing::warn!(%error, "old journal could not be removed; the next start tries again");
+        self.removal_runs = true;
+        let (disk, paths) = (Arc::clone(&self.env.disk), std::mem::take(&mut self.trimmed));
+        self.start(move || {
+            match remove_trimmed(&*disk, &paths) {
+                Ok(()) => Finished::Removed(Vec::new()),
+                Err(error) => {
+                    tracing::warn!(%error, "old journal could not be removed; tried again after the next checkpoint");
+                    Finished::Removed(paths)
+                }
             }
-        }));
+        });
+    }
+
+    /// The job is done. What it left comes first in the next one, however much was trimmed since.
+    pub(super) fn removed(&mut self, left: Vec<PathBuf>) {
+        self.removal_runs = false;
+        let good = left.is_empty();
+        let newer = std::mem::replace(&mut self.trimmed, left);
+        self.trimmed.extend(newer);
+        if good {
+            self.remove(Vec::new());
+        }
     }
 
     /// Looks at the free space once in a while. True while operations that grow the state are to be refused.

@@ -382,6 +382,7 @@ impl Sequencer {
                 self.jobs.spare_made(spare.is_some(), now);
                 self.group.journal_mut().spare_done(spare);
             }
+            Finished::Removed(left) => self.jobs.removed(left),
             Finished::Checkpoint(reaches) => {
                 self.jobs.checkpoint_made(reaches.is_some(), now);
                 if let Some(index) = reaches {
