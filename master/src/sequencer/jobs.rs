@@ -75,6 +75,11 @@ impl Jobs {
         }));
     }
 
+    /// Whether a job that holds the state or removes files is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.checkpoint_runs || self.removal_runs
+    }
+
     /// Whether a spare may be made now.
     pub(super) fn may_make_spare(&self, now: Tick) -> bool {
         now >= self.not_before

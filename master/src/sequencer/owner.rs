@@ -18,7 +18,7 @@ use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
     JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
-    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX,
+    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::time::{Tick, Timestamp};
@@ -132,6 +132,13 @@ impl Sequencer {
             self.step(event)?;
             self.drain()?;
             self.settle()?;
+        }
+        // The store is free for a successor only when nobody holds it any more.
+        while self.jobs.is_busy() {
+            match tokio::time::timeout(SHUTDOWN_DRAIN, self.jobs.finished.recv()).await {
+                Ok(Some(finished)) => self.finished(finished),
+                Ok(None) | Err(_) => break,
+            }
         }
         Ok(())
     }
