@@ -10,16 +10,10 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use cairn_core::limits::{HTTP_CONNECTION_MAX, HTTP_CONNECTIONS_MAX};
 use cairn_env::net::Listener;
-use cairn_env::net::stream::Stream;
-use std::future::Future;
+use cairn_env::net::bounded::{BoundedListener, BoundedStream};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -40,10 +34,10 @@ pub(crate) async fn serve(pages: Pages, listener: Listener) {
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
         .with_state(pages);
-    let served =
-        axum::serve(Accepting { listener, places: Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX)) }, router)
-            .with_graceful_shutdown(async move { stopping.cancelled().await })
-            .await;
+    let accepting = Accepting(BoundedListener::new(listener, HTTP_CONNECTIONS_MAX, HTTP_CONNECTION_MAX));
+    let served = axum::serve(accepting, router)
+        .with_graceful_shutdown(async move { stopping.cancelled().await })
+        .await;
     if let Err(error) = served {
         error!(%error, "health pages have ended");
     }
@@ -71,70 +65,24 @@ async fn show_metrics(State(pages): State<Pages>) -> impl IntoResponse {
 }
 
 /// The network door as axum takes it: so many connections, each for so long.
-struct Accepting {
-    listener: Listener,
-    places: Arc<Semaphore>,
-}
+struct Accepting(BoundedListener);
 
 impl axum::serve::Listener for Accepting {
-    type Io = Bounded;
+    type Io = BoundedStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Bounded, SocketAddr) {
-        let place = self.places.clone().acquire_owned().await;
-        match (self.listener.accept().await, place) {
-            (Ok((stream, peer)), Ok(place)) => (
-                Bounded { stream, end: Box::pin(tokio::time::sleep(HTTP_CONNECTION_MAX)), _place: place },
-                peer,
-            ),
-            (accepted, _) => {
+    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+        match self.0.accept().await {
+            Ok(connection) => connection,
+            Err(error) => {
                 // Health pages are no reason to stop a chunk server; nobody is accepted any more.
-                error!(error = ?accepted.err(), "http socket is broken");
+                error!(%error, "http socket is broken");
                 std::future::pending().await
             }
         }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
-/// A connection that ends by itself: whoever dawdles keeps nobody else out for long.
-struct Bounded {
-    stream: Stream,
-    end: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Bounded {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut this.stream).poll_read(context, into)
-    }
-}
-
-impl AsyncWrite for Bounded {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        Pin::new(&mut this.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+        self.0.local_addr()
     }
 }

@@ -3,6 +3,7 @@
 //! Addresses are `host:port` strings, because that is what configurations, messages and simulated hosts share. The real
 //! path costs one enum match over a bare TCP stream; a simulation brings boxed streams of its own.
 
+pub mod bounded;
 pub mod grpc;
 pub mod stream;
 pub mod tcp;
