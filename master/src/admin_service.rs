@@ -79,7 +79,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let reports = parts.servers.reports(parts.now());
     let alive = reports.iter().filter(|server| server.health == ServerHealth::Alive).count();
     let view = parts.servers.view(parts.now());
-    let (corrupt_blocks_found, corrupt_replicas) = parts.damage.counts();
+    let damage = parts.damage.counts();
     let term = parts.term();
     let metrics = parts.sequencer.metrics();
     let reply = StatusReply {
@@ -96,8 +96,8 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         servers_known: reports.len() as u32,
         sessions: parts.sessions.len() as u32,
         default_replicas: u32::from(parts.config.default_replicas),
-        corrupt_blocks_found,
-        corrupt_replicas,
+        corrupt_blocks_found: damage.blocks_found,
+        corrupt_replicas: damage.corrupt,
         pending_deletions: pending_deletions(parts).await?,
         pending_reconciliations: pending_reconciliations(parts).await?,
         warnings: Vec::new(),
@@ -136,6 +136,12 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
         warnings.push(format!(
             "{} replicas are corrupt and read from elsewhere: `cairn admin chunks /` shows which",
             status.corrupt_replicas
+        ));
+    }
+    let absent = parts.damage.counts().absent;
+    if absent > 0 {
+        warnings.push(format!(
+            "{absent} replicas are missing or stale at their servers: `cairn admin chunks /` shows which"
         ));
     }
     if parts.sequencer.metrics().disk_low.load(Ordering::Relaxed) != 0 {

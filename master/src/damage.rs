@@ -27,6 +27,17 @@ pub(crate) struct Report {
     pub(crate) when: Timestamp,
 }
 
+/// How much is known to be bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Corrupt blocks found since the start.
+    pub(crate) blocks_found: u64,
+    /// Corrupt replicas at present.
+    pub(crate) corrupt: u64,
+    /// Missing and stale replicas at present.
+    pub(crate) absent: u64,
+}
+
 /// All that is known.
 #[derive(Default)]
 pub(crate) struct Damage {
@@ -86,11 +97,23 @@ impl Damage {
         self.locked().faults.get(&(server, chunk)).copied()
     }
 
-    /// Corrupt blocks found since the start, and corrupt replicas at present.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    /// A range of `server` holds exactly what is counted on: nothing is missing or stale there.
+    pub(crate) fn complete(&self, server: ServerId, (first, last): (ChunkId, ChunkId)) {
+        let mut known = self.locked();
+        let range = known.faults.range((server, first)..=(server, last));
+        let healed: Vec<_> =
+            range.filter(|&(_, &fault)| fault != Fault::Corrupt).map(|(&key, _)| key).collect();
+        for key in healed {
+            known.faults.remove(&key);
+        }
+    }
+
+    /// How much is known to be bad.
+    pub(crate) fn counts(&self) -> Counts {
         let known = self.locked();
-        let corrupt = known.faults.values().filter(|&&fault| fault == Fault::Corrupt).count();
-        (known.corrupt_blocks, corrupt as u64)
+        let corrupt = known.faults.values().filter(|&&fault| fault == Fault::Corrupt).count() as u64;
+        let absent = known.faults.len() as u64 - corrupt;
+        Counts { blocks_found: known.corrupt_blocks, corrupt, absent }
     }
 
     /// The latest reports, oldest first.
@@ -142,8 +165,11 @@ mod tests {
         damage.count_blocks(7);
         assert_eq!(damage.recent().len(), CORRUPTION_REPORTS_MAX);
         assert_eq!(damage.recent().last(), Some(&report(99)));
-        assert_eq!(damage.counts(), (7, 100));
+        assert_eq!(damage.counts(), Counts { blocks_found: 7, corrupt: 100, absent: 0 });
         damage.cleared(ServerId(1), ChunkId(0));
-        assert_eq!(damage.counts(), (7, 99));
+        damage.report(Fault::Missing, report(0));
+        assert_eq!(damage.counts(), Counts { blocks_found: 7, corrupt: 99, absent: 1 });
+        damage.complete(ServerId(1), (ChunkId(0), ChunkId(50)));
+        assert_eq!(damage.counts(), Counts { blocks_found: 7, corrupt: 99, absent: 0 });
     }
 }

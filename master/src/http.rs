@@ -7,8 +7,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use cairn_core::limits::{HTTP_CONNECTION_MAX, HTTP_CONNECTIONS_MAX};
 use cairn_env::net::Listener;
-use cairn_env::net::stream::Stream;
+use cairn_env::net::bounded::{BoundedListener, BoundedStream};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(crate) async fn serve(parts: Arc<Parts>, listener: Listener) -> io::Result<(
         .route("/readyz", get(ready))
         .route("/metrics", get(show_metrics))
         .with_state(parts);
-    let accepting = Accepting { listener };
+    let accepting = Accepting(BoundedListener::new(listener, HTTP_CONNECTIONS_MAX, HTTP_CONNECTION_MAX));
     axum::serve(accepting, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
 }
 
@@ -44,17 +45,15 @@ async fn show_metrics(State(parts): State<Arc<Parts>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], metrics::page(&parts))
 }
 
-/// The network door as axum takes it.
-struct Accepting {
-    listener: Listener,
-}
+/// The network door as axum takes it: so many connections, each for so long.
+struct Accepting(BoundedListener);
 
 impl axum::serve::Listener for Accepting {
-    type Io = Stream;
+    type Io = BoundedStream;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Stream, SocketAddr) {
-        match self.listener.accept().await {
+    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+        match self.0.accept().await {
             Ok(connection) => connection,
             Err(error) => {
                 // Health pages are no reason to stop a master; nobody is accepted any more.
@@ -65,6 +64,6 @@ impl axum::serve::Listener for Accepting {
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.0.local_addr()
     }
 }

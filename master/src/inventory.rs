@@ -95,6 +95,7 @@ async fn compare_range(parts: &Parts, link: &Link, term: Term, range: &RangeDige
     if digest(before.iter().map(|&(chunk, version)| (chunk, version, PartId(0)))) == (range.count, range.hash)
     {
         // Equal sets may still hold corrupt replicas: those are told by events.
+        parts.damage.complete(link.server, (first, last));
         parts.strays.update(link.server, (first, last), &[], parts.now());
         return Ok(());
     }

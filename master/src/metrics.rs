@@ -107,12 +107,18 @@ impl Collector for Present {
         let parts = &self.parts;
         let alive = parts.servers.reports(parts.now());
         let alive = alive.iter().filter(|server| server.health == ServerHealth::Alive).count();
-        let (corrupt_blocks, corrupt_replicas) = parts.damage.counts();
+        let damage = parts.damage.counts();
         gauge(&mut encoder, "leads", "1 while this master leads", u64::from(parts.term().is_some()))?;
         gauge(&mut encoder, "sessions", "Live client sessions", parts.sessions.len() as u64)?;
         gauge(&mut encoder, "chunkservers_alive", "Chunk servers heard of lately", alive as u64)?;
-        gauge(&mut encoder, "corrupt_replicas", "Replicas known to be corrupt", corrupt_replicas)?;
-        counter(&mut encoder, "corrupt_blocks", "Corrupt blocks reported by chunk servers", corrupt_blocks)?;
+        gauge(&mut encoder, "absent_replicas", "Replicas known to be missing or stale", damage.absent)?;
+        gauge(&mut encoder, "corrupt_replicas", "Replicas known to be corrupt", damage.corrupt)?;
+        counter(
+            &mut encoder,
+            "corrupt_blocks",
+            "Corrupt blocks reported by chunk servers",
+            damage.blocks_found,
+        )?;
         sequencer(&mut encoder, &parts.sequencer.metrics())
     }
 }
