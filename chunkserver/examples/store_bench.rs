@@ -1,4 +1,4 @@
-//! Measures the chunk store alone, without a network: `cargo run --release --example store_bench -- DIRECTORY`.
+//! Measures the chunk store alone, without a network: `cargo run --release --example store_bench -- DIRECTORY [creates]`.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
@@ -67,6 +67,7 @@ async fn main() {
     let (store, report) = ChunkStore::open(&env, None, NodeId::default(), &[disk]).unwrap();
     println!("{:?}", report.disks);
     let small = Bytes::from(vec![7u8; 4096]);
+    let only_creates = std::env::args().nth(2).is_some_and(|what| what == "creates");
     let mut base = 0;
     for tasks in [1, 16, 64] {
         base += 100_000_000;
@@ -76,6 +77,9 @@ async fn main() {
             async move { store.write(request).await.unwrap() }
         })
         .await;
+    }
+    if only_creates {
+        return store.close().await;
     }
     let frame = Bytes::from(vec![9u8; FRAME as usize]);
     for tasks in [1, 4] {

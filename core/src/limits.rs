@@ -151,11 +151,11 @@ pub const ORPHAN_REPLICA_GRACE: Duration = Duration::from_secs(300);
 /// Blocks of one record of a disk's intent journal: a small write, so that batches can be cut finely.
 pub const INTENT_BLOCKS_MAX: usize = 8;
 /// Bytes of one intent journal segment; several are used in turn, so that writing back and journaling overlap.
-pub const INTENT_SEGMENT_BYTES: u64 = 16 << 20;
+pub const INTENT_SEGMENT_BYTES: u64 = 8 << 20;
 /// Segments of one disk's intent journal. Their sum bounds memory (journaled blocks stay there until written back),
 /// disk space and the time of recovery; when they are full, writers wait.
 pub const INTENT_SEGMENTS: u64 = 4;
-/// Bytes of one journal batch: a tenth of a segment, so that little is lost at its end.
+/// Bytes of one journal batch: an eighth of a segment, so that little is lost at its end.
 pub const INTENT_BATCH_BYTES_MAX: usize = 1 << 20;
 /// Journal bytes that only commands, syncs and deletes may use: they work while data is refused or waits.
 pub const INTENT_RESERVE_BYTES: u64 = 1 << 20;
@@ -168,8 +168,10 @@ pub const OPEN_REPLICAS_MAX: usize = 1024;
 pub const DISK_CALLS_MAX: usize = 16;
 /// Requests that may wait for one disk; beyond, `Overloaded`. At 10 k/s it is 0.1 s of work.
 pub const DISK_QUEUE_MAX: usize = 1024;
-/// Replicas written back at the same time: their fdatasyncs share the file system's own commits.
+/// Jobs of one write-back at the same time: their fdatasyncs share the file system's own commits.
 pub const WRITE_BACK_CONCURRENCY: usize = 8;
+/// Replicas of one such job: far fewer hand-overs between threads than files.
+pub const WRITE_BACK_JOB: usize = 32;
 /// Replicas written back before their files are synced together: so many file handles are held.
 pub const WRITE_BACK_GROUP: usize = 256;
 /// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.

@@ -13,7 +13,7 @@ use cairn_core::chunk::catalogue_file::FrameBuilder;
 use cairn_core::chunk::replica_file::{TABLE_AT, TABLE_BYTES, file_name};
 use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
 use cairn_core::ids::{PartId, Term};
-use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP};
+use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP, WRITE_BACK_JOB};
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use futures::stream::StreamExt;
@@ -182,10 +182,13 @@ async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, 
                 None => drop(changes.insert(key, None)),
             }
         }
-        let written = futures::stream::iter(held).map(write_replica).buffer_unordered(WRITE_BACK_CONCURRENCY);
-        let written: Vec<Result<Written, StoreError>> = written.collect().await;
+        let jobs: Vec<Vec<Arc<Replica>>> = held.chunks(WRITE_BACK_JOB).map(<[_]>::to_vec).collect();
+        let written =
+            futures::stream::iter(jobs).map(write_replicas).buffer_unordered(WRITE_BACK_CONCURRENCY);
+        let written: Vec<Vec<Result<Written, StoreError>>> = written.collect().await;
+        let written = written.into_iter().flatten();
         // Those that could be written are synced even if others could not.
-        let (written, failed): (Vec<_>, Vec<_>) = written.into_iter().partition(Result::is_ok);
+        let (written, failed): (Vec<_>, Vec<_>) = written.partition(Result::is_ok);
         let written: Vec<Written> = written.into_iter().flatten().collect();
         sync_group(volume, &written).await?;
         if let Some(Err(error)) = failed.into_iter().next() {
@@ -199,29 +202,36 @@ async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, 
     Ok(changes)
 }
 
-/// Writes one replica's journaled blocks into its file.
-async fn write_replica(replica: Arc<Replica>) -> Result<Written, StoreError> {
-    let lane = replica.lane().await;
-    let (last, needs_file) = {
-        let state = replica.state();
-        (state.last, !state.deleted && (!state.staged.is_empty() || state.written_back))
-    };
-    replica.volume.durable(last).await?;
-    if !needs_file {
-        return Ok(Written { replica, file: None, new: false });
+/// Writes some replicas' journaled blocks into their files, by one job: hand-overs cost more than the writes.
+async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, StoreError>> {
+    let Some(volume) = replicas.first().map(|replica| Arc::clone(&replica.volume)) else { return Vec::new() };
+    let mut last = 0;
+    let mut held = Vec::with_capacity(replicas.len());
+    for replica in replicas {
+        // Whoever has a lane waits for no other.
+        let lane = replica.lane().await;
+        last = last.max(replica.state().last);
+        held.push((replica, lane));
     }
-    let volume = Arc::clone(&replica.volume);
-    volume.call(Queue::Write, move || write_staged(replica, &lane)).await?
+    if let Err(error) = volume.durable(last).await {
+        return vec![Err(error)];
+    }
+    let job = move || held.into_iter().map(|(replica, lane)| write_staged(replica, &lane)).collect();
+    volume.call(Queue::Write, job).await.unwrap_or_else(|error| vec![Err(error)])
 }
 
 /// Blocks, table entries, header. Blocks. The caller saw to it that the records are durable; the file is synced later, before
 /// the segments are used again.
 fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreError> {
     let volume = Arc::clone(&replica.volume);
-    let (staged, new) = {
+    let (staged, new, needs_file) = {
         let state = replica.state();
-        (state.staged.clone(), !state.name_durable)
+        let needs_file = !state.deleted && (!state.staged.is_empty() || state.written_back);
+        (state.staged.clone(), !state.name_durable, needs_file)
     };
+    if !needs_file {
+        return Ok(Written { replica, file: None, new: false });
+    }
     let file = volume.open_to_write(replica.key)?;
     let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
     for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
@@ -255,10 +265,11 @@ async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), Sto
     let mut files = Vec::new();
     for one in written {
         if let Some(file) = &one.file {
-            files.push((Arc::clone(volume), Arc::clone(&one.replica), Arc::clone(file)));
+            files.push((Arc::clone(&one.replica), Arc::clone(file)));
         }
     }
-    let syncs = futures::stream::iter(files).map(sync_one);
+    let jobs: Vec<_> = files.chunks(WRITE_BACK_JOB).map(|job| (Arc::clone(volume), job.to_vec())).collect();
+    let syncs = futures::stream::iter(jobs).map(sync_some);
     let syncs: Vec<Result<(), StoreError>> = syncs.buffer_unordered(WRITE_BACK_CONCURRENCY).collect().await;
     syncs.into_iter().collect::<Result<(), StoreError>>()?;
     let new = written.iter().filter(|written| written.new && written.file.is_some());
@@ -280,10 +291,11 @@ async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), Sto
     Ok(())
 }
 
-async fn sync_one(
-    (volume, replica, file): (Arc<Volume>, Arc<Replica>, Arc<OpenFile>),
+async fn sync_some(
+    (volume, files): (Arc<Volume>, Vec<(Arc<Replica>, Arc<OpenFile>)>),
 ) -> Result<(), StoreError> {
-    volume.call(Queue::Write, move || sync_or_fail(&replica, &file, false)).await?
+    let sync = move || files.iter().try_for_each(|(replica, file)| sync_or_fail(replica, file, false));
+    volume.call(Queue::Write, sync).await?
 }
 
 /// What the catalogue should remember of a replica; every word of it is durable.
