@@ -168,6 +168,8 @@ pub const OPEN_REPLICAS_MAX: usize = 1024;
 pub const DISK_CALLS_MAX: usize = 16;
 /// Requests that may wait for one disk; beyond, `Overloaded`. At 10 k/s it is 0.1 s of work.
 pub const DISK_QUEUE_MAX: usize = 1024;
+/// Bytes written in place after which the system is asked to write them out: large enough for the disk, small against a chunk.
+pub const START_WRITE_OUT_BYTES: u64 = 4 << 20;
 /// Jobs of one write-back at the same time: their fdatasyncs share the file system's own commits.
 pub const WRITE_BACK_CONCURRENCY: usize = 8;
 /// Replicas of one such job: far fewer hand-overs between threads than files.

@@ -6,10 +6,12 @@
 
 use cairn_core::chunk::ReplicaKey;
 use cairn_core::chunk::replica_file::{ENTRY_BYTES, TableEntry, entry_at};
+use cairn_core::limits::START_WRITE_OUT_BYTES;
+use cairn_core::units::CHUNK_BYTES;
 use cairn_env::disk::DiskFile;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Entries of one page of the table.
@@ -22,6 +24,8 @@ pub(super) struct OpenFile {
     table: Mutex<BTreeMap<u32, Page>>,
     pinned: AtomicBool,
     all_pinned: Arc<AtomicUsize>,
+    /// Bytes written in place since the system was last asked to write them out.
+    lingering: AtomicU64,
 }
 
 impl Drop for OpenFile {
@@ -32,7 +36,13 @@ impl Drop for OpenFile {
 
 impl OpenFile {
     fn new(file: Arc<dyn DiskFile>, all_pinned: Arc<AtomicUsize>) -> Self {
-        Self { file, table: Mutex::new(BTreeMap::new()), pinned: AtomicBool::new(false), all_pinned }
+        Self {
+            file,
+            table: Mutex::new(BTreeMap::new()),
+            pinned: AtomicBool::new(false),
+            all_pinned,
+            lingering: AtomicU64::new(0),
+        }
     }
 
     /// The table's newest entries of `first .. end`.
@@ -59,6 +69,15 @@ impl OpenFile {
     pub(super) fn write_entries(&self, first: u32, end: u32) -> io::Result<()> {
         let bytes: Vec<u8> = self.entries(first, end)?.into_iter().flat_map(TableEntry::encode).collect();
         self.file.write_all_at(&bytes, entry_at(first))
+    }
+
+    /// Starts writing out what was written in place, every few MiB: so a sync at the end of a chunk finds little to do.
+    pub(super) fn written_in_place(&self, bytes: u64) {
+        if self.lingering.fetch_add(bytes, Ordering::Relaxed) + bytes >= START_WRITE_OUT_BYTES {
+            self.lingering.store(0, Ordering::Relaxed);
+            // A hint; the sync tells of errors.
+            let _ = self.file.start_writeback(0, CHUNK_BYTES);
+        }
     }
 
     /// Forbids (or allows again) to close the file.

@@ -330,7 +330,9 @@ fn write_in_place(
     file.pin(true);
     let written = blocks.chunk_by(|a, b| a.index + 1 == b.index).try_for_each(|run| {
         let parts: Vec<&[u8]> = run.iter().map(|block| &block.data[..]).collect();
-        file.file.write_parts_at(&parts, u64::from(run[0].index) * BLOCK_BYTES)
+        file.file.write_parts_at(&parts, u64::from(run[0].index) * BLOCK_BYTES)?;
+        file.written_in_place(run.len() as u64 * BLOCK_BYTES);
+        Ok(())
     });
     let set = written.and_then(|()| blocks.iter().try_for_each(|block| file.set(block.index, block.entry)));
     set.map_err(|error| {

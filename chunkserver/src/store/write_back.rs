@@ -291,9 +291,10 @@ async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), Sto
     Ok(())
 }
 
-async fn sync_some(
-    (volume, files): (Arc<Volume>, Vec<(Arc<Replica>, Arc<OpenFile>)>),
-) -> Result<(), StoreError> {
+/// A file to sync, and whose it is.
+type ToSync = (Arc<Replica>, Arc<OpenFile>);
+
+async fn sync_some((volume, files): (Arc<Volume>, Vec<ToSync>)) -> Result<(), StoreError> {
     let sync = move || files.iter().try_for_each(|(replica, file)| sync_or_fail(replica, file, false));
     volume.call(Queue::Write, sync).await?
 }
