@@ -101,8 +101,17 @@ fn what_is_wrong_is_said_with_the_way_out() {
     assert_eq!(which.status.code(), Some(2));
     assert!(errors(&which).contains("--masters"));
 
+    // Addresses of another cluster in the environment do not disturb `dev`, whose option of that name takes a number.
     let empty = test_dir();
     let root = empty.path().to_str().unwrap();
+    let confused = |masters: &str| {
+        let mut command = Command::new(cairn_binary());
+        command.args(["dev", "up", "--root", root, "--masters", masters, "--replicas", "9"]);
+        errors(&command.env("CAIRN_MASTERS", "127.0.0.1:9").output().unwrap())
+    };
+    assert!(confused("127.0.0.1:9").contains("--replicas 9"), "{}", confused("127.0.0.1:9"));
+    assert!(confused("many").contains("takes a number"), "{}", confused("many"));
+
     let none = cairn(&["dev", "ps", "--root", root]);
     assert!(errors(&none).contains("cairn dev up"), "{}", errors(&none));
 

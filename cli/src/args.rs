@@ -127,8 +127,9 @@ pub struct DevUp {
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
     /// Masters; one is what is built today
+    // A text, because clap hands the value of the global option of the same name down to this one (see `master_count`).
     #[arg(long, value_name = "N")]
-    pub masters: Option<u32>,
+    pub masters: Option<String>,
     /// Chunk servers [default: 3]
     #[arg(long, value_name = "N")]
     pub chunkservers: Option<u32>,
@@ -144,6 +145,24 @@ pub struct DevUp {
     /// Stay until interrupted, then stop everything
     #[arg(long)]
     pub foreground: bool,
+}
+
+impl DevUp {
+    /// The number given with `--masters`. Addresses in `CAIRN_MASTERS` are another cluster's and mean nothing here.
+    ///
+    /// # Errors
+    /// The text, when it is neither.
+    pub fn master_count(&self) -> Result<Option<u32>, &str> {
+        let Some(text) = self.masters.as_deref() else {
+            return Ok(None);
+        };
+        let from_environment = std::env::var("CAIRN_MASTERS").is_ok_and(|addresses| addresses == text);
+        match text.parse() {
+            Ok(count) => Ok(Some(count)),
+            Err(_) if from_environment => Ok(None),
+            Err(_) => Err(text),
+        }
+    }
 }
 
 /// One process of a development cluster.

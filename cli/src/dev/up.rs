@@ -57,7 +57,7 @@ fn existing(options: &DevUp) -> Result<Layout, CliError> {
     let mut layout = Layout::load(&options.root)?;
     let count = |role| layout.of_role(role).count() as u32;
     let conflicts = [
-        ("--masters", options.masters, count(Role::Master)),
+        ("--masters", master_count(options)?, count(Role::Master)),
         ("--chunkservers", options.chunkservers, count(Role::Chunkserver)),
         ("--replicas", options.replicas.map(u32::from), u32::from(layout.replicas)),
     ];
@@ -82,7 +82,7 @@ fn existing(options: &DevUp) -> Result<Layout, CliError> {
 }
 
 fn create(options: &DevUp) -> Result<Layout, CliError> {
-    let masters = options.masters.unwrap_or(1);
+    let masters = master_count(options)?.unwrap_or(1);
     let chunkservers = options.chunkservers.unwrap_or(3);
     let replicas = options.replicas.unwrap_or(3);
     if masters != 1 {
@@ -108,6 +108,12 @@ fn create(options: &DevUp) -> Result<Layout, CliError> {
         Layout::new(&root, (masters, chunkservers, replicas), mount, options.options.clone(), &ports);
     layout.save()?;
     Ok(layout)
+}
+
+fn master_count(options: &DevUp) -> Result<Option<u32>, CliError> {
+    options
+        .master_count()
+        .map_err(|text| CliError::Usage(format!("--masters {text}: dev up takes a number of masters")))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, CliError> {
