@@ -1,5 +1,7 @@
 //! The command line: file verbs, operator commands, and what it says when something is wrong.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
+
 use cairn_tests::cluster::{cairn_binary, test_dir};
 use cairn_tests::corpus::{bytes, fingerprints, make_tree};
 use cairn_tests::{Cluster, ClusterOptions};

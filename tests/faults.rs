@@ -1,5 +1,7 @@
 //! Chunk servers that die, freeze, or hand out damaged bytes under a running application.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
+
 use cairn_tests::corpus::bytes;
 use cairn_tests::stall::Stall;
 use cairn_tests::{Cluster, ClusterOptions};

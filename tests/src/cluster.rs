@@ -1,5 +1,7 @@
 //! A cluster of real processes in a directory of its own, started by `cairn dev` as a user would.
 
+#![allow(clippy::print_stderr, reason = "a failed test says what it left behind")]
+
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -3,12 +3,15 @@
 use super::layout::{Layout, Member, Role};
 use super::process::{self, Running};
 use crate::error::CliError;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use cairn_env::Env;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Health pages are far smaller.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether `http://address/readyz` answers 200.
@@ -16,13 +19,20 @@ pub(super) fn answers_ready(address: &str) -> bool {
     http_get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-fn http_get(address: &str, path: &str) -> std::io::Result<String> {
-    let target = address.parse().map_err(std::io::Error::other)?;
-    let mut stream = TcpStream::connect_timeout(&target, PROBE_TIMEOUT)?;
-    stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+fn http_get(address: &str, path: &str) -> io::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let answer = tokio::time::timeout(PROBE_TIMEOUT, exchange(address, path)).await;
+        answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    })
+}
+
+async fn exchange(address: &str, path: &str) -> io::Result<String> {
+    let mut stream = Env::real().net.connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();
-    stream.take(64 << 10).read_to_string(&mut answer)?;
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer).await?;
     Ok(answer)
 }
 
@@ -94,8 +104,5 @@ fn wait(
 /// Address of the leading master, when one answers ready. A group of one leads whenever it is ready.
 pub(super) fn leader(layout: &Layout) -> Option<String> {
     let masters: Vec<&Member> = layout.of_role(Role::Master).collect();
-    let leads = |member: &&&Member| {
-        http_get(&member.http_address(), "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    };
-    masters.iter().find(leads).map(|member| member.address())
+    masters.into_iter().find(|member| answers_ready(&member.http_address())).map(Member::address)
 }
