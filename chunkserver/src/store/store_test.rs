@@ -140,3 +140,61 @@ async fn damage_on_the_way_and_senseless_requests_are_refused() {
         Err(StoreError::BadRequest(_))
     ));
 }
+
+#[tokio::test]
+async fn a_disk_that_is_not_ours_fails_and_the_others_serve() {
+    let root = tempfile::tempdir().unwrap();
+    let (ours, others) = (root.path().join("ours"), root.path().join("others"));
+    let node = |number| NodeId(uuid::Uuid::from_u128(number));
+    drop(ChunkStore::open(&Env::real(), None, node(2), &[config(&others)]).unwrap());
+    let disks = [config(&others), config(&ours)];
+    let (store, report) = ChunkStore::open(&Env::real(), None, node(1), &disks).unwrap();
+    assert_eq!(report.disks[0].state, DiskState::Failed);
+    assert!(report.disks[0].detail.contains("belongs to chunk server"), "{}", report.disks[0].detail);
+    assert_eq!(report.disks[1].state, DiskState::Healthy);
+    for chunk in 0..20 {
+        store.write(WriteRequest { sync: true, ..request(chunk, 0, vec![1; 10]) }).await.unwrap();
+    }
+    let stat = store.stat(ChunkId(3), PartId(0)).unwrap();
+    assert_eq!(stat.disk, store.disks()[1].disk);
+    let (again, busy) = ChunkStore::open(&Env::real(), None, node(1), &[config(&ours)]).unwrap();
+    assert!(busy.disks[0].detail.contains("another process"), "{}", busy.disks[0].detail);
+    assert_eq!(again.write(request(1, 0, vec![1; 10])).await, Err(StoreError::DiskFailed));
+}
+
+#[tokio::test]
+async fn a_cluster_once_adopted_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let cluster = |number| ClusterId(uuid::Uuid::from_u128(number));
+    let store = open(root.path());
+    store.adopt_cluster(cluster(7)).unwrap();
+    store.adopt_cluster(cluster(7)).unwrap();
+    assert!(
+        matches!(store.adopt_cluster(cluster(8)), Err(StoreError::Io(text)) if text.contains("belongs to cluster"))
+    );
+    drop(store);
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let (_, report) =
+        ChunkStore::open(&Env::real(), Some(cluster(8)), NodeId::default(), &[config(root.path())]).unwrap();
+    assert!(report.disks[0].detail.contains("belongs to cluster"), "{}", report.disks[0].detail);
+    let (_, report) =
+        ChunkStore::open(&Env::real(), Some(cluster(7)), NodeId::default(), &[config(root.path())]).unwrap();
+    assert_eq!((report.cluster, report.disks[0].state), (Some(cluster(7)), DiskState::Healthy));
+}
+
+#[tokio::test]
+async fn new_replicas_fill_disks_evenly() {
+    let root = tempfile::tempdir().unwrap();
+    let disks: Vec<DiskConfig> = (0..3)
+        .map(|disk| DiskConfig {
+            capacity_bytes: Some(64 << 20),
+            ..config(&root.path().join(disk.to_string()))
+        })
+        .collect();
+    let (store, _) = ChunkStore::open(&Env::real(), None, NodeId::default(), &disks).unwrap();
+    for chunk in 0..120 {
+        store.write(request(chunk, 0, vec![1; 200_000])).await.unwrap();
+    }
+    let replicas: Vec<u64> = store.disks().iter().map(|disk| disk.replicas).collect();
+    assert!(replicas.iter().all(|count| (25..=55).contains(count)), "{replicas:?}");
+}
