@@ -77,6 +77,25 @@ fn whichever_write_fails_nothing_is_acknowledged_falsely() {
     assert!((8..79).contains(&failures), "{failures} writes were failed");
 }
 
+#[test]
+fn a_failed_disk_serves_what_was_durable_and_nothing_else() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        write(1, 0, 40_000, 1, true).run(&store).await.unwrap();
+        write(1, 40_960, 40_000, 2, false).run(&store).await.unwrap();
+        disk.fail_sync("/d/chunks", 1);
+        let synced = store.sync(ChunkId(1), PART, ChunkVersion(1)).await;
+        assert_eq!(synced, Err(StoreError::DiskFailed));
+        let durable = store.read(ChunkId(1), PART, ChunkVersion(1), 0, 4096).await.unwrap();
+        assert_eq!(durable.payload, vec![1; 4096]);
+        let lost = store.read(ChunkId(1), PART, ChunkVersion(1), 40_960, 4096).await;
+        assert_eq!(lost, Err(StoreError::DiskFailed));
+        assert_eq!(store.delete(ChunkId(1), PART, ChunkVersion(1)).await, Err(StoreError::DiskFailed));
+        assert_eq!(store.fence_term(Term(1)).await, Err(StoreError::DiskFailed));
+    });
+}
+
 /// A disk with replicas in every place: in files, in the journal, in the catalogue.
 fn filled() -> SimDisk {
     let disk = SimDisk::new();

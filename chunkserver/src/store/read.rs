@@ -79,6 +79,10 @@ async fn attempt(
     let sources = {
         let state = replica.state();
         state.check_version(version).map_err(Failure::Refused)?;
+        if state.may_not_be_durable(first, end) {
+            // After a failed sync memory is not to be believed (I3); what was durable before is still tried.
+            replica.volume.check_alive().map_err(Failure::Refused)?;
+        }
         state.sources(first, end)
     };
     if !sources.iter().any(|source| matches!(source, Source::InFile)) {
@@ -102,6 +106,10 @@ fn attempt_at_once(replica: &Replica, first: u32, sources: &[Source]) -> Option<
 }
 
 impl ReplicaState {
+    fn may_not_be_durable(&self, first: u32, end: u32) -> bool {
+        self.unsynced.count_within(first, end) > 0 || self.staged.range(first..end).next().is_some()
+    }
+
     fn sources(&self, first: u32, end: u32) -> Vec<Source> {
         (first..end)
             .map(|block| match self.staged.get(&block) {
