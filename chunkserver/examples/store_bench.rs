@@ -7,6 +7,7 @@ use cairn_core::checksum::payload_crcs;
 use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, NodeId, PartId};
 use cairn_core::units::CHUNK_BYTES;
 use cairn_env::Env;
+use futures::StreamExt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,6 +100,24 @@ async fn main() {
         })
         .await;
     }
+    base += 100_000_000;
+    let (piped, pipe_frame) = (store.clone(), frame.clone());
+    rate(&env, "streaming, 16 frames in flight, sync", 1, CHUNK_BYTES, move |i| {
+        let (store, frame) = (piped.clone(), pipe_frame.clone());
+        async move {
+            let frames = (0..CHUNK_BYTES).step_by(FRAME as usize);
+            let writes = frames.map(|offset| {
+                let (store, request) = (store.clone(), request(base + i, offset, frame.clone(), false));
+                tokio::spawn(async move { store.write(request).await.unwrap() })
+            });
+            futures::stream::iter(writes).buffered(16).for_each(|done| async { done.unwrap() }).await;
+            store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
+            if i > 4 {
+                store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
+            }
+        }
+    })
+    .await;
     for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
         store.write(request(1, offset, frame.clone(), false)).await.unwrap();
     }

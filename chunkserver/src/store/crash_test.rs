@@ -20,14 +20,19 @@ fn sync(chunk: u64) -> Op {
 }
 
 fn workloads() -> Vec<Vec<Op>> {
+    [of_one_replica(), of_commands(), of_full_segments()].concat()
+}
+
+fn of_one_replica() -> Vec<Vec<Op>> {
+    let write_back = || Op::WriteBack;
     vec![
         vec![
             small(1, 0, 4096, 1, true),
             small(1, 0, 4096, 2, true),
-            Op::WriteBack,
+            write_back(),
             small(1, 100, 5000, 3, true),
         ],
-        vec![large(1, 0, 1, false), sync(1), large(1, 0, 2, false), sync(1), Op::WriteBack],
+        vec![large(1, 0, 1, false), sync(1), large(1, 0, 2, false), sync(1), write_back()],
         vec![
             large(1, 0, 1, false),
             large(1, 10_000, 2, false),
@@ -46,62 +51,32 @@ fn workloads() -> Vec<Vec<Op>> {
             small(1, 8000, 9000, 2, true),
             large(1, 3000, 3, false),
             sync(1),
-            Op::WriteBack,
+            write_back(),
         ],
-        vec![
-            small(1, 0, 4096, 1, true),
-            small(2, 0, 4096, 2, true),
-            Op::WriteBack,
-            Op::Delete { chunk: 1, version: 1 },
-            small(1, 4096, 10, 3, true),
-            Op::WriteBack,
-        ],
-        vec![
-            large(1, 0, 1, true),
-            Op::Raise { chunk: 1, from: 1, to: 3 },
-            Op::Term(4),
-            Op::Delete { chunk: 1, version: 3 },
-            large(1, 100, 2, true),
-        ],
-        vec![
-            large(1, 0, 1, false),
-            Op::Raise { chunk: 1, from: 1, to: 2 },
-            Op::Sync { chunk: 1, version: 2 },
-            Op::Term(2),
-            Op::WriteBack,
-        ],
-        vec![
-            small(1, 0, 30_000, 1, true),
-            small(1, 0, 30_000, 2, true),
-            small(1, 0, 30_000, 3, true),
-            small(1, 0, 30_000, 4, true),
-            small(1, 0, 30_000, 5, true),
-            Op::WriteBack,
-        ],
-        vec![
-            large(1, 0, 1, true),
-            Op::WriteBack,
-            large(1, 0, 2, true),
-            Op::WriteBack,
-            large(1, 0, 3, true),
-            Op::WriteBack,
-        ],
-        vec![
-            small(1, 0, 100, 1, false),
-            Op::WriteBack,
-            small(1, 0, 100, 2, false),
-            large(1, 4096, 3, false),
-            Op::WriteBack,
-            sync(1),
-        ],
-        vec![
-            small(1, 0, 10, 1, true),
-            small(2, 0, 10, 1, false),
-            small(3, 0, 10, 1, true),
-            large(2, 0, 2, false),
-            Op::WriteBack,
-            sync(2),
-        ],
+    ]
+}
+
+fn of_commands() -> Vec<Vec<Op>> {
+    let delete = |version| Op::Delete { chunk: 1, version };
+    let raise = |to| Op::Raise { chunk: 1, from: 1, to };
+    let (one, two) = (small(1, 0, 4096, 1, true), small(2, 0, 4096, 2, true));
+    let at_two = Op::Sync { chunk: 1, version: 2 };
+    vec![
+        vec![one, two, Op::WriteBack, delete(1), small(1, 4096, 10, 3, true), Op::WriteBack],
+        vec![large(1, 0, 1, true), raise(3), Op::Term(4), delete(3), large(1, 100, 2, true)],
+        vec![large(1, 0, 1, false), raise(2), at_two, Op::Term(2), Op::WriteBack],
+    ]
+}
+
+fn of_full_segments() -> Vec<Vec<Op>> {
+    let most = |fill| small(1, 0, 30_000, fill, true);
+    let (first, second) = (small(1, 0, 100, 1, false), small(1, 0, 100, 2, false));
+    let three = [small(1, 0, 10, 1, true), small(2, 0, 10, 1, false), small(3, 0, 10, 1, true)];
+    vec![
+        vec![most(1), most(2), most(3), most(4), most(5), Op::WriteBack],
+        (1..=3).flat_map(|fill| [large(1, 0, fill, true), Op::WriteBack]).collect(),
+        vec![first, Op::WriteBack, second, large(1, 4096, 3, false), Op::WriteBack, sync(1)],
+        three.into_iter().chain([large(2, 0, 2, false), Op::WriteBack, sync(2)]).collect(),
     ]
 }
 
