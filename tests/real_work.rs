@@ -33,7 +33,7 @@ fn a_copied_tree_is_the_same_after_a_remount() {
     cluster.remount();
     assert!(fingerprints(source.path()) == fingerprints(&copy));
 
-    sh(&cluster.mount(), "tar -cf t.tar copy && mkdir x && tar -xf t.tar -C x");
+    sh(&cluster.mount(), "tar --format=posix -cf t.tar copy && mkdir x && tar -xf t.tar -C x");
     assert!(fingerprints(&copy) == fingerprints(&cluster.mount().join("x/copy")));
     sh(&cluster.mount(), "rsync -a copy/ synced/ && test -z \"$(rsync -ain copy/ synced/)\"");
     sh(&cluster.mount(), "rm -rf x synced && test $(find copy -type f | wc -l) -gt 1400");

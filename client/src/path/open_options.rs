@@ -14,7 +14,7 @@ use std::path::Path;
 /// # async fn example(client: cairn_client::Client) -> Result<(), Box<dyn std::error::Error>> {
 /// use cairn_client::OpenOptions;
 /// let log = OpenOptions::new().append(true).create(true).open(&client, "/var/log/app").await?;
-/// log.append(b"started\n").await?;
+/// log.append("started\n").await?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Copy, Debug)]
