@@ -16,6 +16,7 @@ use fuser::{
     ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::OFlags;
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::io;
@@ -24,20 +25,34 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tracing::{Span, debug_span};
 
 /// The file system as the kernel sees it.
 pub(crate) struct KernelFs {
     ops: Arc<Ops>,
     runtime: Handle,
-    /// Dropped with us, when the kernel lets go of the session.
-    _running: oneshot::Sender<()>,
+    ended: Arc<Notify>,
+}
+
+/// Tells, when dropped, that a receiving thread or the whole session has ended.
+struct Ending(Arc<Notify>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+thread_local! {
+    /// Lives as long as the receiving thread: should it panic, requests would wait for ever in the kernel's queue.
+    static RECEIVER: OnceCell<Ending> = const { OnceCell::new() };
 }
 
 impl KernelFs {
-    pub(crate) fn new(ops: Arc<Ops>, runtime: Handle, running: oneshot::Sender<()>) -> Self {
-        Self { ops, runtime, _running: running }
+    /// `ended` is notified when the kernel lets go of the session, and when a receiving thread ends before.
+    pub(crate) fn new(ops: Arc<Ops>, runtime: Handle, ended: Arc<Notify>) -> Self {
+        Self { ops, runtime, ended }
     }
 
     /// Begins a request.
@@ -56,6 +71,9 @@ impl KernelFs {
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
+        RECEIVER.with(|receiver| {
+            receiver.get_or_init(|| Ending(self.ended.clone()));
+        });
         start(&self.runtime, span, call(self.ops.clone()), reply);
     }
 }
@@ -76,6 +94,10 @@ fn bytes(raw: &OsStr) -> Bytes {
 }
 
 impl Filesystem for KernelFs {
+    fn destroy(&mut self) {
+        self.ended.notify_one();
+    }
+
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         crate::session::negotiate(config);
         Ok(())

@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// Longest wait for something that is mounted to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait for the last data at an unmount; programs that stop services give about 90 s.
 const SAVE_LIMIT: Duration = Duration::from_secs(45);
+/// Receiving threads end within this time of each other.
+const ENDING_LIMIT: Duration = Duration::from_secs(1);
 /// The kernel's read-ahead: enough 1 MiB requests under way to keep several chunk servers busy.
 const READ_AHEAD_KIB: u32 = 4096;
 
@@ -30,10 +32,12 @@ const READ_AHEAD_KIB: u32 = 4096;
 pub struct Mounted {
     path: PathBuf,
     client: FileSystem,
-    /// Ends when the kernel lets go of the session: an unmount, by whomever.
-    ended: oneshot::Receiver<()>,
-    /// Never dropped: fuser 0.18 would unmount the path again, and hit whoever has mounted there since.
-    _session: ManuallyDrop<BackgroundSession>,
+    /// The kernel has let go of the session (an unmount, by whomever), or a receiving thread has died.
+    ended: Arc<Notify>,
+    /// Names our mount among others at the same path.
+    device: Option<String>,
+    /// Not dropped after an unmount: fuser 0.18 would unmount the path again, and hit whoever has mounted there since.
+    session: ManuallyDrop<BackgroundSession>,
 }
 
 /// Mounts and serves until `shutdown` or until somebody unmounts. To know when it is mounted, use [`mount`] and
@@ -60,11 +64,12 @@ pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, Mount
     let clock = env.clock.clone();
     let client =
         FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
-    let (running, ended) = oneshot::channel();
-    let fs = KernelFs::new(Arc::new(Ops::new(client.clone(), clock)), Handle::current(), running);
+    let ended = Arc::new(Notify::new());
+    let fs = KernelFs::new(Arc::new(Ops::new(client.clone(), clock)), Handle::current(), ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
     let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs)).await??;
-    let mounted = Mounted { path, client, ended, _session: ManuallyDrop::new(session) };
+    let device = device_at(&path);
+    let mounted = Mounted { path, client, ended, device, session: ManuallyDrop::new(session) };
     match mounted.first_answer(read_ahead).await {
         Ok(()) => Ok(mounted),
         Err(error) => {
@@ -86,9 +91,9 @@ impl Mounted {
     ///
     /// # Errors
     /// What could not be unmounted or saved.
-    pub async fn serve(mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), MountError> {
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), MountError> {
         let unmounted = tokio::select! {
-            _ = &mut self.ended => Ok(()),
+            () = self.ended.notified() => self.after_end().await,
             () = shutdown => self.unmount().await,
         };
         tracing::info!(mount_point = %self.path.display(), "saving what is left");
@@ -101,13 +106,28 @@ impl Mounted {
 
     async fn first_answer(&self, read_ahead: u32) -> Result<(), MountError> {
         let failed = |source| MountError::MountPoint { path: self.path.clone(), source };
-        within(ANSWER_LIMIT, &self.path, move |path| set_read_ahead(path, read_ahead)).await?;
+        set_read_ahead(self.device.as_deref(), read_ahead);
         within(ANSWER_LIMIT, &self.path, |path| std::fs::metadata(path)).await?.map_err(failed)?;
         tracing::info!(mount_point = %self.path.display(), "mounted");
         Ok(())
     }
 
-    async fn unmount(&mut self) -> Result<(), MountError> {
+    /// After the session or one of its threads has ended. A thread that died has taken a request with it, and the kernel
+    /// would wait for the answer for ever: so the mount goes, and the rest when this process ends.
+    async fn after_end(&self) -> Result<(), MountError> {
+        if self.device.is_none() || device_at(&self.path) != self.device {
+            return Ok(());
+        }
+        tokio::time::sleep(ENDING_LIMIT).await;
+        if self.session.guard.is_finished() {
+            // All threads have ended, and somebody has mounted there since.
+            return Ok(());
+        }
+        within(ANSWER_LIMIT, &self.path, |path| unmount_at(path, true)).await?.ok();
+        Err(MountError::ReceiverLost(self.path.clone()))
+    }
+
+    async fn unmount(&self) -> Result<(), MountError> {
         within(SAVE_LIMIT, &self.path, |path| {
             let Err(busy) = unmount_at(path, false) else { return Ok(()) };
             tracing::warn!(mount_point = %path.display(), error = %busy, "still in use; detaching it");
@@ -126,10 +146,14 @@ fn write_back(path: &Path) {
     }
 }
 
+/// The super block mounted at `path`.
+fn device_at(path: &Path) -> Option<String> {
+    mounts().ok()?.into_iter().rfind(|entry| entry.mount_point == path).map(|entry| entry.device)
+}
+
 /// Only root may; without it the kernel's 128 KiB stay.
-fn set_read_ahead(path: &Path, kib: u32) {
-    let device = mounts().ok().and_then(|mounts| mounts.into_iter().rfind(|entry| entry.mount_point == path));
-    let Some(device) = device.map(|entry| entry.device) else { return };
+fn set_read_ahead(device: Option<&str>, kib: u32) {
+    let Some(device) = device else { return };
     if let Err(error) = std::fs::write(format!("/sys/class/bdi/{device}/read_ahead_kb"), kib.to_string()) {
         tracing::debug!(%error, device, "the kernel's read-ahead stays as it is");
     }

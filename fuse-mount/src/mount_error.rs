@@ -77,6 +77,9 @@ pub enum MountError {
     /// No session with the cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A fault in this process; the mount was taken away so that programs get an error instead of waiting for ever.
+    #[error("a thread that serves {} ended unexpectedly, so it was unmounted: mount it again, and report the log", .0.display())]
+    ReceiverLost(PathBuf),
     /// The mount could not be taken away.
     #[error("unmounting {} failed: {source}", path.display())]
     Unmount {
