@@ -68,6 +68,9 @@ fn a_killed_chunk_server_is_not_noticed_by_writers_and_readers() {
         let stall = write_stepwise(&path, &contents, || cluster.kill(&holder(&cluster)));
         assert!(stall < STALL_LIMIT, "write stalled {stall:?}");
         cluster.dev(&["up"]);
+        // What was written with a server away has fewer copies now; a new file has all of them.
+        let path = cluster.mount().join("g");
+        fs::write(&path, &contents).unwrap();
         cluster.remount();
         let stall = read_stepwise(&path, &contents, || cluster.kill(&holder(&cluster)));
         assert!(stall < STALL_LIMIT, "read stalled {stall:?}");
@@ -87,6 +90,10 @@ fn a_frozen_chunk_server_is_not_noticed_by_writers_and_readers() {
     let stall = write_stepwise(&path, &contents, freeze);
     signal(&cluster, &frozen.borrow(), Signal::CONT);
     assert!(stall < STALL_LIMIT, "write stalled {stall:?}");
+    // What was written with a server away has fewer copies now; a new file has all of them, once the server is back.
+    std::thread::sleep(Duration::from_secs(3));
+    let path = cluster.mount().join("g");
+    fs::write(&path, &contents).unwrap();
     cluster.remount();
     let stall = read_stepwise(&path, &contents, freeze);
     signal(&cluster, &frozen.borrow(), Signal::CONT);
