@@ -43,8 +43,17 @@ pub(super) fn running(layout: &Layout, member: &Member) -> Option<Running> {
     is_alive(recorded).then_some(recorded)
 }
 
+/// A killed process whose first thread is a zombie lives on while others of its threads end: until then it holds its sockets
+/// and locks.
 pub(super) fn is_alive(process: Running) -> bool {
-    stat(process.pid).is_some_and(|now| now.started == process.started && !matches!(now.state, 'Z' | 'X'))
+    let Some(now) = stat(process.pid).filter(|now| now.started == process.started) else {
+        return false;
+    };
+    !matches!(now.state, 'Z' | 'X') || threads(process.pid) > 1
+}
+
+fn threads(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 /// Starts this same binary with `arguments`, in a session of its own, its output appended to the member's log.

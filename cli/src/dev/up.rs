@@ -123,26 +123,44 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
 /// Starts masters and chunk servers together, then waits for each.
 fn start_services(layout: &Layout) -> Result<(), CliError> {
     let services = || layout.of_role(Role::Master).chain(layout.of_role(Role::Chunkserver));
-    let launched: Vec<(&Member, Running)> =
+    let launched: Vec<(&Member, Launched)> =
         services().map(|member| Ok((member, launch(layout, member)?))).collect::<Result<_, CliError>>()?;
-    for (member, running) in launched {
-        ready::wait_service(layout, member, running, READY_LIMIT)?;
-    }
-    Ok(())
+    launched.into_iter().try_for_each(|(member, launched)| bring_up(layout, member, launched))
 }
 
 /// Starts one process unless it runs, and returns when it is usable.
 pub(super) fn start(layout: &Layout, member: &Member) -> Result<(), CliError> {
-    let running = launch(layout, member)?;
+    let launched = launch(layout, member)?;
+    bring_up(layout, member, launched)
+}
+
+/// Waits until it is usable. One that was found running and ends meanwhile (it had just been killed) is started anew.
+fn bring_up(layout: &Layout, member: &Member, launched: Launched) -> Result<(), CliError> {
+    let Launched { running, found } = launched;
+    match wait_ready(layout, member, running) {
+        Err(_) if found && !process::is_alive(running) => {
+            wait_ready(layout, member, launch(layout, member)?.running)
+        }
+        outcome => outcome,
+    }
+}
+
+fn wait_ready(layout: &Layout, member: &Member, running: Running) -> Result<(), CliError> {
     match member.role {
         Role::Master | Role::Chunkserver => ready::wait_service(layout, member, running, READY_LIMIT),
         Role::Mount => ready::wait_mount(layout, member, running, READY_LIMIT),
     }
 }
 
-fn launch(layout: &Layout, member: &Member) -> Result<Running, CliError> {
+/// A process, and whether it ran before.
+struct Launched {
+    running: Running,
+    found: bool,
+}
+
+fn launch(layout: &Layout, member: &Member) -> Result<Launched, CliError> {
     if let Some(running) = process::running(layout, member) {
-        return Ok(running);
+        return Ok(Launched { running, found: true });
     }
     let directory = layout.directory(member);
     std::fs::create_dir_all(&directory).map_err(CliError::host(directory.display().to_string()))?;
@@ -157,7 +175,7 @@ fn launch(layout: &Layout, member: &Member) -> Result<Running, CliError> {
         }
         Role::Mount => mount_arguments(layout)?,
     };
-    process::spawn(layout, member, &arguments)
+    Ok(Launched { running: process::spawn(layout, member, &arguments)?, found: false })
 }
 
 fn service_of<'a>(layout: &Layout, member: &'a Member) -> services::DevService<'a> {
