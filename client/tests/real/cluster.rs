@@ -14,6 +14,7 @@ use cairn_env::Env;
 use cairn_master::{Master, MasterConfig};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -37,7 +38,7 @@ pub struct Server {
 pub struct Cluster {
     pub masters: String,
     pub servers: Vec<Server>,
-    stop_master: CancellationToken,
+    _master: MasterThread,
     _dir: TempDir,
 }
 
@@ -56,17 +57,13 @@ impl Cluster {
             cache_mib: 32,
             ..MasterConfig::default()
         };
-        let master = Master::start(Env::real(), config).await.unwrap();
-        master.ready().await;
-        let masters = master.control_address().to_string();
-        let stop_master = CancellationToken::new();
-        tokio::spawn(master.serve(stop_master.clone()));
+        let (master, masters) = MasterThread::start(config).await;
         let mut servers = Vec::new();
         for number in 0..count {
             let disk = dir.path().join(format!("disk-{number}"));
             servers.push(Server::start(&masters, disk, ANY_PORT.parse().unwrap()).await);
         }
-        Self { masters, servers, stop_master, _dir: dir }
+        Self { masters, servers, _master: master, _dir: dir }
     }
 
     pub async fn client(&self) -> FileSystem {
@@ -93,9 +90,45 @@ impl Cluster {
     }
 }
 
+/// The master on a thread of its own. The end of a test waits for it: a store that is still open when the process exits
+/// loses the statics of RocksDB under its feet and aborts the process.
+struct MasterThread {
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl MasterThread {
+    /// The running master and where it listens.
+    async fn start(config: MasterConfig) -> (Self, String) {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let master = Master::start(Env::real(), config).await.unwrap();
+                master.ready().await;
+                tell.send(master.control_address().to_string()).unwrap();
+                master.serve(stopped).await.unwrap();
+            });
+        });
+        (Self { stop, thread: Some(thread) }, told.await.unwrap())
+    }
+}
+
+impl Drop for MasterThread {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(
+            std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()),
+            "the master stops cleanly"
+        );
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.stop_master.cancel();
         for index in 0..self.servers.len() {
             self.kill(index);
         }
