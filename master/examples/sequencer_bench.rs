@@ -21,6 +21,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// As in the `cairn` binary. RocksDB is C++ and keeps to the system's allocator in both.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Files in one directory.
 const DIRECTORY_FILES: u64 = 10_000;
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use cairn_env::kv::{Batch, Kv, KvError, KvRead, Row, Wait};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind, FlushOptions, LogLevel,
-    Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind,
+    FlushOptions, LogLevel, Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ const MEMTABLE_BYTES: usize = 32 << 20;
 const MEMTABLES_MAX: i32 = 3;
 /// Bytes of a block: what one cold read loads.
 const BLOCK_BYTES: usize = 16 << 10;
+/// Bytes of a piece of index or filter. Whole ones grow with their table to a megabyte and more: larger than a shard of the
+/// cache likes to hold, so that every miss would read one again.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
 /// Bits of the bloom filter per key: one false positive in a hundred.
 const BLOOM_BITS: f64 = 10.0;
 /// Open table files; bounds descriptors.
@@ -61,6 +64,12 @@ impl RocksKv {
         Ok(Self { db, write_options })
     }
 
+    /// Leaves one sorted run: the shape in which tables, and what they keep of index and filters, are largest.
+    #[cfg(test)]
+    pub(super) fn compact(&self) {
+        self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
+
     fn view(&self) -> View<'_> {
         View { db: &self.db, snapshot: None }
     }
@@ -82,6 +91,10 @@ fn options(cache_bytes: usize) -> Options {
     table.set_bloom_filter(BLOOM_BITS, false);
     table.set_cache_index_and_filter_blocks(true);
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    table.set_pin_top_level_index_and_filter(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table.set_format_version(5);
     let mut options = Options::default();

@@ -92,3 +92,24 @@ fn it_conforms() {
         check(&mut Rocks(tempfile::tempdir().unwrap()), seed, 400);
     }
 }
+
+#[test]
+fn a_small_cache_keeps_index_and_filters_however_large_the_tables_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = RocksKv::open(&directory.path().join("state"), CACHE_BYTES / 4).unwrap();
+    let rows = 500_000;
+    // Twice, so that the runs overlap and become one table.
+    for from in (0..rows).step_by(10_000).chain((0..rows).step_by(10_000)) {
+        kv.write(&batch(from..from + 10_000)).unwrap();
+    }
+    kv.flush().unwrap();
+    kv.compact();
+    // A name that is not there, as most creates ask for: only index and filter are read.
+    let absent = |number: u32| [&number.to_be_bytes()[..], b"x"].concat();
+    let asked: Vec<u32> = (0..rows).step_by(10_007).collect();
+    for &number in &asked {
+        assert!(kv.get(&absent(number), Wait::ForDisk).unwrap().is_none());
+    }
+    let loads = asked.iter().filter(|&&number| kv.get(&absent(number), Wait::Never).is_err()).count();
+    assert!(loads <= asked.len() / 5, "{loads} of {} lookups must go to the disk again", asked.len());
+}
