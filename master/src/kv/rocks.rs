@@ -3,6 +3,7 @@
 //! One column family, so each flush of a memtable leaves a prefix of the batches on disk, as the door promises. Its memory
 //! is bounded: index and filter blocks live in the block cache, and at most [`MEMTABLES_MAX`] memtables exist.
 
+use super::hidden::{Hidden, compact_dense};
 use bytes::Bytes;
 use cairn_env::kv::{Batch, Kv, KvError, KvRead, Row, Wait};
 use rocksdb::checkpoint::Checkpoint;
@@ -110,6 +111,7 @@ fn options(cache_bytes: usize) -> Options {
     options.set_keep_log_file_num(2);
     options.set_max_log_file_size(1 << 20);
     options.set_stats_dump_period_sec(0);
+    compact_dense(&mut options);
     options
 }
 
@@ -153,16 +155,18 @@ impl View<'_> {
         let mut options = self.read_options(wait);
         options.set_iterate_lower_bound(from);
         options.set_iterate_upper_bound(to);
+        let hidden = Hidden::watch();
         let mut iterator = self.db.raw_iterator_opt(options);
         start(&mut iterator);
         while let Some((key, value)) = iterator.item() {
             rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
             if rows.len() == limit {
-                return Ok(rows);
+                break;
             }
             step(&mut iterator);
         }
         iterator.status().map_err(failed)?;
+        hidden.settle(self.db);
         Ok(rows)
     }
 }

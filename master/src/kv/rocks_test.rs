@@ -1,6 +1,7 @@
 //! RocksDB behind the door: what its own settings promise.
 
 use super::RocksKv;
+use super::hidden::{HIDDEN_ROWS_MAX, Hidden};
 use bytes::Bytes;
 use cairn_env::kv::{Batch, Kv, KvError, KvRead, Wait};
 use cairn_env::kv_conformance::{StoreUnderTest, check};
@@ -112,4 +113,38 @@ fn a_small_cache_keeps_index_and_filters_however_large_the_tables_are() {
     }
     let loads = asked.iter().filter(|&&number| kv.get(&absent(number), Wait::Never).is_err()).count();
     assert!(loads <= asked.len() / 5, "{loads} of {} lookups must go to the disk again", asked.len());
+}
+
+#[test]
+fn scans_do_not_step_over_deleted_rows_for_ever() {
+    let directory = tempfile::tempdir().unwrap();
+    let kv = RocksKv::open(&directory.path().join("state"), CACHE_BYTES).unwrap();
+    let rows = 50 * HIDDEN_ROWS_MAX as u32;
+    // What is there already: without it the table of deletions would be moved down as it is, not rewritten.
+    kv.write(&batch(0..1)).unwrap();
+    kv.write(&batch(rows..rows + 1)).unwrap();
+    kv.flush().unwrap();
+    // Each row comes and goes, as extents do when a file is written at random offsets; only the first one stays.
+    for number in 1..rows {
+        let came = batch(number..number + 1);
+        let gone = Batch { writes: came.writes.iter().map(|(key, _)| (key.clone(), None)).collect() };
+        kv.write(&came).unwrap();
+        kv.write(&gone).unwrap();
+    }
+    let stepped_over = || {
+        let hidden = Hidden::watch();
+        let found = kv.scan_reverse(&[0], &rows.to_be_bytes(), 1, Wait::ForDisk).unwrap();
+        assert_eq!(found.len(), 1);
+        hidden.rows()
+    };
+    let first = stepped_over();
+    assert!(first > HIDDEN_ROWS_MAX, "only {first} rows were stepped over: the test is no test");
+    // Flush and compaction are RocksDB's own threads.
+    for _ in 0..200 {
+        if stepped_over() <= HIDDEN_ROWS_MAX {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("{} deleted rows are still stepped over", stepped_over());
 }
