@@ -44,6 +44,13 @@ pub struct Process {
     pub data_dirs: Vec<PathBuf>,
 }
 
+/// A suite that is a crate with a binary: `./scripts/test` installs it below the target directory.
+pub fn suite(name: &str) -> PathBuf {
+    let binary = cairn_binary().with_file_name("..").join("tools/bin").join(name);
+    assert!(binary.exists(), "{} is missing: `./scripts/test` installs it", binary.display());
+    binary
+}
+
 /// The binary under test: beside the test's own executable, where cargo puts it.
 pub fn cairn_binary() -> PathBuf {
     let own = std::env::current_exe().expect("a test knows its own path");
