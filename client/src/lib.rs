@@ -5,6 +5,7 @@
 
 mod data;
 pub mod error;
+mod first_step;
 pub mod fs;
 mod inode;
 mod meta;

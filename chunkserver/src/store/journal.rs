@@ -126,6 +126,12 @@ impl Drop for Reservation {
     }
 }
 
+impl State {
+    fn nobody_waits(&self) -> bool {
+        self.waiters.is_empty() && !self.rotate
+    }
+}
+
 impl Journal {
     pub(super) fn new(start: JournalStart, settings: Settings) -> Arc<Self> {
         let active_bytes = start.active.position - start.active.header.base;
@@ -305,42 +311,52 @@ impl Journal {
     /// # Errors
     /// The disk's; the journal has failed then, and every waiter was told.
     pub(super) fn commit(&self) -> io::Result<()> {
-        loop {
-            let (queue, mut writer, rotate, upto) = {
-                let mut state = self.lock();
-                if state.failed || (state.waiters.is_empty() && !state.rotate) {
-                    state.committing = false;
-                    return Ok(());
-                }
-                let writer = state.writer.take().expect("the one commit job has the writer");
-                let queue = std::mem::take(&mut state.queue);
-                (queue, writer, std::mem::take(&mut state.rotate), state.ticket)
-            };
-            let cost: u64 = queue.iter().map(|record| journal_bytes(record.bytes.len())).sum();
-            let result = self.write(&mut writer, queue, rotate.then_some(cost));
+        while self.commit_round()? {}
+        Ok(())
+    }
+
+    /// One write and one fdatasync for all that is queued. False when nobody waited: the commit job is over; else it must
+    /// go on with another round. Blocks.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`].
+    pub(super) fn commit_round(&self) -> io::Result<bool> {
+        let (queue, mut writer, rotate, upto) = {
             let mut state = self.lock();
-            // Together, so that no reservation sees the space twice.
-            state.queued_bytes -= cost;
-            state.active_bytes = writer.active.position - writer.active.header.base;
-            state.active_records = !writer.active.touched.is_empty();
-            state.writer = Some(writer);
-            if let Err(error) = result {
+            if state.failed || state.nobody_waits() {
                 state.committing = false;
-                drop(state);
-                self.fail();
-                return Err(error);
+                return Ok(false);
             }
-            state.durable = upto;
-            let (done, rest) =
-                std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.0 <= upto);
-            state.waiters = rest;
+            let writer = state.writer.take().expect("the one commit job has the writer");
+            let queue = std::mem::take(&mut state.queue);
+            (queue, writer, std::mem::take(&mut state.rotate), state.ticket)
+        };
+        let cost: u64 = queue.iter().map(|record| journal_bytes(record.bytes.len())).sum();
+        let result = self.write(&mut writer, queue, rotate.then_some(cost));
+        let mut state = self.lock();
+        // Together, so that no reservation sees the space twice.
+        state.queued_bytes -= cost;
+        state.active_bytes = writer.active.position - writer.active.header.base;
+        state.active_records = !writer.active.touched.is_empty();
+        state.writer = Some(writer);
+        if let Err(error) = result {
+            state.committing = false;
             drop(state);
-            let done: Vec<(u64, oneshot::Sender<()>)> = done;
-            for (_, waiter) in done {
-                // A cancelled operation no longer listens.
-                let _ = waiter.send(());
-            }
+            self.fail();
+            return Err(error);
         }
+        state.durable = upto;
+        let (done, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.waiters).into_iter().partition(|waiter| waiter.0 <= upto);
+        state.waiters = rest;
+        let over = state.nobody_waits();
+        state.committing = !over;
+        drop(state);
+        for (_, waiter) in done {
+            // A cancelled operation no longer listens.
+            let _ = waiter.send(());
+        }
+        Ok(!over)
     }
 
     /// With `rotate`, the cost of `queue`: closes the active segment afterwards when all that was promised fits the others.

@@ -8,6 +8,7 @@
 //! no acknowledgement of a sync when a write before it was lost.
 
 mod commands;
+mod commit_pace;
 mod error;
 mod files;
 mod journal;

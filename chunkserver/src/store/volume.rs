@@ -1,5 +1,6 @@
 //! One disk at work: its journal, its space, its health, and the threads that may block in it.
 
+use super::commit_pace::{COMMIT_ROUNDS_HERE, CommitPace};
 use super::error::StoreError;
 use super::files::{OpenFile, OpenFiles};
 use super::journal::Journal;
@@ -43,6 +44,7 @@ pub(super) struct Volume {
     pub(super) space: Space,
     pub(super) known_folders: Mutex<BTreeSet<String>>,
     pub(super) events: mpsc::Sender<StoreEvent>,
+    commit_pace: CommitPace,
     failure: OnceLock<String>,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -91,6 +93,7 @@ impl Volume {
             space: Space::default(),
             known_folders: Mutex::new(parts.known_folders),
             events: parts.events,
+            commit_pace: CommitPace::default(),
             failure: OnceLock::new(),
             reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
             writes: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
@@ -144,13 +147,33 @@ impl Volume {
         Ok(())
     }
 
+    /// Begins the commit job: here when the disk answers sooner than another thread would.
     pub(super) fn start_commit(self: &Arc<Self>) {
-        let volume = Arc::clone(self);
-        self.env.spawn.start_blocking(Box::new(move || {
-            if let Err(error) = volume.journal.commit() {
-                volume.fail(&format!("intent journal: {error}"));
+        for _ in 0..COMMIT_ROUNDS_HERE {
+            if !self.commit_pace.is_quick() {
+                break;
             }
-        }));
+            if !self.commit_round() {
+                return;
+            }
+        }
+        let volume = Arc::clone(self);
+        self.env.spawn.start_blocking(Box::new(move || while volume.commit_round() {}));
+    }
+
+    /// Whether another round is due.
+    fn commit_round(&self) -> bool {
+        let begun = self.env.clock.now();
+        match self.journal.commit_round() {
+            Ok(more) => {
+                self.commit_pace.took(self.env.clock.now().since(begun));
+                more
+            }
+            Err(error) => {
+                self.fail(&format!("intent journal: {error}"));
+                false
+            }
+        }
     }
 
     /// The disk is not to be written again (I3).

@@ -8,7 +8,7 @@ use cairn_core::ids::{ChunkId, InodeId, LeaseNumber};
 use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::io::ranges::Ranges;
 use cairn_core::io::write_session::{Job, Urgency, WriteSession};
-use cairn_core::limits::FILE_IN_FLIGHT_BYTES_MAX;
+use cairn_core::limits::{FILE_IN_FLIGHT_BYTES_MAX, SMALL_WRITE_BYTES_MAX};
 use cairn_core::namespace::answer::{ChunkLocation, Map};
 use cairn_core::namespace::attr::Attr;
 use cairn_core::namespace::request::{Credentials, Extent};
@@ -258,16 +258,21 @@ impl State {
             let target = self.targets[&job.slot()].clone();
             out.push(Outgoing { job, target, lease, sync: false });
         }
-        // The only frame under way, and somebody waits for it to be durable: one round trip instead of two.
-        if let [only] = &mut out[..]
-            && self.hurried > 0
-            && self.session.all_sent()
-            && self.session.jobs_in_flight() == 1
-            && !self.unsynced.contains_key(&only.target.chunk)
-        {
-            only.sync = true;
+        if self.hurried > 0 {
+            self.make_durable(&mut out);
         }
         out
+    }
+
+    /// Somebody waits for these frames to be durable: where a server may do both in one go, one round trip instead of two.
+    /// Small ones share the sync of the disk's journal; of large ones only one that is alone, since each would sync its file.
+    fn make_durable(&self, out: &mut [Outgoing]) {
+        let alone = self.session.all_sent() && self.session.jobs_in_flight() == 1;
+        for one in out {
+            let cheap = alone || one.job.payload.len() <= SMALL_WRITE_BYTES_MAX;
+            // Else a sync of the chunk follows in any case.
+            one.sync = cheap && !self.unsynced.contains_key(&one.target.chunk);
+        }
     }
 
     /// A frame is stored on all replicas. Answers the bytes that left memory.

@@ -4,6 +4,7 @@
 
 use super::write::Hurry;
 use super::{Inode, nonsense};
+use crate::first_step::{Begun, begin};
 use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
@@ -31,13 +32,18 @@ impl Inode {
         if !self.state().is_dirty() {
             return Ok(());
         }
-        let (inode, shared) = (self.clone(), shared.clone());
-        let work = tokio::spawn(async move {
+        let (inode, held) = (self.clone(), shared.clone());
+        let work = async move {
             let _order = inode.order.lock().await;
             let _rest = release.then(|| inode.rest());
-            inode.record_all(&shared, release).await
-        });
-        work.await.unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
+            inode.record_all(&held, release).await
+        };
+        match begin(work) {
+            Begun::Done(outcome) => outcome,
+            Begun::GoesOn(task) => {
+                task.await.unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
+            }
+        }
     }
 
     pub(super) fn flush_in_background(self: &Arc<Self>, shared: &Arc<Shared>) {
@@ -89,7 +95,7 @@ impl Inode {
             if !self.state().session.waits_for(until) {
                 return;
             }
-            self.pump(shared);
+            self.hurry(shared);
             progress.await;
         }
     }

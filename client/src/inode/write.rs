@@ -2,6 +2,7 @@
 
 use super::Inode;
 use super::state::Outgoing;
+use crate::first_step::begin;
 use crate::fs::Handle;
 use crate::shared::Shared;
 use crate::write::StoreError;
@@ -9,13 +10,17 @@ use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::io::write_session::Urgency;
 use cairn_core::limits::{
-    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, UNRECORDED_EXTENTS_MAX,
+    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX,
+    UNRECORDED_EXTENTS_MAX,
 };
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
+
+/// Small frames that a flusher sends itself: more are sent sooner by several threads.
+const SENT_AT_ONCE: usize = 4;
 
 /// Most bytes accepted at once; longer writes are cut.
 const ACCEPT_BYTES_MAX: usize = 1 << 20;
@@ -213,6 +218,22 @@ impl Inode {
     pub(super) fn pump_with(self: &Arc<Self>, shared: &Arc<Shared>, urgency: Urgency) {
         let out = self.state().outgoing(urgency);
         self.send(shared, out);
+    }
+
+    /// Sends everything: somebody waits for it. A few small frames leave before this returns.
+    pub(super) fn hurry(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let out = self.state().outgoing(Urgency::Everything);
+        let mut here = 0;
+        for one in out {
+            let small = one.job.payload.len() <= SMALL_WRITE_BYTES_MAX;
+            let work = send_all(self.clone(), shared.clone(), one);
+            if small && here < SENT_AT_ONCE {
+                here += 1;
+                drop(begin(work));
+            } else {
+                shared.spawn(work);
+            }
+        }
     }
 
     fn send(self: &Arc<Self>, shared: &Arc<Shared>, out: Vec<Outgoing>) {

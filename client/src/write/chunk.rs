@@ -65,8 +65,18 @@ pub(crate) struct ChunkWriter {
     attached: AtomicBool,
     /// It was allocated for us and may not exist on its servers yet.
     fresh: bool,
-    /// Generation of the connection to each replica over which unsynced bytes went.
-    unsynced: Mutex<HashMap<ServerId, u64>>,
+    unsynced: Mutex<Unsynced>,
+}
+
+/// Bytes that are perhaps stored, and not known to be durable.
+#[derive(Default)]
+struct Unsynced {
+    /// Generation of the connection to each replica over which they went.
+    generations: HashMap<ServerId, u64>,
+    /// Only a sync makes them durable.
+    wants_sync: bool,
+    /// Writes under way that make their own bytes durable.
+    durable_writes: usize,
 }
 
 /// What one try ended in.
@@ -115,7 +125,7 @@ impl ChunkWriter {
             }),
             attached: AtomicBool::new(!fresh),
             fresh,
-            unsynced: Mutex::new(HashMap::new()),
+            unsynced: Mutex::default(),
         }
     }
 
@@ -149,7 +159,22 @@ impl ChunkWriter {
         let sums = payload_crcs(self.chunk, offset, &payload);
         let create = if self.fresh { flags::CREATE } else { 0 };
         let flags = create | if sync { flags::SYNC } else { 0 };
-        self.carry_out(shared, Order { op: Op::Write, lease, offset, payload, sums, flags }).await
+        {
+            let mut unsynced = self.unsynced();
+            unsynced.durable_writes += usize::from(sync);
+            unsynced.wants_sync |= !sync;
+        }
+        let outcome =
+            self.carry_out(shared, Order { op: Op::Write, lease, offset, payload, sums, flags }).await;
+        if sync {
+            let mut unsynced = self.unsynced();
+            unsynced.durable_writes -= 1;
+            unsynced.wants_sync |= outcome.is_err();
+            if unsynced.durable_writes == 0 && !unsynced.wants_sync {
+                unsynced.generations.clear();
+            }
+        }
+        outcome
     }
 
     /// Makes everything acknowledged durable on every replica.
@@ -168,7 +193,9 @@ impl ChunkWriter {
                 }
                 outcome => {
                     if outcome.is_ok() {
-                        self.unsynced().clear();
+                        let mut unsynced = self.unsynced();
+                        unsynced.generations.clear();
+                        unsynced.wants_sync = false;
                     }
                     return outcome;
                 }
@@ -241,7 +268,7 @@ impl ChunkWriter {
         let direct = order.op == Op::Sync || order.payload.len() <= SMALL_WRITE_BYTES_MAX;
         if direct || location.replicas.len() == 1 {
             let calls = location.replicas.iter().map(|replica| {
-                let generation = self.unsynced().get(&replica.server).copied();
+                let generation = self.unsynced().generations.get(&replica.server).copied();
                 self.call(shared, location, order, &replica.address, Vec::new(), generation)
             });
             let outcomes = futures::future::join_all(calls).await;
@@ -249,7 +276,7 @@ impl ChunkWriter {
         }
         let hops = location.replicas[1..].iter().map(|replica| replica.address.clone()).collect();
         let first = &location.replicas[0];
-        let generation = self.unsynced().get(&first.server).copied();
+        let generation = self.unsynced().generations.get(&first.server).copied();
         self.call(shared, location, order, &first.address, hops, generation).await
     }
 
@@ -257,7 +284,11 @@ impl ChunkWriter {
     async fn note_generations(&self, shared: &Shared, location: &ChunkLocation) -> Result<(), Attempt> {
         let unknown: Vec<_> = {
             let unsynced = self.unsynced();
-            location.replicas.iter().filter(|replica| !unsynced.contains_key(&replica.server)).collect()
+            location
+                .replicas
+                .iter()
+                .filter(|replica| !unsynced.generations.contains_key(&replica.server))
+                .collect()
         };
         if unknown.is_empty() {
             return Ok(());
@@ -268,7 +299,7 @@ impl ChunkWriter {
         for (replica, outcome) in unknown.iter().zip(futures::future::join_all(asked).await) {
             match outcome {
                 Ok(generation) => {
-                    self.unsynced().entry(replica.server).or_insert(generation);
+                    self.unsynced().generations.entry(replica.server).or_insert(generation);
                 }
                 Err(failure) => {
                     lost.0.push(replica.server);
@@ -429,7 +460,7 @@ impl ChunkWriter {
         });
     }
 
-    fn unsynced(&self) -> std::sync::MutexGuard<'_, HashMap<ServerId, u64>> {
+    fn unsynced(&self) -> std::sync::MutexGuard<'_, Unsynced> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

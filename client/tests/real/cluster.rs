@@ -5,6 +5,7 @@
 
 use cairn_chunkserver::ChunkServer;
 use cairn_chunkserver::config::{ChunkServerConfig, DiskSetting};
+use cairn_chunkserver::store::DiskState;
 use cairn_client::fs::{FileSystem, OpenFile, OpenFlags};
 use cairn_client::{ConnectOptions, Unavailable};
 use cairn_core::ids::InodeId;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +33,7 @@ pub const READ_ONLY: OpenFlags =
 pub struct Server {
     runtime: Option<Runtime>,
     pub data: SocketAddr,
+    http: SocketAddr,
     disk: PathBuf,
 }
 
@@ -80,6 +83,24 @@ impl Cluster {
         if let Some(runtime) = self.servers[index].runtime.take() {
             runtime.shutdown_background();
         }
+    }
+
+    /// Kills a server and starts it again on its disk and at its address.
+    pub async fn restart(&mut self, index: usize) {
+        self.kill(index);
+        let (disk, data) = (self.servers[index].disk.clone(), self.servers[index].data);
+        self.servers[index] = Server::start(&self.masters, disk, data).await;
+    }
+
+    /// How many requests of one kind the living servers have answered.
+    pub async fn requests(&self, op: &str) -> u64 {
+        let mut sum = 0;
+        for server in self.servers.iter().filter(|server| server.runtime.is_some()) {
+            let page = metrics(server.http).await;
+            let lines = page.lines().filter(|line| line.contains(&format!("op=\"{op}\"")));
+            sum += lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
+        }
+        sum
     }
 
     /// Nobody serves the sockets any more, as with SIGSTOP, for `span`.
@@ -147,17 +168,38 @@ impl Server {
             ..ChunkServerConfig::default()
         };
         let started = runtime.spawn(async move {
-            let server = ChunkServer::start(Env::real(), config).await.unwrap();
+            let server = loop {
+                // After a restart: the predecessor's threads may still hold the disk or the address.
+                match ChunkServer::start(Env::real(), config.clone()).await {
+                    Ok(server)
+                        if server.store().disks().iter().all(|disk| disk.state != DiskState::Failed) =>
+                    {
+                        break server;
+                    }
+                    Ok(server) => server.stop().await,
+                    Err(_) => {}
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            };
             while server.masters_connected() == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let data = server.data_address();
+            let addresses = (server.data_address(), server.http_address());
             tokio::spawn(server.serve(CancellationToken::new()));
-            data
+            addresses
         });
-        let data = started.await.unwrap();
-        Self { runtime: Some(runtime), data, disk }
+        let (data, http) = started.await.unwrap();
+        Self { runtime: Some(runtime), data, http, disk }
     }
+}
+
+async fn metrics(address: SocketAddr) -> String {
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
 }
 
 pub fn root() -> Credentials {

@@ -13,3 +13,4 @@ mod cluster;
 mod failures;
 mod files;
 mod model;
+mod syncs;

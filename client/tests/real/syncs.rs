@@ -1,0 +1,55 @@
+//! What a sync costs, and what it leaves behind.
+
+use crate::cluster::{Cluster, READ_ONLY, create, pattern, root};
+use std::time::Duration;
+
+const BLOCK: u64 = 4096;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_writes_are_made_durable_by_their_own_frames() {
+    let cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = create(&fs, "a").await;
+    fs.write(&file, 0, pattern(0, 1 << 20, 1).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    let before = cluster.requests("sync").await;
+
+    for round in 0..5 {
+        for block in [3, 40, 41, 100, 200, 7] {
+            let at = (block + round) * BLOCK;
+            fs.write(&file, at, pattern(at, BLOCK as usize, 2).into()).await.unwrap();
+        }
+        fs.fsync(&file).await.unwrap();
+    }
+    assert_eq!(cluster.requests("sync").await, before, "no sync was asked for by itself");
+    let written = cluster.requests("write").await;
+    assert!(written >= 2 * 5 * 5, "{written} writes on two servers");
+
+    // What is large is still synced once, not frame by frame.
+    fs.write(&file, 0, pattern(0, 1 << 20, 3).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    assert_eq!(cluster.requests("sync").await, before + 2);
+    let bytes = fs.read(&file, 0, 1 << 20).await.unwrap();
+    assert!(bytes[..] == pattern(0, 1 << 20, 3)[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_while_nothing_is_unsynced_keeps_its_replicas() {
+    let mut cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = create(&fs, "a").await;
+    for at in [0, BLOCK] {
+        fs.write(&file, at, pattern(at, BLOCK as usize, 1).into()).await.unwrap();
+        fs.fsync(&file).await.unwrap();
+    }
+    cluster.restart(0).await;
+    fs.write(&file, 2 * BLOCK, pattern(2 * BLOCK, BLOCK as usize, 1).into()).await.unwrap();
+    fs.flush(&file).await.unwrap();
+
+    // Everything stands on the one that was away for a moment.
+    cluster.kill(1);
+    let reader = cluster.client().await;
+    let file = reader.open(&root(), file.inode(), READ_ONLY).await.unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(20), reader.read(&file, 0, 1 << 20));
+    assert_eq!(&read.await.unwrap().unwrap()[..], &pattern(0, 3 * BLOCK as usize, 1)[..]);
+}
