@@ -25,6 +25,9 @@ pub struct ConnectOptions {
     pub memory_budget_bytes: u64,
     /// Policy for data whose servers are away.
     pub unavailable: Unavailable,
+    /// Keep names and attributes under leases of the master, so that what is known need not be asked. Only for a caller
+    /// that checks permissions itself, as the kernel does above a mount.
+    pub cache_metadata: bool,
     /// Longest search for a leader when connecting.
     pub connect_deadline: Duration,
     /// Longest wait of a metadata operation, over all retries and fail-overs. Then `TimedOut`.
@@ -40,6 +43,7 @@ impl Default for ConnectOptions {
             memory_budget_bytes: 256 << 20,
             // Longer than any fail-over or server restart, shorter than a user's patience.
             unavailable: Unavailable::Fail { after: Duration::from_secs(60) },
+            cache_metadata: false,
             // A cluster that is just starting answers within seconds; somebody waits at a prompt.
             connect_deadline: Duration::from_secs(10),
             // As above: a restart of every master fits.

@@ -35,7 +35,12 @@ pub(crate) struct Shared {
     idle: Mutex<VecDeque<InodeId>>,
     runtime: Handle,
     sessions_lost: AtomicU64,
+    /// Who keeps a cache above this one.
+    pub(crate) above: OnceLock<Disbelieve>,
 }
+
+/// Told which inodes' attributes, and whether names, must not be believed any more. Must not wait for any request.
+pub type Disbelieve = Box<dyn Fn(&[InodeId], bool) + Send + Sync>;
 
 impl Drop for Shared {
     fn drop(&mut self) {
@@ -90,6 +95,7 @@ impl Shared {
             idle: Mutex::new(VecDeque::new()),
             runtime: Handle::current(),
             sessions_lost: AtomicU64::new(0),
+            above: OnceLock::new(),
         }
     }
 
@@ -149,6 +155,11 @@ impl Shared {
     fn on_event(self: &Arc<Self>, event: Event) {
         match event {
             Event::Recall { inode, lease } => self.spawn(recall(self.clone(), inode, lease)),
+            Event::Disbelieve { inodes, names } => {
+                if let Some(above) = self.above.get() {
+                    above(&inodes, names);
+                }
+            }
             Event::SessionLost => {
                 self.sessions_lost.fetch_add(1, Ordering::AcqRel);
                 drop(self.pool.drain());

@@ -31,6 +31,27 @@ pub const SESSION_RENEW: Duration = Duration::from_millis(500);
 /// How long a holder has to give a recalled write lease back before it is taken (its unsynced writes are then lost).
 pub const LEASE_RECALL: Duration = Duration::from_secs(10);
 
+/// Term of all shared leases of a session, counted by the leader from hearing the last renewal that it granted: how long
+/// a client that fell silent can hold up a change of what it caches.
+pub const SHARED_LEASE_TERM: Duration = Duration::from_secs(2);
+/// The same term as a client counts it, from sending: less by more than two clocks can drift apart meanwhile.
+pub const SHARED_LEASE_BELIEF: Duration = Duration::from_millis(1800);
+/// A client that has not confirmed an invalidation for so long is not granted its next renewal.
+pub const INVALIDATION_PATIENCE: Duration = Duration::from_millis(250);
+/// Inodes that one session may hold; more are answered, but not to be cached. Twice what a client keeps, for what it has
+/// dropped and not yet said so.
+pub const SESSION_SHARED_LEASES_MAX: usize = 2 * CACHED_ITEMS_MAX;
+/// Inodes that all sessions may hold together: some 100 bytes each.
+pub const SHARED_LEASES_MAX: usize = 1 << 20;
+/// Inodes and names that a client caches, some 300 bytes each.
+pub const CACHED_ITEMS_MAX: usize = 131_072;
+/// Changes that a client remembers, to tell whether an answer on its way has been overtaken.
+pub const CHANGES_REMEMBERED: usize = 4096;
+/// Dropped inodes in one message to the leader.
+pub const FORGOTTEN_PER_MESSAGE_MAX: usize = 8192;
+/// Reads of the state that are tried again because it changed meanwhile, before an answer goes out not to be cached.
+pub const LEASED_READ_ATTEMPTS: usize = 8;
+
 /// Largest directory page in entries; a page also ends at [`DIRECTORY_PAGE_BYTES_MAX`].
 pub const DIRECTORY_PAGE_ENTRIES_MAX: usize = 4096;
 /// Largest directory page in encoded bytes.
@@ -408,4 +429,6 @@ const _: () = assert!(SEQUENCER_BATCH_BYTES_MAX + JOURNAL_ENTRY_BYTES_MAX < JOUR
 const _: () = assert!(CHECKPOINT_JOURNAL_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);
 const _: () = assert!(OUTBOX_MESSAGES > 2 * (SESSION_SLOTS as usize + QUERIES_IN_FLIGHT_MAX));
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() > 3 * SESSION_RENEW.as_millis());
+const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() > 3 * SESSION_RENEW.as_millis());
+const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() < SHARED_LEASE_TERM.as_millis());
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() * 4 < SESSION_EXPIRY.as_millis());

@@ -10,7 +10,7 @@ mod dispatch;
 mod errno;
 mod fs;
 mod handles;
-mod just_seen;
+mod kernel_cache;
 mod listing;
 mod mount;
 mod mount_error;

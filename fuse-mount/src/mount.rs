@@ -1,6 +1,7 @@
 //! A mount from beginning to end: checks, connection, mounting; then unmounting, with everything saved first.
 
 use crate::fs::KernelFs;
+use crate::kernel_cache::KernelCache;
 use crate::mount_error::MountError;
 use crate::mount_table::{mounts, unmount_at};
 use crate::ops::Ops;
@@ -61,13 +62,16 @@ pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, Mount
     let asked = options.mount_point.clone();
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
-    let clock = env.clock.clone();
     let client =
         FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
     let ended = Arc::new(Notify::new());
-    let fs = KernelFs::new(Arc::new(Ops::new(client.clone(), clock)), Handle::current(), ended.clone());
+    let kernel = Arc::new(KernelCache::default());
+    let told = kernel.clone();
+    client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
+    let ops = Arc::new(Ops::new(client.clone(), kernel.clone()));
+    let fs = KernelFs::new(ops, Handle::current(), ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
-    let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs)).await??;
+    let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel)).await??;
     let device = device_at(&path);
     let mounted = Mounted { path, client, ended, device, session: ManuallyDrop::new(session) };
     match mounted.first_answer(read_ahead).await {

@@ -108,6 +108,7 @@ impl MountFlags {
     pub(crate) fn connect_options(&self, masters: Vec<String>, mount_point: &Path) -> ConnectOptions {
         let mut options = ConnectOptions {
             masters,
+            cache_metadata: true,
             description: format!("mount {}, pid {}", mount_point.display(), std::process::id()),
             ..ConnectOptions::default()
         };

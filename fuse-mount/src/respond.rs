@@ -3,7 +3,7 @@
 use crate::convert::{file_attr, file_type};
 use crate::errno::errno;
 use crate::listing::{AFTER_DOT, AFTER_DOT_DOT};
-use crate::ops::{Entries, Opened, XattrAnswer};
+use crate::ops::{Entries, Entry, Opened, Shown, XattrAnswer};
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::limits::NAME_BYTES_MAX;
@@ -19,8 +19,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-/// How long the kernel may believe a name and attributes without asking. None: no lease covers them yet.
-pub(crate) const BELIEVE: Duration = Duration::ZERO;
 /// Inode numbers are never reused, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
@@ -46,13 +44,20 @@ macro_rules! respond {
 
 respond!(ReplyEmpty, (), |reply, ()| reply.ok());
 respond!(ReplyData, Bytes, |reply, bytes| reply.data(&bytes));
-respond!(ReplyEntry, Attr, |reply, attr| reply.entry(&BELIEVE, &file_attr(&attr), GENERATION));
-respond!(ReplyAttr, Attr, |reply, attr| reply.attr(&BELIEVE, &file_attr(&attr)));
+respond!(ReplyEntry, Entry, |reply, entry| match entry.shown {
+    Some(shown) => {
+        reply.entry_with_ttls(&shown.keep, &entry.keep, &file_attr(&shown.attr), GENERATION);
+    }
+    None => reply.entry(&entry.keep, &file_attr(&nobody()), GENERATION),
+});
+respond!(ReplyAttr, Shown, |reply, shown| reply.attr(&shown.keep, &file_attr(&shown.attr)));
 respond!(ReplyWrite, u32, |reply, written| reply.written(written));
 respond!(ReplyLseek, u64, |reply, offset| reply.offset(offset as i64));
 respond!(ReplyOpen, Opened, |reply, opened| reply.opened(FileHandle(opened.handle), fopen_flags(opened)));
-respond!(ReplyCreate, (Attr, Opened), |reply, (attr, opened)| {
-    reply.created(&BELIEVE, &file_attr(&attr), GENERATION, FileHandle(opened.handle), fopen_flags(opened));
+respond!(ReplyCreate, (Entry, Opened), |reply, (entry, opened)| {
+    let Some(Shown { attr, keep }) = entry.shown else { return reply.error(Errno::EIO) };
+    let keep = keep.min(entry.keep);
+    reply.created(&keep, &file_attr(&attr), GENERATION, FileHandle(opened.handle), fopen_flags(opened));
 });
 respond!(ReplyXattr, XattrAnswer, |reply, answer| match answer {
     XattrAnswer::Size(size) => reply.size(size),
@@ -99,12 +104,18 @@ fn fill_with_attrs(reply: &mut ReplyDirectoryPlus, entries: &Entries) -> bool {
     let dots = [(AFTER_DOT, ".", entries.inode), (AFTER_DOT_DOT, "..", entries.parent)];
     let full = dots.iter().filter(|(cookie, ..)| entries.cookie < *cookie).any(|(cookie, name, inode)| {
         let attr = file_attr(&nameless_directory(*inode));
-        reply.add(attr.ino, *cookie, name, &BELIEVE, &attr, GENERATION)
+        reply.add(attr.ino, *cookie, name, &Duration::ZERO, &attr, GENERATION)
     });
     full || entries.rest().iter().any(|entry| {
         let Some(attr) = entry.attr.as_ref().map(file_attr) else { return false };
-        reply.add(attr.ino, entry.cookie, OsStr::from_bytes(&entry.name), &BELIEVE, &attr, GENERATION)
+        let name = OsStr::from_bytes(&entry.name);
+        reply.add(attr.ino, entry.cookie, name, &entries.keep(entry), &attr, GENERATION)
     })
+}
+
+/// Inode 0 says that there is none, for as long as the entry is kept.
+fn nobody() -> Attr {
+    nameless_directory(cairn_core::ids::InodeId(0))
 }
 
 /// The kernel takes inode number and kind of `.` and `..` and ignores the rest.

@@ -1,11 +1,12 @@
 //! The session with the kernel: what is negotiated, which mount options it is made with, and how it begins.
 
 use crate::fs::KernelFs;
+use crate::kernel_cache::KernelCache;
 use crate::mount_error::MountError;
 use crate::options::{MountFlags, MountOptions};
-use crate::respond::BELIEVE;
 use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
 use std::io;
+use std::os::fd::AsFd;
 
 /// Largest request: the kernel's own limit of 256 pages (fs.fuse.max_pages_limit).
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -29,12 +30,13 @@ const WANTED: [InitFlags; 9] = [
     // Else the kernel asks for security.capability before every write(2): `ops/privileges`.
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
-/// Attributes with directory entries; without time to believe them the kernel would throw them away.
+/// Attributes with directory entries; a kernel that may not keep them would throw them away.
 const WANTED_WITH_LEASES: [InitFlags; 2] = [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO];
 
 /// Answers the kernel's INIT.
-pub(crate) fn negotiate(config: &mut KernelConfig) {
-    let leases = if BELIEVE.is_zero() { &[][..] } else { &WANTED_WITH_LEASES[..] };
+pub(crate) fn negotiate(config: &mut KernelConfig, cache: &KernelCache) {
+    cache.negotiated(config.kernel_abi());
+    let leases = if cache.has_epochs() { &WANTED_WITH_LEASES[..] } else { &[][..] };
     for wanted in WANTED.iter().chain(leases) {
         if let Err(missing) = config.add_capabilities(*wanted) {
             tracing::info!(?missing, "the kernel lacks a FUSE capability; going on without it");
@@ -49,10 +51,16 @@ pub(crate) fn negotiate(config: &mut KernelConfig) {
 ///
 /// # Errors
 /// What mount(2) or fusermount3 said.
-pub(crate) fn begin(options: &MountOptions, fs: KernelFs) -> Result<BackgroundSession, MountError> {
+pub(crate) fn begin(
+    options: &MountOptions,
+    fs: KernelFs,
+    cache: &KernelCache,
+) -> Result<BackgroundSession, MountError> {
     let config = session_config(options, rustix::process::geteuid().is_root());
     let refused = |error: io::Error| MountError::refused(&options.mount_point, &error);
-    Session::new(fs, &options.mount_point, &config).and_then(Session::spawn).map_err(refused)
+    let session = Session::new(fs, &options.mount_point, &config).map_err(refused)?;
+    cache.attach(session.as_fd().try_clone_to_owned().map_err(refused)?);
+    session.spawn().map_err(refused)
 }
 
 fn session_config(options: &MountOptions, is_root: bool) -> Config {

@@ -82,6 +82,7 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         after = Some(newest);
         all.extend(page);
     }
+    parts.caching.inherit(all.iter().map(|record| record.session), parts.now());
     parts.sessions.load(all, parts.now());
     Ok(())
 }

@@ -1,25 +1,50 @@
 //! One operation or question of a client, from its message to its reply.
 
+use crate::caching::{self, Done};
 use crate::leases;
 use crate::parts::Parts;
 use crate::replace;
 use crate::sequencer::Submitted;
 use crate::sessions::Session;
 use cairn_core::error::FsError;
-use cairn_core::ids::{Sequence, SlotId};
+use cairn_core::ids::{InodeId, Sequence, SlotId};
 use cairn_core::limits::SESSION_SLOTS;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Operation, OperationKind, Query};
 use cairn_proto::v1::master_message::Message;
-use cairn_proto::v1::{OperationRequest, QueryRequest, Reply, reply};
+use cairn_proto::v1::{ChangedName, OperationRequest, QueryRequest, Reply, reply};
 use std::sync::Arc;
 
 /// Serves a sequenced operation.
 pub(crate) async fn operate(parts: Arc<Parts>, session: Arc<Session>, request: OperationRequest) -> Message {
-    let id = request.id;
+    let (id, slot, sequence) = (request.id, SlotId(request.slot), Sequence(request.sequence));
     let outcome = decide(&parts, &session, request).await;
+    let done = parts.caching.done(session.id, slot, sequence);
+    caching::tell(&parts);
+    caching::believed(&parts, done.as_ref()).await;
     parts.metrics.operations.inc();
-    reply(id, outcome)
+    let mut reply = reply(id, outcome);
+    if let Some(done) = done {
+        tell_own_changes(&mut reply, &done);
+    }
+    Message::Reply(reply)
+}
+
+/// What the client's own operation did, so that it need not ask.
+fn tell_own_changes(reply: &mut Reply, done: &Done) {
+    reply.leased = done.leased;
+    for (inode, attr) in &done.changes.inodes {
+        match attr {
+            Some(attr) => reply.changed.push(attr.clone().into()),
+            None => reply.vanished.push(inode.get()),
+        }
+    }
+    let name = |(parent, name, leads_to): &(InodeId, bytes::Bytes, Option<InodeId>)| ChangedName {
+        parent: parent.get(),
+        name: name.clone(),
+        inode: leads_to.map_or(0, InodeId::get),
+    };
+    reply.names = done.changes.names.iter().map(name).collect();
 }
 
 /// Answers a question; on this very task when the rows are in memory.
@@ -30,20 +55,20 @@ pub(crate) async fn ask(parts: Arc<Parts>, session: Arc<Session>, request: Query
         .query
         .ok_or(FsError::InvalidArgument)
         .and_then(|query| Query::try_from(query).map_err(|error| error.to_fs_error()));
-    let outcome = match question {
-        Ok(question) => parts.reader.query(session.id, &question).await,
-        Err(error) => Err(error),
+    let (outcome, leased) = match question {
+        Ok(question) => caching::read(&parts, &session, &question).await,
+        Err(error) => (Err(error), false),
     };
-    reply(id, outcome)
+    Message::Reply(Reply { leased, ..reply(id, outcome) })
 }
 
 /// A reply to request `id`.
-pub(crate) fn reply(id: u64, outcome: Result<Answer, FsError>) -> Message {
+pub(crate) fn reply(id: u64, outcome: Result<Answer, FsError>) -> Reply {
     let outcome = match outcome {
         Ok(answer) => reply::Outcome::Answer(answer.into()),
         Err(error) => reply::Outcome::Error(error.into()),
     };
-    Message::Reply(Reply { id, outcome: Some(outcome) })
+    Reply { id, outcome: Some(outcome), ..Reply::default() }
 }
 
 async fn decide(parts: &Parts, session: &Session, request: OperationRequest) -> Result<Answer, FsError> {

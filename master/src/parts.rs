@@ -1,5 +1,6 @@
 //! What every service of a master shares. Built once by the server; nobody reaches another service but through here.
 
+use crate::caching::Caching;
 use crate::config::MasterConfig;
 use crate::damage::Damage;
 use crate::inventory::Strays;
@@ -39,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) sessions: Sessions,
     /// Chunk servers.
     pub(crate) servers: Servers,
+    /// Shared leases.
+    pub(crate) caching: Arc<Caching>,
     /// Write leases asked back.
     pub(crate) recalls: Recalls,
     /// Replicas known to be bad.

@@ -1,6 +1,7 @@
 //! A master as a whole: builds its parts, starts its tasks (nobody else does), and takes them down in order.
 
 use crate::admin_service::AdminService;
+use crate::caching::{self, Caching};
 use crate::chunkserver_stream::ClusterService;
 use crate::config::{ConfigError, MasterConfig};
 use crate::data_dir::{self, DataDir, DataDirError};
@@ -101,11 +102,13 @@ impl Master {
             cache_bytes: config.cache_mib << 20,
             store: sequencer::StateStore::Rocks,
             tuning: sequencer::Tuning::default(),
+            caching: Arc::default(),
         };
+        let caching = Arc::clone(&settings.caching);
         let (handle, owner) = sequencer::start(&env, settings, view_receiver)
             .await
             .map_err(|error| MasterError::State(error.to_string()))?;
-        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view));
+        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, caching));
         let mut tasks = JoinSet::new();
         spawn_services(&mut tasks, &parts, control, http);
         spawn_jobs(&mut tasks, &parts);
@@ -196,6 +199,7 @@ fn build(
     sequencer: sequencer::SequencerHandle,
     bound: SocketAddr,
     view: watch::Sender<Arc<ClusterView>>,
+    caching: Arc<Caching>,
 ) -> Parts {
     let address = if config.advertise.is_empty() { bound.to_string() } else { config.advertise.clone() };
     Parts {
@@ -207,6 +211,7 @@ fn build(
         reader: sequencer.reader(),
         sequencer,
         servers: Default::default(),
+        caching,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
@@ -261,6 +266,12 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
             watching.publish_view();
             tokio::time::sleep(VIEW_PERIOD).await;
         }
+        Ok(())
+    });
+    let telling = caching::tell_in_background(parts.clone());
+    let stopping = parts.stopping.clone();
+    tasks.spawn(async move {
+        let _ = stopping.run_until_cancelled(telling).await;
         Ok(())
     });
     let sweep_period = (parts.config.session_expiry() / 10).min(SWEEP_PERIOD_MAX);

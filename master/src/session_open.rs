@@ -34,6 +34,7 @@ pub(crate) async fn open(parts: Arc<Parts>, asked: ClientHello) -> Result<Opened
         0 => create(&parts, &asked, peer.node).await?,
         number => reattach(&parts, SessionId(number), &asked)?,
     };
+    parts.caching.attach(session.id, asked.caches, parts.now());
     let welcome = Welcome {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         session: session.id.get(),
@@ -113,6 +114,7 @@ pub(crate) async fn end(parts: &Parts, session: &Session) {
         }
     }
     parts.sessions.forget(session.id);
+    parts.caching.end(session.id);
     parts.nudge();
 }
 

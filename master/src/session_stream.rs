@@ -196,20 +196,27 @@ impl Serving {
         match message {
             Asked::Operation(request) => {
                 if self.in_work.len() >= SESSION_REQUESTS_MAX {
-                    return Some(Step::Send(operations::reply(request.id, Err(FsError::Overloaded))));
+                    return Some(Step::Send(Message::Reply(operations::reply(
+                        request.id,
+                        Err(FsError::Overloaded),
+                    ))));
                 }
                 let work = operations::operate(parts.clone(), self.session.clone(), request);
                 self.in_work.push(Box::pin(work.map(Some)));
             }
             Asked::Query(request) => {
                 if self.in_work.len() >= SESSION_REQUESTS_MAX {
-                    return Some(Step::Send(operations::reply(request.id, Err(FsError::Overloaded))));
+                    return Some(Step::Send(Message::Reply(operations::reply(
+                        request.id,
+                        Err(FsError::Overloaded),
+                    ))));
                 }
                 let work = operations::ask(parts.clone(), self.session.clone(), request);
                 self.in_work.push(Box::pin(work.map(Some)));
             }
             Asked::Renew(renew) => {
-                return Some(Step::Send(Message::Renewed(Renewed { sent_at_ns: renew.sent_at_ns })));
+                let leases = parts.caching.renew(self.session.id, parts.now());
+                return Some(Step::Send(Message::Renewed(Renewed { sent_at_ns: renew.sent_at_ns, leases })));
             }
             Asked::Declare(declare) => {
                 let opened = declare.opened.into_iter().map(InodeId);
@@ -220,6 +227,10 @@ impl Serving {
                 }
             }
             Asked::LeaseReturned(returned) => self.lease_returned(parts, returned.inode, returned.lease),
+            Asked::Invalidated(done) => parts.caching.confirmed(self.session.id, done.number),
+            Asked::Forget(dropped) => {
+                parts.caching.forget(self.session.id, dropped.inodes, dropped.everything);
+            }
             Asked::Detach(_) => return Some(Step::Detach(self.session.clone())),
             Asked::Hello(_) => {
                 return Some(Step::SendAndClose(session_ended("a second hello on one stream")));

@@ -175,6 +175,11 @@ impl Session {
         locked(&self.reach).pushes.as_ref().is_some_and(|pushes| pushes.try_send(message).is_ok())
     }
 
+    /// Ends its connection, if any: it will come back over another one.
+    pub(crate) fn cut(&self) {
+        locked(&self.reach).pushes = None;
+    }
+
     /// Inodes that it has begun and ceased to hold open. False when it declares more than any client may.
     pub(crate) fn declare(
         &self,
@@ -301,10 +306,10 @@ mod tests {
         let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
         let mut first = session.attach();
         let mut second = session.attach();
-        assert!(session.push(Message::Renewed(Renewed { sent_at_ns: 1 })));
+        assert!(session.push(Message::Renewed(Renewed { sent_at_ns: 1, leases: true })));
         assert!(matches!(first.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
         assert!(second.try_recv().is_ok());
         session.end();
-        assert!(!session.push(Message::Renewed(Renewed { sent_at_ns: 1 })));
+        assert!(!session.push(Message::Renewed(Renewed { sent_at_ns: 1, leases: true })));
     }
 }

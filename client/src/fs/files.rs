@@ -65,7 +65,10 @@ impl FileSystem {
         let now = self.shared.env.clock.now();
         let (attr, map) = match self.shared.lookups.take(now, inode) {
             Some(lookup) => lookup,
-            None => self.ask(who, inode).await?,
+            None => match self.known_attr(who, inode) {
+                Some(known) => known,
+                None => self.ask(who, inode).await?,
+            },
         };
         match attr.kind {
             NodeKind::Regular => {}
@@ -79,7 +82,10 @@ impl FileSystem {
     /// Attributes and the beginning of the map in one question.
     async fn ask(&self, who: &Credentials, inode: InodeId) -> Result<(Attr, Option<Map>), FsError> {
         let own = self.shared.own_credentials();
-        match self.query(&own, QueryKind::Map { inode, offset: 0, length: CHUNK_BYTES }).await {
+        let kind = QueryKind::Map { inode, offset: 0, length: CHUNK_BYTES };
+        let heard = self.shared.meta.ask(&own, kind).await?;
+        self.keep_attr(&heard);
+        match heard.outcome {
             Ok(Answer::Map(mut map)) => match map.attr.take() {
                 Some(attr) => {
                     map.attr = Some(attr.clone());

@@ -1,6 +1,7 @@
 //! The inode-level file system: what a mount needs, one method per system call.
 
 mod ahead;
+mod cached;
 mod files;
 mod names;
 mod open_file;
@@ -13,6 +14,7 @@ use crate::error::ConnectError;
 use crate::inode;
 use crate::meta::Meta;
 use crate::options::ConnectOptions;
+pub use crate::shared::Disbelieve;
 use crate::shared::{EventDoor, Shared, release_pool};
 use cairn_core::error::FsError;
 use cairn_core::ids::NodeId;

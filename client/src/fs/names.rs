@@ -21,8 +21,13 @@ impl FileSystem {
     /// # Errors
     /// `NotFound`, `NotDirectory`, `PermissionDenied`.
     pub async fn lookup(&self, who: &Credentials, parent: InodeId, name: &Name) -> Result<Attr, FsError> {
+        if let Some(known) = self.known_name(who, parent, name) {
+            return known.map(|attr| self.seen(attr));
+        }
         let kind = QueryKind::Lookup { parent, name: name.clone() };
-        match self.query(who, kind).await? {
+        let heard = self.shared.meta.ask(who, kind).await?;
+        self.keep_name(&heard, parent, name);
+        match heard.outcome? {
             Answer::Entry { attr, map } => {
                 if attr.kind == NodeKind::Regular {
                     self.shared.lookups.remember(self.shared.env.clock.now(), &attr, map);
@@ -51,7 +56,12 @@ impl FileSystem {
         inode: InodeId,
         _file: Option<&OpenFile>,
     ) -> Result<Attr, FsError> {
-        self.attr(self.query(who, QueryKind::GetAttr { inode }).await?)
+        if let Some((attr, _)) = self.known_attr(who, inode) {
+            return Ok(self.seen(attr));
+        }
+        let heard = self.shared.meta.ask(who, QueryKind::GetAttr { inode }).await?;
+        self.keep_attr(&heard);
+        self.attr(heard.outcome?)
     }
 
     /// chmod, chown, utimensat, truncate. `file`: the handle of ftruncate(2) and the like.
@@ -249,7 +259,9 @@ impl FileSystem {
         with_attrs: bool,
     ) -> Result<DirPage, FsError> {
         let kind = QueryKind::ReadDir { inode, after: after_cookie, limit, with_attrs };
-        match self.query(who, kind).await? {
+        let heard = self.shared.meta.ask(who, kind).await?;
+        self.keep_page(&heard, inode);
+        match heard.outcome? {
             Answer::Directory { mut entries, end } => {
                 for attr in entries.iter_mut().filter_map(|entry| entry.attr.as_mut()) {
                     *attr = self.seen(attr.clone());

@@ -79,6 +79,12 @@ impl Inode {
         self.state().size > 0
     }
 
+    /// Whether bytes may be accepted here, which nobody else would hear of.
+    pub(crate) fn may_write(&self) -> bool {
+        let state = self.state();
+        state.lease.is_some() || state.is_dirty()
+    }
+
     /// How many background errors there were: a new handle is told of later ones only.
     pub(crate) fn errors(&self) -> u64 {
         self.state().errors

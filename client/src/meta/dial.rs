@@ -52,6 +52,7 @@ async fn attach(shared: &Shared, address: &str) -> Result<Attached, DialError> {
         .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
         .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
     let (outbox, messages) = mpsc::channel(OUTBOX_MESSAGES);
+    shared.believe_nothing();
     let hello = client_hello(shared);
     outbox.try_send(ClientMessage { message: Some(Message::Hello(hello)) }).expect("the outbox is empty");
     let answer = client.session(ReceiverStream::new(messages)).await;
@@ -83,5 +84,6 @@ fn client_hello(shared: &Shared) -> ClientHello {
         secret: table.secret.clone(),
         description: shared.options.description.clone(),
         open_inodes: table.open_inodes(),
+        caches: shared.options.cache_metadata,
     }
 }

@@ -18,6 +18,7 @@ pub(crate) use session::{Event, Events};
 
 use crate::error::ConnectError;
 use crate::options::ConnectOptions;
+use cairn_core::caching::cache::{Cache, Ticket};
 use cairn_core::error::{Advice, FsError};
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber, NodeId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS};
@@ -27,7 +28,7 @@ use cairn_env::Env;
 use cairn_proto::v1;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use table::Table;
+use table::{Table, Told};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// The session. Clones share it.
@@ -41,6 +42,9 @@ pub(crate) struct Shared {
     options: ConnectOptions,
     node: NodeId,
     table: Mutex<Table>,
+    /// What may be believed without asking. When both are locked, the table is first.
+    cache: Mutex<Cache>,
+    events: Events,
     slots: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     /// Wakes the task when something must be sent that the outbox had no room for, or at the end.
@@ -49,9 +53,29 @@ pub(crate) struct Shared {
     stopped: Notify,
 }
 
+/// An answer to a question, and what it is worth.
+pub(crate) struct Heard {
+    /// The answer.
+    pub(crate) outcome: Result<Answer, FsError>,
+    /// It may be believed until it is taken back: the cache decides, by `ticket`.
+    pub(crate) leased: bool,
+    /// The moment before it was asked.
+    pub(crate) ticket: Ticket,
+}
+
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a hello: what an earlier stream granted may be taken back without our hearing of it.
+    fn believe_nothing(&self) {
+        let inodes = self.cache().forget_all(self.env.clock.now());
+        (self.events)(Event::Disbelieve { inodes, names: true });
     }
 }
 
@@ -68,12 +92,14 @@ impl Meta {
             options,
             node,
             table: Mutex::new(Table::default()),
+            cache: Mutex::default(),
+            events,
             slots: Arc::new(Semaphore::new(SESSION_SLOTS as usize)),
             queries: Arc::new(Semaphore::new(QUERIES_IN_FLIGHT_MAX)),
             kick: Notify::new(),
             stopped: Notify::new(),
         });
-        session::start(shared.clone(), events).await?;
+        session::start(shared.clone()).await?;
         Ok(Self { shared })
     }
 
@@ -99,15 +125,29 @@ impl Meta {
         .await
     }
 
+    /// What may be believed without asking.
+    pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.shared.cache()
+    }
+
     /// Asks, again and again as the connection requires.
     pub(crate) async fn query(&self, who: &Credentials, kind: QueryKind) -> Result<Answer, FsError> {
+        self.ask(who, kind).await?.outcome
+    }
+
+    /// As [`Meta::query`], and whether the answer may be kept.
+    ///
+    /// # Errors
+    /// That of the connection; a refusal is the outcome.
+    pub(crate) async fn ask(&self, who: &Credentials, kind: QueryKind) -> Result<Heard, FsError> {
         self.with_deadline("query", async {
             let mut pause = LEASE_RETRY_MIN;
             loop {
                 let query = Query { credentials: who.clone(), kind: kind.clone() };
-                match self.one_query(query).await {
+                let heard = self.one_query(query).await?;
+                match &heard.outcome {
                     Err(error) if error.advice() == Advice::RetryLater => self.pause(&mut pause).await,
-                    other => return other,
+                    _ => return Ok(heard),
                 }
             }
         })
@@ -145,17 +185,22 @@ impl Meta {
     async fn one_operation(&self, operation: Operation) -> Result<Answer, FsError> {
         let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
         let (reply, answer) = oneshot::channel();
+        let ticket = self.shared.cache().ticket();
         self.shared.table().begin_operation(operation, permit, reply)?;
-        answer.await.unwrap_or(Err(FsError::Stale))
+        let Told { outcome, leased, changes } = answer.await.unwrap_or_else(|_| FsError::Stale.into());
+        self.shared.cache().own_changes(ticket, &changes, leased);
+        outcome
     }
 
-    async fn one_query(&self, query: Query) -> Result<Answer, FsError> {
+    async fn one_query(&self, query: Query) -> Result<Heard, FsError> {
         let Ok(permit) = self.shared.queries.clone().acquire_owned().await else {
             return Err(FsError::Stale);
         };
         let (reply, answer) = oneshot::channel();
+        let ticket = self.shared.cache().ticket();
         self.shared.table().begin_query(query, permit, reply)?;
-        answer.await.unwrap_or(Err(FsError::Stale))
+        let told: Told = answer.await.unwrap_or_else(|_| FsError::Stale.into());
+        Ok(Heard { outcome: told.outcome, leased: told.leased, ticket })
     }
 
     async fn with_deadline<T>(

@@ -2,20 +2,28 @@
 
 use super::Shared;
 use super::dial::{Attached, DialError, dial};
+use super::table::Told;
 use crate::error::ConnectError;
+use cairn_core::caching::changes::Changes;
+use cairn_core::caching::table::{ChangeNumber, Invalidation};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber};
-use cairn_core::limits::{LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, SESSION_RENEW};
+use cairn_core::limits::{
+    FORGOTTEN_PER_MESSAGE_MAX, LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, SESSION_RENEW,
+};
 use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::attr::Attr;
 use cairn_core::time::Tick;
 use cairn_proto::v1::client_message::Message;
-use cairn_proto::v1::{Detach, MasterMessage, Renew, Reply, Welcome, master_message, reply};
+use cairn_proto::v1::{
+    self, Detach, Forget, MasterMessage, Renew, Renewed, Reply, Welcome, master_message, reply,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
 
 /// What the session tells the file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Give this lease back.
     Recall {
@@ -26,6 +34,13 @@ pub(crate) enum Event {
     },
     /// The session is gone with its leases and unattached chunks; a new one has begun.
     SessionLost,
+    /// Whoever above us keeps attributes of these inodes, or any name, must not any more.
+    Disbelieve {
+        /// Whose attributes.
+        inodes: Vec<InodeId>,
+        /// Names as well.
+        names: bool,
+    },
 }
 
 /// Hears the events. Must not block.
@@ -40,7 +55,7 @@ enum Broken {
 }
 
 /// Attaches for the first time, within the operation deadline, and leaves the session to a task.
-pub(super) async fn start(shared: Arc<Shared>, events: Events) -> Result<(), ConnectError> {
+pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
     for address in &shared.options.masters {
         let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
         if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
@@ -57,7 +72,7 @@ pub(super) async fn start(shared: Arc<Shared>, events: Events) -> Result<(), Con
         match search.next(&shared).await {
             Ok(attached) => {
                 adopt(&shared, &attached);
-                let task = Session { shared, events };
+                let task = Session { shared };
                 drop(tokio::spawn(task.run(attached)));
                 return Ok(());
             }
@@ -137,7 +152,6 @@ fn adopt(shared: &Shared, attached: &Attached) -> bool {
 
 struct Session {
     shared: Arc<Shared>,
-    events: Events,
 }
 
 impl Session {
@@ -174,7 +188,7 @@ impl Session {
                     info!(leader = %attached.address, session = attached.welcome.session, "attached to master");
                     if adopt(&self.shared, &attached) {
                         warn!("session expired: leases and uncommitted data of this client are gone");
-                        (self.events)(Event::SessionLost);
+                        (self.shared.events)(Event::SessionLost);
                     }
                     return Some(attached);
                 }
@@ -202,7 +216,7 @@ impl Session {
             table.renew_session(0, bytes::Bytes::new());
             drop(table);
             warn!("the master no longer knows this session: leases and uncommitted data are gone");
-            (self.events)(Event::SessionLost);
+            (self.shared.events)(Event::SessionLost);
         }
     }
 
@@ -239,10 +253,7 @@ impl Session {
                         warn!(master = %attached.address, "master is silent");
                         return Broken::Reconnect(String::new());
                     }
-                    let sent_at_ns = self.now().0.as_nanos() as u64;
-                    let mut table = self.shared.table();
-                    table.send_once(Message::Renew(Renew { sent_at_ns }));
-                    table.send_unsent();
+                    self.renew();
                 }
             }
         }
@@ -252,12 +263,53 @@ impl Session {
         self.shared.env.clock.now()
     }
 
+    fn renew(&self) {
+        let now = self.now();
+        let mut table = self.shared.table();
+        table.send_once(Message::Renew(Renew { sent_at_ns: now.0.as_nanos() as u64 }));
+        // Under the table's lock: a question asked after it is read by the leader after it.
+        let dropped = self.shared.cache().take_dropped(now);
+        for inodes in dropped.chunks(FORGOTTEN_PER_MESSAGE_MAX) {
+            let numbers = inodes.iter().map(|inode| inode.get()).collect();
+            if !table.send_once(Message::Forget(Forget { inodes: numbers, everything: false })) {
+                self.shared.cache().put_back(inodes.to_vec());
+            }
+        }
+        table.send_unsent();
+    }
+
+    /// The leader has heard a renewal.
+    fn on_renewed(&self, renewed: Renewed) -> Option<Broken> {
+        if !renewed.leases {
+            return None;
+        }
+        let mut table = self.shared.table();
+        let sent = Tick(Duration::from_nanos(renewed.sent_at_ns));
+        let lapsed = self.shared.cache().renewed(sent, self.now());
+        let forget = Message::Forget(Forget { inodes: Vec::new(), everything: true });
+        // A new stream begins with nothing as well.
+        (lapsed && !table.send_once(forget)).then(|| Broken::Reconnect(String::new()))
+    }
+
+    /// The leader takes back what it granted. The confirmation waits for nothing but memory.
+    fn on_invalidate(&self, told: v1::Invalidate) {
+        let invalidation = Invalidation {
+            number: ChangeNumber(told.number),
+            inodes: told.inodes.into_iter().map(InodeId).collect(),
+            names: told.names.into_iter().map(|name| (InodeId(name.parent), name.name)).collect(),
+        };
+        self.shared.cache().invalidate(&invalidation);
+        let names = !invalidation.names.is_empty();
+        (self.shared.events)(Event::Disbelieve { inodes: invalidation.inodes, names });
+        self.shared.table().confirm(told.number);
+    }
+
     fn on_message(&self, message: MasterMessage) -> Option<Broken> {
         match message.message? {
             master_message::Message::Reply(reply) => self.on_reply(reply),
             master_message::Message::Recall(recall) => {
                 let (inode, lease) = (InodeId(recall.inode), LeaseNumber(recall.lease));
-                (self.events)(Event::Recall { inode, lease });
+                (self.shared.events)(Event::Recall { inode, lease });
                 None
             }
             master_message::Message::SessionEnded(ended) => {
@@ -266,11 +318,17 @@ impl Session {
                 Some(Broken::Reconnect(String::new()))
             }
             master_message::Message::Refused(refused) => Some(Broken::Reconnect(refused.leader)),
-            master_message::Message::Renewed(_) | master_message::Message::Welcome(_) => None,
+            master_message::Message::Renewed(renewed) => self.on_renewed(renewed),
+            master_message::Message::Invalidate(told) => {
+                self.on_invalidate(told);
+                None
+            }
+            master_message::Message::Welcome(_) => None,
         }
     }
 
     fn on_reply(&self, reply: Reply) -> Option<Broken> {
+        let changes = changes(&reply);
         let outcome = match reply.outcome {
             Some(reply::Outcome::Answer(answer)) => {
                 Answer::try_from(answer).map_err(|error| FsError::Io(format!("the master's answer: {error}")))
@@ -287,9 +345,19 @@ impl Session {
                 Some(Broken::Reconnect(String::new()))
             }
             outcome => {
-                self.shared.table().settle(reply.id, outcome);
+                self.shared.table().settle(reply.id, Told { outcome, leased: reply.leased, changes });
                 None
             }
         }
     }
+}
+
+/// What our operation changed, as its answer says. An attribute that makes no sense is as good as none.
+fn changes(reply: &Reply) -> Changes {
+    let changed = reply.changed.iter().map(|attr| (InodeId(attr.inode), Attr::try_from(*attr).ok()));
+    let vanished = reply.vanished.iter().map(|&inode| (InodeId(inode), None));
+    let leads_to = |inode| (inode != 0).then_some(InodeId(inode));
+    let names =
+        reply.names.iter().map(|name| (InodeId(name.parent), name.name.clone(), leads_to(name.inode)));
+    Changes { inodes: changed.chain(vanished).collect(), names: names.collect() }
 }

@@ -3,6 +3,7 @@
 //! Laws: a slot has at most one request outstanding; a request keeps slot and sequence until it is answered or its session
 //! is lost; everything is sent in the order of ids, declarations before the requests that followed them.
 
+use cairn_core::caching::changes::Changes;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId};
 use cairn_core::limits::SESSION_SLOTS;
@@ -13,7 +14,23 @@ use cairn_proto::v1::client_message::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-type Reply = oneshot::Sender<Result<Answer, FsError>>;
+/// What the leader answered.
+pub(super) struct Told {
+    /// The answer itself.
+    pub(super) outcome: Result<Answer, FsError>,
+    /// All that it tells of may be believed until it is taken back.
+    pub(super) leased: bool,
+    /// What an operation of ours changed.
+    pub(super) changes: Changes,
+}
+
+impl From<FsError> for Told {
+    fn from(error: FsError) -> Self {
+        Self { outcome: Err(error), leased: false, changes: Changes::default() }
+    }
+}
+
+type Reply = oneshot::Sender<Told>;
 
 /// Who waits for an answer.
 struct InFlight {
@@ -45,6 +62,8 @@ pub(super) struct Table {
     open: BTreeSet<u64>,
     declare_opened: Vec<u64>,
     declare_closed: Vec<u64>,
+    /// The invalidation to be confirmed, while there is no room to say so.
+    confirm: Option<u64>,
     ended: Option<FsError>,
 }
 
@@ -117,9 +136,24 @@ impl Table {
         }
     }
 
-    /// A message that need not be repeated: after a reconnection it means nothing, or is sent by other means.
-    pub(super) fn send_once(&mut self, message: Message) {
-        self.post(message);
+    /// A message that need not be repeated: after a reconnection it means nothing, or is sent by other means. False when
+    /// it was not sent.
+    pub(super) fn send_once(&mut self, message: Message) -> bool {
+        self.post(message)
+    }
+
+    /// Everything up to invalidation `number` is believed no more.
+    pub(super) fn confirm(&mut self, number: u64) {
+        self.confirm = Some(number);
+        self.flush_confirmation();
+    }
+
+    fn flush_confirmation(&mut self) {
+        if let Some(number) = self.confirm
+            && self.post(Message::Invalidated(v1::Invalidated { number }))
+        {
+            self.confirm = None;
+        }
     }
 
     pub(super) fn declare(&mut self, opened: Option<InodeId>, closed: Option<InodeId>) {
@@ -162,6 +196,7 @@ impl Table {
     /// A stream is ready: sends all that waits for an answer, oldest first.
     pub(super) fn attach(&mut self, outbox: mpsc::Sender<v1::ClientMessage>) {
         self.outbox = Some(outbox);
+        self.confirm = None;
         self.declare_opened.clear();
         self.declare_closed.clear();
         for in_flight in self.in_flight.values_mut() {
@@ -172,6 +207,7 @@ impl Table {
 
     /// Sends what had no room before.
     pub(super) fn send_unsent(&mut self) {
+        self.flush_confirmation();
         if !self.flush_declarations() {
             return;
         }
@@ -191,13 +227,13 @@ impl Table {
     }
 
     /// An answer has come.
-    pub(super) fn settle(&mut self, id: u64, outcome: Result<Answer, FsError>) {
+    pub(super) fn settle(&mut self, id: u64, told: Told) {
         let Some(in_flight) = self.in_flight.remove(&id) else { return };
         if let Some(slot) = in_flight.slot {
             self.free_slots.push(slot);
         }
         // The caller may have gone away.
-        let _ = in_flight.reply.send(outcome);
+        let _ = in_flight.reply.send(told);
     }
 
     /// A new session begins: slots start anew. What may have been done by the old one, and what only it could ask, fails;
@@ -216,7 +252,7 @@ impl Table {
                     ));
                     let error = if in_flight.bound_to_session { FsError::SessionExpired } else { unknown };
                     tracing::warn!(id = request.id, %error, "operation lost with its session");
-                    let _ = in_flight.reply.send(Err(error));
+                    let _ = in_flight.reply.send(error.into());
                     continue;
                 }
                 Message::Operation(request) => {
@@ -244,7 +280,7 @@ impl Table {
         }
         self.ended = Some(error.clone());
         for (_, in_flight) in std::mem::take(&mut self.in_flight) {
-            let _ = in_flight.reply.send(Err(error.clone()));
+            let _ = in_flight.reply.send(error.clone().into());
         }
         true
     }

@@ -1,26 +1,24 @@
 //! Attributes of inodes and of the whole file system.
 
-use super::Ops;
 use super::privileges::is_privileged;
+use super::{Ops, Shown};
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
 use cairn_core::namespace::answer::FileSystemStats;
-use cairn_core::namespace::attr::{Attr, AttrChanges};
+use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::Credentials;
 
 impl Ops {
     /// `handle`: any open file of the inode, so that an unlinked one still answers.
     pub(crate) async fn getattr(
         &self,
-        (who, thread): (Credentials, u32),
+        who: Credentials,
         inode: InodeId,
         handle: Option<u64>,
-    ) -> Result<Attr, FsError> {
-        if let Some(attr) = self.just_seen.take(thread, inode, self.clock.now()) {
-            return Ok(attr);
-        }
+    ) -> Result<Shown, FsError> {
         let file = handle.map(|number| self.files.get(number)).transpose()?;
-        self.client.getattr(&who, inode, file.as_ref().map(|handle| &handle.file)).await
+        let attr = self.client.getattr(&who, inode, file.as_ref().map(|handle| &handle.file)).await?;
+        Ok(self.shown(attr))
     }
 
     /// `handle`: the file of ftruncate(2), whose mode bits no longer matter.
@@ -30,14 +28,14 @@ impl Ops {
         inode: InodeId,
         changes: AttrChanges,
         handle: Option<u64>,
-    ) -> Result<Attr, FsError> {
+    ) -> Result<Shown, FsError> {
         let file = handle.map(|number| self.files.get(number)).transpose()?;
         let brings_privilege = changes.mode.is_some_and(is_privileged);
         let attr = self.client.setattr(&who, inode, changes, file.as_ref().map(|handle| &handle.file)).await;
         if brings_privilege {
             self.privileges.added();
         }
-        attr
+        attr.map(|attr| self.shown(attr))
     }
 
     pub(crate) async fn access(&self, who: Credentials, inode: InodeId, mask: u32) -> Result<(), FsError> {

@@ -7,8 +7,10 @@ use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
 use cairn_core::limits::DIRECTORY_PAGE_ENTRIES_MAX;
 use cairn_core::namespace::answer::DirectoryEntry;
+use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
@@ -47,12 +49,23 @@ pub(crate) struct Entries {
     /// The kernel has everything up to here.
     pub(crate) cookie: u64,
     page: Arc<Page>,
+    ops: Arc<Ops>,
 }
 
 impl Entries {
     /// Entries after `.` and `..`.
     pub(crate) fn rest(&self) -> &[DirectoryEntry] {
         &self.page.entries[self.page.position(self.cookie)..]
+    }
+
+    /// How long the kernel may keep an entry and the attributes of its inode.
+    pub(crate) fn keep(&self, entry: &DirectoryEntry) -> Duration {
+        let (Ok(name), Some(attr)) = (Name::new(entry.name.clone()), &entry.attr) else {
+            return Duration::ZERO;
+        };
+        let (client, kernel) = (&self.ops.client, &self.ops.kernel);
+        let name_for = kernel.name_for(client, self.inode, &name, Some(entry.inode));
+        name_for.min(kernel.attr_for(client, attr))
     }
 }
 
@@ -68,7 +81,7 @@ impl Ops {
 
     /// Entries after `cookie`; none when the end is reached.
     pub(crate) async fn list(
-        &self,
+        self: &Arc<Self>,
         who: Credentials,
         handle: u64,
         cookie: u64,
@@ -88,7 +101,7 @@ impl Ops {
         if let Some(next) = reading.listing.wish(after).filter(|_| reading.ahead.is_none()) {
             reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, page.with_attrs));
         }
-        Ok(Entries { inode: directory.inode, parent, cookie, page })
+        Ok(Entries { inode: directory.inode, parent, cookie, page, ops: self.clone() })
     }
 
     /// The inode shown for `..`, asked only where it is shown. A directory that has just been removed has itself.

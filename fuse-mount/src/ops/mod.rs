@@ -15,12 +15,16 @@ pub(crate) use open::{FileHandle, Opened};
 pub(crate) use xattrs::XattrAnswer;
 
 use crate::handles::Handles;
-use crate::just_seen::JustSeen;
+use crate::kernel_cache::KernelCache;
 use cairn_client::fs::FileSystem;
+use cairn_core::error::FsError;
+use cairn_core::ids::InodeId;
+use cairn_core::namespace::attr::Attr;
+use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
-use cairn_env::clock::Clock;
 use privileges::Privileges;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One mount: the client below it and what the kernel holds open in it.
 pub(crate) struct Ops {
@@ -28,27 +32,48 @@ pub(crate) struct Ops {
     files: Handles<FileHandle>,
     directories: Handles<OpenDirectory>,
     privileges: Privileges,
-    just_seen: JustSeen,
-    clock: Arc<dyn Clock>,
+    kernel: Arc<KernelCache>,
+}
+
+/// Attributes, and how long the kernel may keep them.
+pub(crate) struct Shown {
+    pub(crate) attr: Attr,
+    pub(crate) keep: Duration,
+}
+
+/// What a name leads to, and how long the kernel may keep that.
+pub(crate) struct Entry {
+    /// `None`: nothing.
+    pub(crate) shown: Option<Shown>,
+    pub(crate) keep: Duration,
 }
 
 impl Ops {
     /// A mount on top of `client`.
-    pub(crate) fn new(client: FileSystem, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(client: FileSystem, kernel: Arc<KernelCache>) -> Self {
         let (files, directories) = (Handles::default(), Handles::default());
-        Self {
-            client,
-            files,
-            directories,
-            privileges: Privileges::default(),
-            just_seen: JustSeen::default(),
-            clock,
-        }
+        Self { client, files, directories, privileges: Privileges::default(), kernel }
     }
 
-    /// Called first with each request but GETATTR: the kernel thread's last LOOKUP is over.
-    pub(crate) fn begins(&self, thread: u32) {
-        self.just_seen.forget(thread);
+    /// What the kernel keeps.
+    pub(crate) fn kernel(&self) -> &KernelCache {
+        &self.kernel
+    }
+
+    fn shown(&self, attr: Attr) -> Shown {
+        let keep = self.kernel.attr_for(&self.client, &attr);
+        Shown { attr, keep }
+    }
+
+    fn entry(&self, parent: InodeId, name: &Name, attr: Attr) -> Entry {
+        let keep = self.kernel.name_for(&self.client, parent, name, Some(attr.inode));
+        Entry { shown: Some(self.shown(attr)), keep }
+    }
+
+    /// A name that leads nowhere: worth keeping, or an error.
+    fn no_entry(&self, parent: InodeId, name: &Name) -> Result<Entry, FsError> {
+        let keep = self.kernel.name_for(&self.client, parent, name, None);
+        if keep.is_zero() { Err(FsError::NotFound) } else { Ok(Entry { shown: None, keep }) }
     }
 }
 

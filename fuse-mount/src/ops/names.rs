@@ -1,12 +1,13 @@
 //! The namespace: names that appear, move and vanish.
 
-use super::Ops;
+use super::{Entry, Ops};
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
-use cairn_core::namespace::attr::{Attr, NodeKind};
+use cairn_core::namespace::attr::NodeKind;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Credentials, RenameMode};
+use std::time::Duration;
 
 /// `renameat2(2)`.
 const RENAME_NOREPLACE: u32 = 1;
@@ -39,17 +40,20 @@ impl Component {
 impl Ops {
     pub(crate) async fn lookup(
         &self,
-        (who, thread): (Credentials, u32),
+        who: Credentials,
         parent: InodeId,
         name: Result<Component, FsError>,
-    ) -> Result<Attr, FsError> {
-        let attr = match name? {
-            Component::Dot => self.client.getattr(&who, parent, None).await,
-            Component::DotDot => self.client.lookup_parent(&who, parent).await,
-            Component::Entry(name) => self.client.lookup(&who, parent, &name).await,
-        }?;
-        self.just_seen.saw(thread, &attr, self.clock.now());
-        Ok(attr)
+    ) -> Result<Entry, FsError> {
+        let unnamed = |attr| Entry { shown: Some(self.shown(attr)), keep: Duration::ZERO };
+        match name? {
+            Component::Dot => self.client.getattr(&who, parent, None).await.map(unnamed),
+            Component::DotDot => self.client.lookup_parent(&who, parent).await.map(unnamed),
+            Component::Entry(name) => match self.client.lookup(&who, parent, &name).await {
+                Ok(attr) => Ok(self.entry(parent, &name, attr)),
+                Err(FsError::NotFound) => self.no_entry(parent, &name),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     pub(crate) async fn mkdir(
@@ -58,8 +62,10 @@ impl Ops {
         parent: InodeId,
         name: Result<Name, FsError>,
         mode: u32,
-    ) -> Result<Attr, FsError> {
-        self.client.mkdir(&who, parent, &name?, mode & 0o7777).await
+    ) -> Result<Entry, FsError> {
+        let name = name?;
+        let attr = self.client.mkdir(&who, parent, &name, mode & 0o7777).await?;
+        Ok(self.entry(parent, &name, attr))
     }
 
     pub(crate) async fn mknod(
@@ -69,8 +75,10 @@ impl Ops {
         name: Result<Name, FsError>,
         kind: Result<NodeKind, FsError>,
         (mode, rdev): (u32, u32),
-    ) -> Result<Attr, FsError> {
-        self.client.mknod(&who, parent, &name?, kind?, mode & 0o7777, rdev.into()).await
+    ) -> Result<Entry, FsError> {
+        let name = name?;
+        let attr = self.client.mknod(&who, parent, &name, kind?, mode & 0o7777, rdev.into()).await?;
+        Ok(self.entry(parent, &name, attr))
     }
 
     pub(crate) async fn symlink(
@@ -79,8 +87,10 @@ impl Ops {
         parent: InodeId,
         name: Result<Name, FsError>,
         target: Bytes,
-    ) -> Result<Attr, FsError> {
-        self.client.symlink(&who, parent, &name?, target).await
+    ) -> Result<Entry, FsError> {
+        let name = name?;
+        let attr = self.client.symlink(&who, parent, &name, target).await?;
+        Ok(self.entry(parent, &name, attr))
     }
 
     pub(crate) async fn link(
@@ -89,8 +99,10 @@ impl Ops {
         inode: InodeId,
         new_parent: InodeId,
         new_name: Result<Name, FsError>,
-    ) -> Result<Attr, FsError> {
-        self.client.link(&who, inode, new_parent, &new_name?).await
+    ) -> Result<Entry, FsError> {
+        let new_name = new_name?;
+        let attr = self.client.link(&who, inode, new_parent, &new_name).await?;
+        Ok(self.entry(new_parent, &new_name, attr))
     }
 
     pub(crate) async fn unlink(

@@ -1,11 +1,10 @@
 //! The life of an open file: create, open, flush at each close(2), release after the last.
 
 use super::privileges::Checked;
-use super::{Ops, ourselves};
+use super::{Entry, Ops, ourselves};
 use cairn_client::fs::{FileSystem, OpenFile, OpenFlags};
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
-use cairn_core::namespace::attr::Attr;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
 use tokio::sync::OnceCell;
@@ -51,17 +50,17 @@ impl FileHandle {
 impl Ops {
     pub(crate) async fn create(
         &self,
-        (who, thread): (Credentials, u32),
+        who: Credentials,
         parent: InodeId,
         name: Result<Name, FsError>,
         mode: u32,
         flags: OpenFlags,
-    ) -> Result<(Attr, Opened), FsError> {
-        let (attr, file) = self.client.create(&who, parent, &name?, mode & 0o7777, flags).await?;
+    ) -> Result<(Entry, Opened), FsError> {
+        let name = name?;
+        let (attr, file) = self.client.create(&who, parent, &name, mode & 0o7777, flags).await?;
         let checked = Checked::default();
         self.privileges.created(&attr, &checked);
-        self.just_seen.saw(thread, &attr, self.clock.now());
-        Ok((attr, self.opened(file, flags, checked)))
+        Ok((self.entry(parent, &name, attr), self.opened(file, flags, checked)))
     }
 
     pub(crate) async fn open(

@@ -2,11 +2,14 @@
 
 use super::open::Fatal;
 use super::overlay::Overlay;
+use crate::caching::Caching;
 use crate::journal::LogEntry;
 use bytes::Bytes;
+use cairn_core::caching::changes::Changes;
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
-use cairn_core::journal::entry::EntryData;
+use cairn_core::journal::entry::{EntryData, Origin};
 use cairn_core::journal::frame::EntryKind;
+use cairn_core::time::Tick;
 use cairn_env::kv::{Batch, Kv};
 use std::sync::Arc;
 
@@ -14,12 +17,21 @@ use std::sync::Arc;
 pub(super) struct Applier {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) applied: Applied,
+    /// Hears what changes, when somebody caches.
+    pub(super) caching: Arc<Caching>,
 }
 
 impl Applier {
     /// Writes the rows of `entries`, which follow the last one applied.
-    pub(super) fn apply(&mut self, entries: &[LogEntry], overlay: &mut Overlay) -> Result<(), Fatal> {
+    pub(super) fn apply(
+        &mut self,
+        entries: &[LogEntry],
+        overlay: &mut Overlay,
+        now: Tick,
+    ) -> Result<(), Fatal> {
         let mut batch = Batch::default();
+        let mut changed = Vec::new();
+        let somebody_caches = self.caching.is_wanted();
         let ends = entries.last().is_some_and(|last| overlay.ends_with(last.id.index));
         for entry in entries {
             if entry.id.index.get() != self.applied.last.index.get() + 1 {
@@ -38,6 +50,12 @@ impl Applier {
             if !ends {
                 overlay.applied(entry.id.index, data.rows.iter().map(|(key, _)| key));
             }
+            if somebody_caches {
+                let changes = Changes::of(&data.rows);
+                let changes =
+                    changes.map_err(|error| Fatal::UnknownEntry(entry.id.index, error.to_string()))?;
+                changed.push((data.origin, changes));
+            }
             batch.writes.extend(data.rows);
         }
         keep_last_of_each_key(&mut batch.writes);
@@ -45,6 +63,14 @@ impl Applier {
         self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))?;
         if ends {
             overlay.clear();
+        }
+        self.caching.rows_written();
+        for (origin, changes) in changed {
+            let origin = match origin {
+                Origin::Client { session, slot, sequence } => Some((session, slot, sequence)),
+                Origin::Internal => None,
+            };
+            self.caching.applied(origin, changes, now);
         }
         Ok(())
     }

@@ -81,7 +81,7 @@ fn open_parts(
         default_replicas: settings.default_replicas,
     };
     let handle = SequencerHandle { requests, leadership, metrics: Arc::clone(&metrics), reader };
-    let applier = Applier { kv, applied };
+    let applier = Applier { kv, applied, caching: Arc::clone(&settings.caching) };
     let sequencer = Sequencer::new(env, settings, group, applier, view, inbox, leading, metrics);
     Ok((handle, sequencer))
 }

@@ -2,6 +2,7 @@
 //!
 //! The two must fit: the state's last entry stands in the journal (or just before it), in the same term.
 
+use crate::caching::Caching;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::kv::RocksKv;
 use crate::raft::RaftFailure;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub store: StateStore,
     /// Journal and checkpoints.
     pub tuning: Tuning,
+    /// Hears of what is applied, for those who cache it.
+    pub caching: Arc<Caching>,
 }
 
 impl Settings {
@@ -52,6 +55,7 @@ impl Settings {
             cache_bytes: 128 << 20,
             store: StateStore::default(),
             tuning: Tuning::default(),
+            caching: Arc::default(),
         }
     }
 }

@@ -310,7 +310,7 @@ impl Sequencer {
     fn apply(&mut self, committed: &[crate::journal::LogEntry]) -> Result<(), Fatal> {
         let Some(last) = committed.last() else { return Ok(()) };
         let started = self.env.clock.now();
-        self.applier.apply(committed, &mut self.overlay)?;
+        self.applier.apply(committed, &mut self.overlay, started)?;
         self.group.applied(last.id.index);
         self.held.release(last.id.index);
         let spent = self.env.clock.now().since(started);

@@ -106,6 +106,7 @@ impl Client {
             secret: secret.into(),
             description: "test".to_owned(),
             open_inodes: Vec::new(),
+            caches: false,
         };
         Self::with_hello(&master.address, first).await
     }

@@ -1,0 +1,281 @@
+//! Shared leases at work: who is told of a change, and how long its acknowledgement waits for them.
+//!
+//! ```text
+//!   sequencer: rows written ─► rows_written ─► applied: holders, grants ─► tell ─► sessions
+//!   operation: answer is there ─► believed: every holder has confirmed, or its lease has run out ─► reply
+//!   question:  not in change ─► read ─► grant ─► nothing was applied meanwhile ─► reply, to be cached
+//! ```
+
+use crate::parts::Parts;
+use crate::sessions::Session;
+use cairn_core::caching::changes::Changes;
+use cairn_core::caching::table::{ChangeNumber, Invalidation, SharedLeases};
+use cairn_core::error::FsError;
+use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
+use cairn_core::limits::LEASED_READ_ATTEMPTS;
+use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::request::{Query, QueryKind};
+use cairn_core::time::Tick;
+use cairn_proto::v1::master_message::Message;
+use cairn_proto::v1::{ChangedName, Invalidate};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tracing::warn;
+
+/// The leases of this leader, shared by the sequencer, which changes things, and the sessions, which read them.
+#[derive(Debug, Default)]
+pub struct Caching {
+    state: Mutex<State>,
+    /// Counts what was applied: moved on after the rows are written and before holders are looked for, so that a reader
+    /// who registers and then finds it unmoved has read what the next change will be told against.
+    applied: AtomicU64,
+    /// Something was confirmed, or a session has gone.
+    progress: Notify,
+    /// Somebody is to be told.
+    pub(crate) news: Notify,
+    /// Held while telling: each session hears in the order of numbers.
+    telling: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    leases: SharedLeases,
+    /// By slot, what its last operation did.
+    done: HashMap<(SessionId, SlotId), Done>,
+    /// Invalidations to be sent.
+    outgoing: Vec<(SessionId, Invalidation)>,
+}
+
+/// What an operation did.
+#[derive(Clone, Debug)]
+pub(crate) struct Done {
+    sequence: Sequence,
+    /// Who must confirm it first.
+    waits_for: Option<ChangeNumber>,
+    /// For its own client.
+    pub(crate) changes: Arc<Changes>,
+    /// Its client holds all of it.
+    pub(crate) leased: bool,
+}
+
+impl Caching {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes of leases by sessions.
+    fn leases<T>(&self, act: impl FnOnce(&mut SharedLeases) -> T) -> T {
+        let outcome = act(&mut self.state().leases);
+        self.progress.notify_waiters();
+        outcome
+    }
+
+    /// This master begins to lead: `sessions` may hold leases of its predecessor.
+    pub(crate) fn inherit(&self, sessions: impl IntoIterator<Item = SessionId>, now: Tick) {
+        let mut state = self.state();
+        state.leases.inherit(sessions, now);
+        state.done.clear();
+    }
+
+    /// A stream of the session begins; `caching` as it wishes. What it held before it has forgotten.
+    pub(crate) fn attach(&self, session: SessionId, caching: bool, now: Tick) {
+        self.leases(|leases| leases.attach(session, caching, now));
+    }
+
+    /// The session is no more.
+    pub(crate) fn end(&self, session: SessionId) {
+        self.leases(|leases| leases.end(session));
+        self.state().done.retain(|(of, _), _| *of != session);
+    }
+
+    /// Another term for the session, unless it owes a confirmation.
+    pub(crate) fn renew(&self, session: SessionId, now: Tick) -> bool {
+        self.state().leases.renew(session, now)
+    }
+
+    /// It has confirmed everything up to `number`.
+    pub(crate) fn confirmed(&self, session: SessionId, number: u64) {
+        self.leases(|leases| leases.confirmed(session, ChangeNumber(number)));
+    }
+
+    /// It has dropped these, or everything.
+    pub(crate) fn forget(&self, session: SessionId, inodes: Vec<u64>, everything: bool) {
+        self.leases(|leases| match everything {
+            true => leases.forget_all(session),
+            false => leases.forget(session, inodes.into_iter().map(InodeId)),
+        });
+    }
+
+    /// Whether anybody wants to know what is applied.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.state().leases.is_empty()
+    }
+
+    /// The rows of some entries are written. Called by the sequencer before it looks for holders.
+    pub(crate) fn rows_written(&self) {
+        self.applied.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One of those entries: who holds what it changes is to be told.
+    pub(crate) fn applied(&self, origin: Option<(SessionId, SlotId, Sequence)>, changes: Changes, now: Tick) {
+        let mut state = self.state();
+        let session = origin.map(|(session, ..)| session);
+        let told = state.leases.applied(session, &changes, now);
+        let waits_for = told.first().map(|(_, invalidation)| invalidation.number);
+        if waits_for.is_some() {
+            state.outgoing.extend(told);
+            self.news.notify_one();
+        }
+        let Some((session, slot, sequence)) = origin else { return };
+        let living: Vec<InodeId> =
+            changes.inodes.iter().filter(|(_, attr)| attr.is_some()).map(|(inode, _)| *inode).collect();
+        let leased = state.leases.grant(session, &living);
+        let done = Done { sequence, waits_for, changes: Arc::new(changes), leased };
+        state.done.insert((session, slot), done);
+    }
+
+    fn in_change(&self, inodes: &[InodeId]) -> Option<ChangeNumber> {
+        self.state().leases.in_change(inodes)
+    }
+
+    fn inherited_until(&self, now: Tick) -> Option<Tick> {
+        self.state().leases.inherited_until(now)
+    }
+
+    fn deadline(&self, number: ChangeNumber) -> Option<Tick> {
+        self.state().leases.deadline(number)
+    }
+
+    /// Invalidations that were not sent yet.
+    pub(crate) fn take_outgoing(&self) -> Vec<(SessionId, Invalidation)> {
+        std::mem::take(&mut self.state().outgoing)
+    }
+
+    /// What the operation in this slot did, if it did anything.
+    pub(crate) fn done(&self, session: SessionId, slot: SlotId, sequence: Sequence) -> Option<Done> {
+        self.state().done.get(&(session, slot)).filter(|done| done.sequence == sequence).cloned()
+    }
+}
+
+/// Waits until nobody believes any more what was before the operation: then it may be acknowledged.
+pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
+    while let Some(until) = parts.caching.inherited_until(parts.now()) {
+        wait(parts, until).await;
+    }
+    if let Some(number) = done.and_then(|done| done.waits_for) {
+        confirmed(parts, number).await;
+    }
+}
+
+async fn confirmed(parts: &Parts, number: ChangeNumber) {
+    loop {
+        let Some(deadline) = parts.caching.deadline(number) else { return };
+        if parts.now() >= deadline {
+            for session in parts.caching.leases(|leases| leases.expire(number, parts.now())) {
+                warn!(%session, "a client did not confirm an invalidation: its leases have run out");
+            }
+            continue;
+        }
+        let progress = parts.caching.progress.notified();
+        if parts.caching.state().leases.is_believed(number) {
+            return;
+        }
+        let _ = tokio::time::timeout(deadline.since(parts.now()), progress).await;
+    }
+}
+
+async fn wait(parts: &Parts, until: Tick) {
+    let progress = parts.caching.progress.notified();
+    if parts.caching.inherited_until(parts.now()).is_some() {
+        let _ = tokio::time::timeout(until.since(parts.now()), progress).await;
+    }
+}
+
+/// Sends what the sequencer has found to be told. A session that cannot be reached is cut off: it comes back with nothing.
+pub(crate) fn tell(parts: &Parts) {
+    let _order = parts.caching.telling.lock().unwrap_or_else(PoisonError::into_inner);
+    for (session, invalidation) in parts.caching.take_outgoing() {
+        let name =
+            |(parent, name): (InodeId, bytes::Bytes)| ChangedName { parent: parent.get(), name, inode: 0 };
+        let message = Message::Invalidate(Invalidate {
+            number: invalidation.number.0,
+            inodes: invalidation.inodes.iter().map(|inode| inode.get()).collect(),
+            names: invalidation.names.into_iter().map(name).collect(),
+        });
+        if let Some(session) = parts.sessions.get(session)
+            && !session.push(message)
+        {
+            session.cut();
+        }
+    }
+}
+
+/// Tells whom internal commands concern; those of clients tell themselves.
+pub(crate) async fn tell_in_background(parts: Arc<Parts>) {
+    loop {
+        parts.caching.news.notified().await;
+        tell(&parts);
+    }
+}
+
+/// Answers a question; true when all that the answer tells of is held by the session from now on.
+pub(crate) async fn read(
+    parts: &Parts,
+    session: &Session,
+    question: &Query,
+) -> (Result<Answer, FsError>, bool) {
+    let caching = &parts.caching;
+    let named = named(&question.kind);
+    for _ in 0..LEASED_READ_ATTEMPTS {
+        // What is not acknowledged yet is not shown either, lest a third party learns it before the second.
+        while let Some(number) = caching.in_change(&named) {
+            confirmed(parts, number).await;
+        }
+        let before = caching.applied.load(Ordering::SeqCst);
+        let outcome = parts.reader.query(session.id, question).await;
+        let told_of = told_of(&question.kind, &outcome);
+        if let Some(number) = caching.in_change(&told_of) {
+            confirmed(parts, number).await;
+            continue;
+        }
+        let granted = !told_of.is_empty() && caching.state().leases.grant(session.id, &told_of);
+        if !granted || caching.applied.load(Ordering::SeqCst) == before {
+            return (outcome, granted);
+        }
+    }
+    (parts.reader.query(session.id, question).await, false)
+}
+
+fn named(kind: &QueryKind) -> Vec<InodeId> {
+    match kind {
+        QueryKind::Lookup { parent, .. } => vec![*parent],
+        QueryKind::LookupParent { inode }
+        | QueryKind::GetAttr { inode }
+        | QueryKind::ReadLink { inode }
+        | QueryKind::Access { inode, .. }
+        | QueryKind::GetXattr { inode, .. }
+        | QueryKind::ListXattr { inode }
+        | QueryKind::ReadDir { inode, .. }
+        | QueryKind::Map { inode, .. } => vec![*inode],
+        QueryKind::Locate { .. } | QueryKind::StatFs => Vec::new(),
+    }
+}
+
+/// The inodes that an answer tells of, as far as a client may cache it.
+fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Vec<InodeId> {
+    match (kind, outcome) {
+        (QueryKind::Lookup { parent, .. }, Ok(Answer::Entry { attr, .. })) => vec![*parent, attr.inode],
+        (QueryKind::Lookup { parent, .. }, Err(FsError::NotFound)) => vec![*parent],
+        (QueryKind::GetAttr { .. }, Ok(Answer::Attr(attr))) => vec![attr.inode],
+        (QueryKind::Map { .. }, Ok(Answer::Map(map))) => {
+            map.attr.as_ref().map(|attr| attr.inode).into_iter().collect()
+        }
+        (QueryKind::ReadDir { inode, with_attrs: true, .. }, Ok(Answer::Directory { entries, .. })) => {
+            let attrs = entries.iter().filter_map(|entry| entry.attr.as_ref());
+            std::iter::once(*inode).chain(attrs.map(|attr| attr.inode)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
