@@ -2,12 +2,13 @@
 
 use crate::data::Data;
 use crate::inode::Inode;
-use crate::meta::{Event, Events, Meta};
+use crate::meta::{Event, Events, Heard, Meta};
 use crate::options::{ConnectOptions, Unavailable};
 use crate::remembered::{Lookups, Views};
 use crate::write::ChunkPool;
 use cairn_core::ids::{InodeId, LeaseNumber};
-use cairn_core::limits::LEASE_RETRY_MIN;
+use cairn_core::limits::{LEASE_RETRY_MIN, LOOKUP_EXTENTS_MAX};
+use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
 use cairn_core::time::Tick;
 use cairn_env::Env;
@@ -132,6 +133,15 @@ impl Shared {
         let jitter = self.env.random.below(pause.as_micros() as u64 / 2 + 1);
         tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
         *pause = (*pause * 2).min(most);
+    }
+
+    /// Keeps attributes, and a map if it is whole and small: what a lookup would have brought along.
+    pub(crate) fn keep_map(&self, heard: &Heard) {
+        let Ok(Answer::Map(map)) = &heard.outcome else { return };
+        if let Some(attr) = map.attr.as_ref().filter(|_| heard.leased) {
+            let is_small = map.complete_to >= attr.size && map.extents.len() <= LOOKUP_EXTENTS_MAX;
+            self.meta.cache().learn(heard.ticket, attr, is_small.then_some(map));
+        }
     }
 
     /// Counts the sessions lost: what was granted in another epoch is gone.

@@ -84,12 +84,7 @@ impl FileSystem {
             Ok(Answer::Attr(attr)) if heard.leased => {
                 self.shared.meta.cache().learn(heard.ticket, attr, None);
             }
-            Ok(Answer::Map(map)) if heard.leased => {
-                if let Some(attr) = &map.attr {
-                    self.shared.meta.cache().learn(heard.ticket, attr, Some(map));
-                }
-            }
-            _ => {}
+            _ => self.shared.keep_map(heard),
         }
     }
 

@@ -135,7 +135,11 @@ impl Inode {
     /// Asks the master for the map of `from .. to`, or its beginning.
     pub(super) async fn fetch_map(&self, shared: &Shared, from: u64, to: u64) -> Result<(), FsError> {
         let kind = QueryKind::Map { inode: self.id, offset: from, length: to - from };
-        let map = match shared.meta.query(&shared.own_credentials(), kind).await? {
+        let heard = shared.meta.ask(&shared.own_credentials(), kind).await?;
+        if from == 0 {
+            shared.keep_map(&heard);
+        }
+        let map = match heard.outcome? {
             Answer::Map(map) if map.complete_to > from => map,
             answer => return Err(nonsense(&answer)),
         };

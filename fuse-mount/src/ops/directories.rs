@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
+/// Entries of a page with attributes. The kernel always asks for them at first, and goes on only if they are looked at.
+const ENTRIES_WITH_ATTRS: usize = 512;
+
 /// An open directory.
 pub(crate) struct OpenDirectory {
     inode: InodeId,
@@ -99,7 +102,7 @@ impl Ops {
         );
         let page = page?;
         if let Some(next) = reading.listing.wish(after).filter(|_| reading.ahead.is_none()) {
-            reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, page.with_attrs));
+            reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, with_attrs));
         }
         Ok(Entries { inode: directory.inode, parent, cookie, page, ops: self.clone() })
     }
@@ -146,7 +149,8 @@ async fn fetch(
     after: u64,
     with_attrs: bool,
 ) -> Result<DirPage, FsError> {
-    client.read_dir(who, inode, after, DIRECTORY_PAGE_ENTRIES_MAX as u32, with_attrs).await
+    let limit = if with_attrs { ENTRIES_WITH_ATTRS } else { DIRECTORY_PAGE_ENTRIES_MAX };
+    client.read_dir(who, inode, after, limit as u32, with_attrs).await
 }
 
 fn lost(error: tokio::task::JoinError) -> FsError {
