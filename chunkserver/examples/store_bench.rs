@@ -60,6 +60,74 @@ where
     println!("{what:<42} {tasks:>3} tasks {:>10.0} /s {mib:>9.0} MiB/s", count / seconds);
 }
 
+async fn streaming(env: &Env, store: &ChunkStore, frame: &Bytes, mut base: u64) {
+    for tasks in [1, 4] {
+        base += 100_000_000;
+        let (store, frame) = (store.clone(), frame.clone());
+        rate(env, "streaming: whole chunks in 256 KiB frames, sync", tasks, CHUNK_BYTES, move |i| {
+            let (store, frame) = (store.clone(), frame.clone());
+            async move {
+                for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
+                    store.write(request(base + i, offset, frame.clone(), false)).await.unwrap();
+                }
+                store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
+                if i > 4 {
+                    store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
+                }
+            }
+        })
+        .await;
+    }
+    base += 100_000_000;
+    let (piped, pipe_frame) = (store.clone(), frame.clone());
+    rate(env, "streaming, 16 frames in flight, sync", 1, CHUNK_BYTES, move |i| {
+        let (store, frame) = (piped.clone(), pipe_frame.clone());
+        async move {
+            let frames = (0..CHUNK_BYTES).step_by(FRAME as usize);
+            let writes = frames.map(|offset| {
+                let (store, request) = (store.clone(), request(base + i, offset, frame.clone(), false));
+                tokio::spawn(async move { store.write(request).await.unwrap() })
+            });
+            futures::stream::iter(writes).buffered(16).for_each(|done| async { done.unwrap() }).await;
+            store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
+            if i > 4 {
+                store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
+            }
+        }
+    })
+    .await;
+}
+
+async fn random(env: &Env, store: &ChunkStore, frame: &Bytes, small: &Bytes) {
+    for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
+        store.write(request(1, offset, frame.clone(), false)).await.unwrap();
+    }
+    store.sync(ChunkId(1), PartId(0), ChunkVersion(1)).await.unwrap();
+    let block = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (CHUNK_BYTES / 4096) * 4096;
+    for tasks in [1, 16, 64] {
+        let (store, small) = (store.clone(), small.clone());
+        rate(env, "4 KiB random overwrite + sync", tasks, 4096, move |i| {
+            let (store, request) = (store.clone(), request(1, block(i), small.clone(), true));
+            async move { store.write(request).await.unwrap() }
+        })
+        .await;
+    }
+    for (tasks, length) in [(1, 4096), (16, 4096), (1, FRAME), (4, FRAME)] {
+        let store = store.clone();
+        rate(env, &format!("random reads of {} KiB", length / 1024), tasks, length, move |i| {
+            let (store, offset) = (store.clone(), block(i).min(CHUNK_BYTES - length));
+            async move {
+                store
+                    .read(ChunkId(1), PartId(0), ChunkVersion(1), offset, length as u32)
+                    .await
+                    .map(drop)
+                    .unwrap()
+            }
+        })
+        .await;
+    }
+}
+
 #[tokio::main]
 async fn main() {
     let directory = std::env::args().nth(1).expect("give a directory");
@@ -83,67 +151,7 @@ async fn main() {
         return store.close().await;
     }
     let frame = Bytes::from(vec![9u8; FRAME as usize]);
-    for tasks in [1, 4] {
-        base += 100_000_000;
-        let (store, frame) = (store.clone(), frame.clone());
-        rate(&env, "streaming: whole chunks in 256 KiB frames, sync", tasks, CHUNK_BYTES, move |i| {
-            let (store, frame) = (store.clone(), frame.clone());
-            async move {
-                for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
-                    store.write(request(base + i, offset, frame.clone(), false)).await.unwrap();
-                }
-                store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
-                if i > 4 {
-                    store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
-                }
-            }
-        })
-        .await;
-    }
-    base += 100_000_000;
-    let (piped, pipe_frame) = (store.clone(), frame.clone());
-    rate(&env, "streaming, 16 frames in flight, sync", 1, CHUNK_BYTES, move |i| {
-        let (store, frame) = (piped.clone(), pipe_frame.clone());
-        async move {
-            let frames = (0..CHUNK_BYTES).step_by(FRAME as usize);
-            let writes = frames.map(|offset| {
-                let (store, request) = (store.clone(), request(base + i, offset, frame.clone(), false));
-                tokio::spawn(async move { store.write(request).await.unwrap() })
-            });
-            futures::stream::iter(writes).buffered(16).for_each(|done| async { done.unwrap() }).await;
-            store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
-            if i > 4 {
-                store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
-            }
-        }
-    })
-    .await;
-    for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
-        store.write(request(1, offset, frame.clone(), false)).await.unwrap();
-    }
-    store.sync(ChunkId(1), PartId(0), ChunkVersion(1)).await.unwrap();
-    let block = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (CHUNK_BYTES / 4096) * 4096;
-    for tasks in [1, 16, 64] {
-        let (store, small) = (store.clone(), small.clone());
-        rate(&env, "4 KiB random overwrite + sync", tasks, 4096, move |i| {
-            let (store, request) = (store.clone(), request(1, block(i), small.clone(), true));
-            async move { store.write(request).await.unwrap() }
-        })
-        .await;
-    }
-    for (tasks, length) in [(1, 4096), (16, 4096), (1, FRAME), (4, FRAME)] {
-        let store = store.clone();
-        rate(&env, &format!("random reads of {} KiB", length / 1024), tasks, length, move |i| {
-            let (store, offset) = (store.clone(), block(i).min(CHUNK_BYTES - length));
-            async move {
-                store
-                    .read(ChunkId(1), PartId(0), ChunkVersion(1), offset, length as u32)
-                    .await
-                    .map(drop)
-                    .unwrap()
-            }
-        })
-        .await;
-    }
+    streaming(&env, &store, &frame, base).await;
+    random(&env, &store, &frame, &small).await;
     store.close().await;
 }

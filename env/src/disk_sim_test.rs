@@ -1,3 +1,5 @@
+//! The simulated disk keeps what was synced, and loses or tears the rest as the seed says.
+
 use super::choice::{KeepAll, LoseAll};
 use super::*;
 use crate::disk::{read_small, replace_durably};

@@ -116,6 +116,7 @@ fn a_small_cache_keeps_index_and_filters_however_large_the_tables_are() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "waits for RocksDB's own threads")]
 fn scans_do_not_step_over_deleted_rows_for_ever() {
     let directory = tempfile::tempdir().unwrap();
     let kv = RocksKv::open(&directory.path().join("state"), CACHE_BYTES).unwrap();
