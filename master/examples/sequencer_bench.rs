@@ -1,6 +1,7 @@
 //! Creates a second through sequencer, journal and RocksDB, without any network:
 //! `cargo run --release -p cairn-master --example sequencer_bench -- DIRECTORY [SECONDS]`
-//! and, with `fill FILES`, how memory and a restart after a kill behave with that many files.
+//! and how memory and a restart after a kill behave: `fill FILES` creates so many files, `unflushed OPERATIONS` more of them
+//! behind a checkpoint, both end as a kill does; `restart` starts on what they left and reads it all.
 
 #![allow(clippy::print_stdout, missing_docs, reason = "a tool for people")]
 
@@ -21,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// As in the `cairn` binary. RocksDB is C++ and keeps to the system's allocator in both.
+/// As in the `cairn` binary, for Rust and for RocksDB.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -196,17 +197,24 @@ async fn find(handle: &SequencerHandle, root: InodeId) -> u64 {
     found
 }
 
-async fn fill(env: &Env, directory: &Path, files: u64) {
-    let member = open(env, directory).await;
+/// Creates `files` files by 64 tasks.
+async fn create_many(env: &Env, member: &Member, files: u64) {
     let started = env.clock.now().0;
     let mut running = tokio::task::JoinSet::new();
     for task in 0..64 {
         let label = format!("f{task}-{}", started.as_nanos());
-        running.spawn(create_files(member.handle.clone(), label, Duration::MAX, files / 64, env.clone()));
+        let share = files / 64 + u64::from(task < files % 64);
+        running.spawn(create_files(member.handle.clone(), label, Duration::MAX, share, env.clone()));
     }
     while let Some(done) = running.join_next().await {
         done.expect("no task panics");
     }
+}
+
+async fn fill(env: &Env, directory: &Path, files: u64) {
+    let member = open(env, directory).await;
+    let started = env.clock.now().0;
+    create_many(env, &member, files).await;
     let spent = (env.clock.now().0 - started).as_secs_f64();
     let metrics = member.handle.metrics();
     println!(
@@ -216,6 +224,21 @@ async fn fill(env: &Env, directory: &Path, files: u64) {
         resident_mib(env)
     );
     // As a kill does: nothing is flushed.
+    std::process::exit(0);
+}
+
+/// Works until a checkpoint has flushed everything, then creates `operations` files more.
+async fn unflushed(env: &Env, directory: &Path, operations: u64) {
+    let member = open(env, directory).await;
+    let checkpoints = || member.handle.metrics().checkpoints.load(Relaxed);
+    let before = checkpoints();
+    let mut files = 0;
+    while checkpoints() == before {
+        create_many(env, &member, 6400).await;
+        files += 6400;
+    }
+    create_many(env, &member, operations).await;
+    println!("{files} files until a checkpoint, then {operations} more");
     std::process::exit(0);
 }
 
@@ -243,14 +266,18 @@ async fn stop(mut member: Member) {
 
 #[tokio::main]
 async fn main() {
+    rustix::thread::disable_transparent_huge_pages(true).expect("as `cairn master` does");
     let mut arguments = std::env::args().skip(1);
     let Some(directory) = arguments.next() else {
-        println!("usage: sequencer_bench DIRECTORY [SECONDS | fill FILES | restart]");
+        println!("usage: sequencer_bench DIRECTORY [SECONDS | fill FILES | unflushed OPERATIONS | restart]");
         return;
     };
     let (env, directory) = (Env::real(), Path::new(&directory));
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("fill"), Some(files)) => fill(&env, directory, files.parse().expect("a number")).await,
+        (Some("unflushed"), Some(operations)) => {
+            unflushed(&env, directory, operations.parse().expect("a number")).await;
+        }
         (Some("restart"), _) => restart(&env, directory).await,
         (seconds, _) => {
             let seconds = seconds.map_or(3, |seconds| seconds.parse().expect("a number"));
