@@ -370,8 +370,11 @@ pub const RAFT_HEARTBEAT_TICKS: usize = 2;
 pub const RAFT_ELECTION_TICKS_MIN: usize = 10;
 /// Bound of the election timeout, which is drawn below it, so that candidates seldom meet.
 pub const RAFT_ELECTION_TICKS_MAX: usize = 20;
-/// Largest Raft append message, and most bytes of entries applied in one go.
+/// Largest Raft append message.
 pub const RAFT_MESSAGE_BYTES_MAX: u64 = 8 << 20;
+/// Most bytes of entries applied in one go: a full batch of ordinary requests. Entries, rows and the batch of writes are in
+/// memory together, five times as much; a replay that takes more at a time is no faster.
+pub const RAFT_APPLY_BYTES_MAX: u64 = 1 << 20;
 /// Append messages in flight to one member.
 pub const RAFT_INFLIGHT_MESSAGES_MAX: usize = 64;
 
@@ -385,6 +388,9 @@ pub const JOURNAL_CACHE_BYTES: usize = 8 << 20;
 pub const JOURNAL_MARK_AFTER: Duration = Duration::from_millis(60);
 /// Journal appended between two checkpoints: bounds what a restart replays (a second) and what the journal occupies.
 pub const CHECKPOINT_JOURNAL_BYTES: u64 = 128 << 20;
+/// A start that replayed so many entries (some 20 ms) is followed by a checkpoint: the next start need not do it again, and
+/// their rows leave the memory.
+pub const CHECKPOINT_REPLAY_ENTRIES: u64 = 4096;
 /// Free bytes of the data directory's file system below which operations that grow the state are refused: room for a
 /// checkpoint's flush, a compaction and two segments, so that deletes go on and the master needs no rescue.
 pub const MASTER_DISK_RESERVE_BYTES: u64 = 384 << 20;

@@ -30,7 +30,6 @@ pub(super) struct Recovered {
 struct Loaded {
     header: SegmentHeader,
     file: Arc<dyn DiskFile>,
-    bytes: Vec<u8>,
 }
 
 pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recovered, JournalError> {
@@ -43,8 +42,10 @@ pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recover
         leftovers,
     };
     let mut before: Option<(SegmentHeader, SegmentEnd)> = None;
+    // One buffer for all: a process that starts should not look as large as its journal.
+    let mut bytes = Vec::with_capacity(config.segment_bytes as usize);
     for (at, &number) in numbers.iter().enumerate() {
-        let loaded = load(disk, config, number)?;
+        let loaded = load(disk, config, number, &mut bytes)?;
         match &before {
             None => {
                 recovered.shape = LogShape::new(loaded.header.last, config.cache_bytes);
@@ -57,10 +58,9 @@ pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recover
                     .map_err(|corruption| corrupt(config, corruption))?;
             }
         }
-        let (segment, end) = walk_segment(&loaded, &mut recovered.shape);
+        let (segment, end) = walk_segment(&loaded, &bytes, &mut recovered.shape);
         if at + 1 == numbers.len() {
-            judge_last(&loaded.bytes, &loaded.header, &end)
-                .map_err(|corruption| corrupt(config, corruption))?;
+            judge_last(&bytes, &loaded.header, &end).map_err(|corruption| corrupt(config, corruption))?;
         }
         recovered.hard = end.hard;
         recovered.chain = end.chain;
@@ -89,31 +89,37 @@ fn list(disk: &dyn Disk, config: &JournalConfig) -> Result<(Vec<u64>, Vec<PathBu
     Ok((numbers, leftovers))
 }
 
-fn load(disk: &dyn Disk, config: &JournalConfig, number: u64) -> Result<Loaded, JournalError> {
-    let read = || {
+/// Opens segment `number` and reads it into `bytes`.
+fn load(
+    disk: &dyn Disk,
+    config: &JournalConfig,
+    number: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<Loaded, JournalError> {
+    let mut read = || {
         let file = disk.open(&segment::path(&config.directory, number), OpenMode::Write)?;
         let length = file.len()?.min(SEGMENT_BYTES_MAX);
-        let mut bytes = vec![0; length as usize];
-        let got = file.read_at(&mut bytes, 0)?;
+        bytes.resize(length as usize, 0);
+        let got = file.read_at(bytes, 0)?;
         bytes.truncate(got);
-        Ok((file, bytes))
+        Ok(file)
     };
-    let (file, bytes) = read().map_err(|source| config.io(source))?;
+    let file = read().map_err(|source| config.io(source))?;
     let header =
-        SegmentHeader::decode(&bytes).map_err(|error: SegmentError| damaged(config, number, error))?;
+        SegmentHeader::decode(bytes).map_err(|error: SegmentError| damaged(config, number, error))?;
     if header.number != number {
         return Err(damaged(config, number, format!("the file holds segment {}", header.number)));
     }
     if header.node != config.node {
         return Err(damaged(config, number, format!("it was written by node {}", header.node)));
     }
-    Ok(Loaded { header, file, bytes })
+    Ok(Loaded { header, file })
 }
 
-fn walk_segment(loaded: &Loaded, shape: &mut LogShape) -> (Segment, SegmentEnd) {
-    let capacity = loaded.bytes.len() as u64;
+fn walk_segment(loaded: &Loaded, bytes: &[u8], shape: &mut LogShape) -> (Segment, SegmentEnd) {
+    let capacity = bytes.len() as u64;
     let mut segment = Segment::new(loaded.header, Arc::clone(&loaded.file), 0, capacity);
-    let end = walk(&loaded.bytes, &loaded.header, |batch, record| match record {
+    let end = walk(bytes, &loaded.header, |batch, record| match record {
         Record::Entry { id, kind, data } => {
             // The writer truncates before it overwrites; an entry that leaves a gap was never written by it.
             debug_assert_eq!(id.index.get(), shape.last().index.get() + 1);

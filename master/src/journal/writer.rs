@@ -372,6 +372,11 @@ impl Journal {
         self.end()
     }
 
+    /// Position where the oldest segment held begins.
+    pub fn held_from(&self) -> u64 {
+        self.segments.front().map_or(0, |segment| segment.header.base)
+    }
+
     /// Counters since the start.
     pub const fn counters(&self) -> JournalCounters {
         self.counters

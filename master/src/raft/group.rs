@@ -11,8 +11,8 @@ use crate::journal::{Journal, JournalError, LogEntry};
 use bytes::Bytes;
 use cairn_core::ids::{LogIndex, Term};
 use cairn_core::limits::{
-    RAFT_ELECTION_TICKS_MAX, RAFT_ELECTION_TICKS_MIN, RAFT_HEARTBEAT_TICKS, RAFT_INFLIGHT_MESSAGES_MAX,
-    RAFT_MESSAGE_BYTES_MAX, RAFT_TICK,
+    RAFT_APPLY_BYTES_MAX, RAFT_ELECTION_TICKS_MAX, RAFT_ELECTION_TICKS_MIN, RAFT_HEARTBEAT_TICKS,
+    RAFT_INFLIGHT_MESSAGES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_TICK,
 };
 use cairn_core::time::Tick;
 use cairn_env::random::Random;
@@ -87,7 +87,7 @@ impl Group {
             applied: config.applied.get(),
             max_size_per_msg: RAFT_MESSAGE_BYTES_MAX,
             max_inflight_msgs: RAFT_INFLIGHT_MESSAGES_MAX,
-            max_committed_size_per_ready: RAFT_MESSAGE_BYTES_MAX,
+            max_committed_size_per_ready: RAFT_APPLY_BYTES_MAX,
             check_quorum: true,
             pre_vote: true,
             ..Config::default()

@@ -37,8 +37,10 @@ pub(super) struct Jobs {
     /// those that stay.
     trimmed: Vec<PathBuf>,
     removal_runs: bool,
-    /// Journal position at the last checkpoint.
+    /// Journal position at the last checkpoint, or before it.
     checkpoint_at: u64,
+    /// The next one is due, however little was written.
+    checkpoint_hastened: bool,
     /// After a failure: not before.
     not_before: Tick,
     spare_failed: bool,
@@ -47,7 +49,8 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(env: &Env, settings: &Settings, position: u64) -> Self {
+    /// `checkpoint_at` is where the journal held begins: what earlier runs left without a checkpoint counts as well.
+    pub(super) fn new(env: &Env, settings: &Settings, checkpoint_at: u64) -> Self {
         let (sender, finished) = mpsc::channel(JOBS_MAX);
         Self {
             env: env.clone(),
@@ -59,7 +62,8 @@ impl Jobs {
             checkpoint_runs: false,
             trimmed: Vec::new(),
             removal_runs: false,
-            checkpoint_at: position,
+            checkpoint_at,
+            checkpoint_hastened: false,
             not_before: Tick::default(),
             spare_failed: false,
             space_checked: Tick::default(),
@@ -104,11 +108,12 @@ impl Jobs {
 
     /// Starts a checkpoint when enough journal was written since the last one.
     pub(super) fn checkpoint_if_due(&mut self, kv: &Arc<dyn Kv>, position: u64, now: Tick) {
-        let due = position - self.checkpoint_at >= self.checkpoint_bytes;
+        let due = self.checkpoint_hastened || position - self.checkpoint_at >= self.checkpoint_bytes;
         if !due || self.checkpoint_runs || now < self.not_before {
             return;
         }
         self.checkpoint_runs = true;
+        self.checkpoint_hastened = false;
         self.checkpoint_at = position;
         let (env, kv, store) = (self.env.clone(), Arc::clone(kv), self.store);
         let directory = checkpoint_path(&self.data_dir);
@@ -117,6 +122,11 @@ impl Jobs {
             let made = made.inspect_err(|error| tracing::error!(%error, "no checkpoint could be made"));
             Finished::Checkpoint(made.ok().map(|applied| applied.last.index))
         });
+    }
+
+    /// The next checkpoint is due at once: after a long replay, so that no later start has to do it again.
+    pub(super) fn hasten_checkpoint(&mut self) {
+        self.checkpoint_hastened = true;
     }
 
     pub(super) fn checkpoint_made(&mut self, good: bool, now: Tick) {

@@ -17,8 +17,9 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
-    JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
-    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
+    CHECKPOINT_REPLAY_ENTRIES, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK,
+    SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX,
+    SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::time::{Tick, Timestamp};
@@ -100,7 +101,7 @@ impl Sequencer {
             loaded,
             loaded_sender,
             loads: Arc::new(Semaphore::new(SEQUENCER_LOADS_MAX)),
-            jobs: Jobs::new(&env, settings, group.journal().position()),
+            jobs: Jobs::new(&env, settings, group.journal().held_from()),
             next_tick: now,
             last_append: now,
             leadership,
@@ -126,7 +127,12 @@ impl Sequencer {
 
     async fn turns(&mut self) -> Result<(), Fatal> {
         // A group of one has elected itself: its first entry and the replay come before any request.
+        let flushed = self.applier.applied.last.index;
         self.settle()?;
+        if self.applier.applied.last.index.get() - flushed.get() >= CHECKPOINT_REPLAY_ENTRIES {
+            self.jobs.hasten_checkpoint();
+            self.start_jobs();
+        }
         while !self.stopping {
             let event = self.select().await;
             self.step(event)?;

@@ -84,6 +84,11 @@ impl Reader {
         }
     }
 
+    /// Approximate bytes of memory that the state occupies: cached blocks, and rows not yet flushed.
+    pub fn memory_bytes(&self) -> u64 {
+        self.kv.memory_bytes()
+    }
+
     fn still_leads(&self) -> Result<(), FsError> {
         match *self.leadership.borrow() {
             Leadership::Leads { .. } => Ok(()),

@@ -5,6 +5,7 @@ use crate::sequencer::SequencerHandle;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, NodeId, Sequence, SessionId, SlotId};
+use cairn_core::limits::CHECKPOINT_REPLAY_ENTRIES;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
@@ -236,4 +237,59 @@ async fn a_nearly_full_disk_refuses_growth_and_lets_deletes_go_on() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert!(member.operate(3, 1, mkdir("b")).await.is_ok());
+}
+
+/// Waits until a checkpoint is made, which must come without anything more being written.
+async fn checkpoint_comes(member: &Member) {
+    let metrics = member.handle.metrics();
+    for _ in 0..500 {
+        if metrics.checkpoints.load(Relaxed) > 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("no checkpoint within 10 s");
+}
+
+#[tokio::test]
+async fn a_long_replay_is_followed_by_a_checkpoint() {
+    let disk = SimDisk::new();
+    let parts = |disk: &SimDisk| {
+        let (env, settings) = simulated(disk);
+        let tuning = Tuning { segment_bytes: 16 << 20, ..Tuning::default() };
+        (env, Settings { tuning, ..settings })
+    };
+    let member = found(parts(&disk)).await;
+    for sequence in 1..=CHECKPOINT_REPLAY_ENTRIES {
+        member.operate(0, sequence, mkdir(&format!("d{sequence}"))).await.unwrap();
+    }
+    assert_eq!(member.handle.metrics().checkpoints.load(Relaxed), 0);
+    let mut again = open(parts(&disk.crash_image(7))).await;
+    again.session = member.session;
+    assert!(again.handle.metrics().applied.load(Relaxed) >= CHECKPOINT_REPLAY_ENTRIES, "replayed");
+    checkpoint_comes(&again).await;
+    assert!(again.exists(&format!("d{CHECKPOINT_REPLAY_ENTRIES}")).await);
+}
+
+#[tokio::test]
+async fn journal_of_runs_that_were_killed_counts_for_the_next_checkpoint() {
+    let mut disk = SimDisk::new();
+    let session = found(simulated(&disk)).await.session;
+    let target = bytes::Bytes::from(vec![b'x'; 4000]);
+    let mut sequence = 0;
+    for run in 1..=4 {
+        disk = disk.crash_image(run);
+        let mut member = open(simulated(&disk)).await;
+        member.session = session;
+        // Half of what makes a checkpoint due within one run.
+        for _ in 0..TUNING.checkpoint_bytes / 8192 {
+            sequence += 1;
+            let (parent, name) = (InodeId::ROOT, name(&format!("link{sequence}")));
+            let link = OperationKind::Symlink { parent, name, target: target.clone() };
+            member.operate(0, sequence, link).await.unwrap();
+        }
+        if run == 4 {
+            checkpoint_comes(&member).await;
+        }
+    }
 }
