@@ -55,9 +55,18 @@ impl Admin {
     }
 }
 
+/// Cores per thread of the runtime. Threads that wake each other cost more than they carry: with one for each core, a
+/// metadata operation woke a dozen of them on its way through a cluster.
+const CORES_PER_THREAD: usize = 4;
+/// Bounds of their number.
+const THREADS_MIN: usize = 2;
+const THREADS_MAX: usize = 16;
+
 /// Runs a command's future on a runtime of its own.
 pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads((cores / CORES_PER_THREAD).clamp(THREADS_MIN, THREADS_MAX))
         .enable_all()
         .build()
         .map_err(CliError::host("starting the runtime"))?
