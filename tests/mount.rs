@@ -314,6 +314,8 @@ fn two_mounts_agree_on_what_was_closed_or_synced() {
 fn a_dead_mount_is_cleared_and_started_again() {
     let cluster = Cluster::up(ClusterOptions::default());
     fs::write(cluster.mount().join("f"), b"kept").unwrap();
+    // The kernel may keep these for a while.
+    fs::metadata(cluster.mount()).unwrap();
     cluster.kill("mount");
     assert_eq!(cluster.process("mount").state, "dead");
     cluster.start("mount");

@@ -1,5 +1,6 @@
 //! The kernel's table of mounts (proc_pid_mountinfo(5)) and what stands at a mount point.
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::io;
@@ -52,9 +53,9 @@ pub fn standing(path: &Path) -> io::Result<Standing> {
     let Some(entry) = mounts()?.into_iter().rfind(|entry| entry.mount_point == path) else {
         return Ok(Standing::Nothing);
     };
-    let answer = std::fs::symlink_metadata(&path);
-    let gone =
-        answer.is_err_and(|error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()));
+    // By force: the kernel may know the attributes of the root for some time after the daemon died.
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
+    let gone = statx(CWD, &path, flags, StatxFlags::BASIC_STATS).err() == Some(rustix::io::Errno::NOTCONN);
     Ok(if gone { Standing::Dead(entry) } else { Standing::Alive(entry) })
 }
 
