@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 /// Entries of a page with attributes. The kernel always asks for them at first, and goes on only if they are looked at.
-const ENTRIES_WITH_ATTRS: usize = 512;
+const ENTRIES_WITH_ATTRS: usize = 128;
 
 /// An open directory.
 pub(crate) struct OpenDirectory {
