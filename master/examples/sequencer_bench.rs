@@ -255,7 +255,11 @@ async fn restart(env: &Env, directory: &Path) {
     let started = env.clock.now().0;
     let found = find(&member.handle, InodeId::ROOT).await;
     let spent = (env.clock.now().0 - started).as_secs_f64();
-    println!("{found} entries found in {spent:.1} s; resident {} MiB", resident_mib(env));
+    println!(
+        "{found} entries found in {spent:.1} s; resident {} MiB, of which the state's cache and unflushed rows {} MiB",
+        resident_mib(env),
+        member.handle.reader().memory_bytes() >> 20
+    );
     stop(member).await;
 }
 
