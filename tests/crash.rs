@@ -11,38 +11,54 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// What one worker knows: acknowledged names with the checksum of their synced bytes, and the one operation that was
-/// under way when everything died, whose outcome may be either.
+/// By all workers, in all rounds.
+static ALL_ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
+
+/// Names with the checksums of their bytes.
+type Names = BTreeMap<String, u32>;
+
+/// What one worker knows: acknowledged names with the checksums of their synced bytes, and the one operation that was under
+/// way when everything died.
 #[derive(Default)]
 struct Ledger {
-    files: BTreeMap<String, u32>,
-    uncertain: Option<(Vec<String>, BTreeMap<String, u32>)>,
+    files: Names,
+    under_way: Option<UnderWay>,
     acknowledged: u64,
+}
+
+/// The names that an operation touches are all as before it or all as after it; nothing else is allowed.
+struct UnderWay {
+    what: &'static str,
+    touched: Vec<String>,
+    after: Names,
 }
 
 impl Ledger {
     /// Runs one operation: `after` is the ledger if it succeeds.
     fn attempt(
         &mut self,
+        what: &'static str,
         touched: &[&str],
-        after: BTreeMap<String, u32>,
+        after: Names,
         act: impl FnOnce() -> std::io::Result<()>,
     ) -> bool {
-        self.uncertain = Some((touched.iter().map(|name| (*name).to_owned()).collect(), after.clone()));
+        let touched = touched.iter().map(|name| (*name).to_owned()).collect();
+        self.under_way = Some(UnderWay { what, touched, after });
         if act().is_err() {
             return false;
         }
-        self.files = after;
-        self.uncertain = None;
+        self.files = self.under_way.take().unwrap().after;
         self.acknowledged += 1;
+        ALL_ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
         true
     }
 
-    fn check(&self, directory: &Path) -> BTreeMap<String, u32> {
-        let found: BTreeMap<String, u32> = fs::read_dir(directory)
+    /// Holds what is there against what was acknowledged, and goes on from what is there.
+    fn check(&mut self, directory: &Path) {
+        let found: Names = fs::read_dir(directory)
             .unwrap()
             .map(|entry| {
                 let entry = entry.unwrap();
@@ -51,18 +67,22 @@ impl Ledger {
                 (entry.file_name().into_string().unwrap(), crc32(&contents))
             })
             .collect();
-        let (touched, after) = self.uncertain.clone().unwrap_or_default();
-        let names: std::collections::BTreeSet<&String> =
-            found.keys().chain(self.files.keys()).chain(after.keys()).collect();
-        for name in names {
-            let (got, before) = (found.get(name), self.files.get(name));
-            if touched.contains(name) {
-                // Under way: old, new, or made and not yet filled.
-                continue;
-            }
-            assert_eq!(got, before, "{}/{name}: found {got:?}, acknowledged {before:?}", directory.display());
+        let directory = directory.display();
+        let under_way = self.under_way.take();
+        let touched = under_way.as_ref().map_or(&[][..], |operation| &operation.touched);
+        for name in found.keys().chain(self.files.keys()).filter(|name| !touched.contains(name)) {
+            let (got, want) = (found.get(name), self.files.get(name));
+            assert_eq!(got, want, "{directory}/{name}: not as acknowledged");
         }
-        found
+        if let Some(UnderWay { what, touched, after }) = &under_way {
+            let only = |all: &Names| touched.iter().map(|name| all.get(name).copied()).collect::<Vec<_>>();
+            let (got, before, after) = (only(&found), only(&self.files), only(after));
+            assert!(
+                got == before || got == after,
+                "{directory}/{touched:?} under {what}: {got:?}, neither {before:?} nor {after:?}"
+            );
+        }
+        self.files = found;
     }
 }
 
@@ -77,21 +97,26 @@ fn work(directory: &Path, seed: u64, ledger: &mut Ledger, stop: &AtomicBool) {
             0..6 => {
                 let mut contents = vec![0; random.random_range(1..40_000)];
                 random.fill_bytes(&mut contents);
+                let mut empty = ledger.files.clone();
+                empty.insert(name.clone(), crc32(&[]));
                 after.insert(name.clone(), crc32(&contents));
-                ledger.attempt(&[&name], after, || {
-                    let mut file = File::create(&path)?;
-                    file.write_all(&contents)?;
-                    file.sync_all()
-                })
+                let mut file = None;
+                let create = || File::create(&path).map(|made| file = Some(made));
+                ledger.attempt("create", &[&name], empty, create)
+                    && ledger.attempt("write and fsync", &[&name], after, || {
+                        let mut file = file.take().unwrap();
+                        file.write_all(&contents)?;
+                        file.sync_all()
+                    })
             }
             6..8 if ledger.files.contains_key(&name) && name != other => {
                 let sum = after.remove(&name).unwrap();
                 after.insert(other.clone(), sum);
-                ledger.attempt(&[&name, &other], after, || fs::rename(&path, &target))
+                ledger.attempt("rename", &[&name, &other], after, || fs::rename(&path, &target))
             }
             _ if ledger.files.contains_key(&name) => {
                 after.remove(&name);
-                ledger.attempt(&[&name], after, || fs::remove_file(&path))
+                ledger.attempt("unlink", &[&name], after, || fs::remove_file(&path))
             }
             _ => true,
         };
@@ -99,6 +124,17 @@ fn work(directory: &Path, seed: u64, ledger: &mut Ledger, stop: &AtomicBool) {
             return;
         }
     }
+}
+
+/// Until so many more operations were acknowledged.
+fn wait_for_work(operations: u64) {
+    let (begin, before) = (Instant::now(), ALL_ACKNOWLEDGED.load(Ordering::Relaxed));
+    let done = || ALL_ACKNOWLEDGED.load(Ordering::Relaxed) - before;
+    while done() < operations {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{} operations in a minute", done());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!("{operations} operations took {:.2} s", begin.elapsed().as_secs_f64());
 }
 
 fn kill_everything(cluster: &Cluster) {
@@ -132,14 +168,17 @@ fn nothing_acknowledged_is_lost_when_everything_dies() {
                 let (stop, worker_seed) = (&stop, seed ^ u64::from(round) << 32 ^ number as u64);
                 scope.spawn(move || work(directory, worker_seed, ledger, stop));
             }
+            // Most rounds let work begin: what the dead mount held is waited for first. The others die at once again.
+            if random.random_range(0..4) > 0 {
+                wait_for_work(8 * workers);
+            }
             std::thread::sleep(alive);
             kill_everything(&cluster);
             stop.store(true, Ordering::Relaxed);
         });
         cluster.dev(&["up"]);
         for (directory, ledger) in directories.iter().zip(&mut ledgers) {
-            ledger.files = ledger.check(directory);
-            ledger.uncertain = None;
+            ledger.check(directory);
         }
     }
     let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
