@@ -2,9 +2,10 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use rustix::fs::{XattrFlags, lgetxattr, setxattr};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 /// Bytes from a seed.
@@ -14,7 +15,7 @@ pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Makes `files` files of mixed sizes in nested directories, with links and odd names.
+/// Makes `files` files of mixed sizes in nested directories, with links, owners, extended attributes and odd names.
 pub fn make_tree(top: &Path, seed: u64, files: usize) {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut directory = top.to_owned();
@@ -34,6 +35,14 @@ pub fn make_tree(top: &Path, seed: u64, files: usize) {
         fs::write(&path, bytes(seed ^ number as u64, length)).expect("a file can be written");
         let mode = [0o644, 0o600, 0o755, 0o444][number % 4];
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("chmod works");
+        if number % 13 == 0 && rustix::process::geteuid().is_root() {
+            chown(&path, Some(1000 + number as u32), Some(100)).expect("root may give files away");
+        }
+        if number % 89 == 0 {
+            let value = format!("value {number}");
+            setxattr(&path, "user.cairn.number", value.as_bytes(), XattrFlags::empty())
+                .expect("the file system of the tests keeps user attributes");
+        }
         if number % 97 == 0 {
             symlink(format!("f{number:05}é"), directory.join(format!("l{number}"))).expect("symlink works");
             fs::hard_link(&path, directory.join(format!("h{number}"))).expect("link works");
@@ -51,6 +60,7 @@ pub struct Fingerprint {
     length: u64,
     contents: u32,
     link: Option<PathBuf>,
+    attribute: Option<Vec<u8>>,
 }
 
 /// Fingerprints of everything below `top`, by relative path. Directory sizes and link counts are left out.
@@ -78,6 +88,7 @@ pub fn fingerprints(top: &Path) -> BTreeMap<PathBuf, Fingerprint> {
                 length: if is_dir { 0 } else { metadata.len() },
                 contents,
                 link: fs::read_link(&path).ok(),
+                attribute: attribute(&path),
             };
             all.insert(path.strip_prefix(top).expect("below the top").to_owned(), fingerprint);
             if is_dir {
@@ -86,6 +97,14 @@ pub fn fingerprints(top: &Path) -> BTreeMap<PathBuf, Fingerprint> {
         }
     }
     all
+}
+
+/// The extended attribute that `make_tree` sets on some files.
+fn attribute(path: &Path) -> Option<Vec<u8>> {
+    let mut value = vec![0; 100];
+    let length = lgetxattr(path, "user.cairn.number", &mut value[..]).ok()?;
+    value.truncate(length);
+    Some(value)
 }
 
 /// CRC-32 of some bytes.
