@@ -72,7 +72,8 @@ pub trait Kv: KvRead + 'static {
     /// Makes all batches so far durable.
     fn flush(&self) -> Result<(), KvError>;
 
-    /// Makes a durable copy at `path` (must be absent), which opens as a store of its own.
+    /// Makes a durable copy at `path` (must be absent), which opens as a store of its own. What the copy holds is then
+    /// durable in this store too.
     fn checkpoint(&self, path: &Path) -> Result<(), KvError>;
 
     /// Approximate bytes of memory in use.

@@ -347,7 +347,9 @@ impl Kv for MemoryKv {
         if self.disk.exists(path)? {
             return Err(KvError::Failed(format!("{} exists", path.display())));
         }
-        Ok(write_rows(&*self.disk, path, &self.view().rows)?)
+        write_rows(&*self.disk, path, &self.view().rows)?;
+        // As RocksDB's: whoever trims a journal by the copy relies on the store itself reaching as far.
+        self.flush()
     }
 
     fn memory_bytes(&self) -> u64 {
