@@ -7,6 +7,7 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, InodeId, LeaseNumber};
 use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::io::ranges::Ranges;
+use cairn_core::io::sync_habit::SyncHabit;
 use cairn_core::io::write_session::{Job, Urgency, WriteSession};
 use cairn_core::limits::{FILE_IN_FLIGHT_BYTES_MAX, SMALL_WRITE_BYTES_MAX};
 use cairn_core::namespace::answer::{ChunkLocation, Map};
@@ -54,6 +55,8 @@ pub(super) struct State {
     pub(super) dirty_since: Option<Tick>,
     /// Somebody waits for everything to leave: flushers, and writers without room.
     pub(super) hurried: u32,
+    /// Whether syncs follow writes.
+    pub(super) habit: SyncHabit,
 
     pub(super) errors: u64,
     pub(super) error: Option<FsError>,
@@ -97,6 +100,7 @@ impl State {
             modified: false,
             dirty_since: None,
             hurried: 0,
+            habit: SyncHabit::default(),
             errors: 0,
             error: None,
             opens: 0,
@@ -245,6 +249,13 @@ impl State {
         self.size = self.size.max(offset + bytes.len() as u64);
         self.epoch += 1;
         self.session.write(now, offset, bytes)
+    }
+
+    /// Everything, to be durable: it will be waited for.
+    pub(super) fn outgoing_durable(&mut self) -> Vec<Outgoing> {
+        let mut out = self.outgoing(Urgency::Everything);
+        self.make_durable(&mut out);
+        out
     }
 
     /// The frames that may leave now.

@@ -29,8 +29,12 @@ impl Inode {
     ///
     /// Runs in a task of its own: a caller that goes away does not leave the work half done.
     pub(crate) async fn flush(self: &Arc<Self>, shared: &Arc<Shared>, release: bool) -> Result<(), FsError> {
-        if !self.state().is_dirty() {
-            return Ok(());
+        {
+            let mut state = self.state();
+            state.habit.synced();
+            if !state.is_dirty() {
+                return Ok(());
+            }
         }
         let (inode, held) = (self.clone(), shared.clone());
         let work = async move {

@@ -139,7 +139,12 @@ impl Inode {
         let hidden = state.accept(shared, at, data.clone());
         let crowded = self.window.available_permits() < FILE_UNACKNOWLEDGED_BYTES_MAX / 2;
         let now = handle.flags.direct || crowded;
-        let out = state.outgoing(if now { Urgency::Everything } else { Urgency::WholeFrames });
+        let sync_is_near = state.habit.wrote() && length <= SMALL_WRITE_BYTES_MAX;
+        let out = if sync_is_near {
+            state.outgoing_durable()
+        } else {
+            state.outgoing(if now { Urgency::Everything } else { Urgency::WholeFrames })
+        };
         drop(state);
         // What was accepted gives its room back when it is acknowledged; what it hides, now.
         room.keep(length);

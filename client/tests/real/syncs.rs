@@ -53,3 +53,34 @@ async fn a_server_that_restarts_while_nothing_is_unsynced_keeps_its_replicas() {
     let read = tokio::time::timeout(Duration::from_secs(20), reader.read(&file, 0, 1 << 20));
     assert_eq!(&read.await.unwrap().unwrap()[..], &pattern(0, 3 * BLOCK as usize, 1)[..]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_several_sync_one_file_blocks_leave_before_they_are_waited_for() {
+    let cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = create(&fs, "a").await;
+    let block = |index: u64| (index * BLOCK, pattern(index * BLOCK, BLOCK as usize, 7));
+    for round in 0..4 {
+        for index in [2 * round, 2 * round + 1] {
+            let (at, bytes) = block(index);
+            fs.write(&file, at, bytes.into()).await.unwrap();
+        }
+        // The first covers both writes.
+        fs.fsync(&file).await.unwrap();
+        fs.fsync(&file).await.unwrap();
+    }
+    let (syncs, writes) = (cluster.requests("sync").await, cluster.requests("write").await);
+    let (at, bytes) = block(100);
+    fs.write(&file, at, bytes.into()).await.unwrap();
+    while cluster.requests("write").await < writes + 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // A frame that had left only because it had waited long enough would have to be synced now.
+    fs.fsync(&file).await.unwrap();
+    assert_eq!(cluster.requests("sync").await, syncs);
+
+    let reader = cluster.client().await;
+    let seen = reader.open(&root(), file.inode(), READ_ONLY).await.unwrap();
+    assert_eq!(&reader.read(&seen, at, BLOCK as u32).await.unwrap()[..], &block(100).1[..]);
+    assert_eq!(&reader.read(&seen, 7 * BLOCK, BLOCK as u32).await.unwrap()[..], &block(7).1[..]);
+}

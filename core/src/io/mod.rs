@@ -6,5 +6,6 @@ pub mod extent_map;
 pub mod ranges;
 pub mod read_ahead;
 pub mod read_plan;
+pub mod sync_habit;
 mod write_run;
 pub mod write_session;

@@ -1,0 +1,85 @@
+//! Whether a small write of a file had better leave at once, because somebody will soon wait for it to be durable.
+//!
+//! That is so where several threads write and sync one file: the kernel lets one of them in at a time, so a block can be on its
+//! servers before its writer is let in again to ask for the sync. A single writer asks at once, and then a frame sent
+//! ahead gains nothing: its own sync sends it without a hand-over to another thread.
+//!
+//! It is a guess, on which only costs depend: a wrong one sends a few small frames that could have been one.
+
+/// More writes than this between two syncs are no habit of syncing.
+const WRITES_MAX: u32 = 4;
+/// So many syncs in a row, each after few writes, make a habit.
+const SYNCS_MIN: u32 = 2;
+/// So many syncs in a row, each after exactly one write, are those of a single writer.
+const SINGLE_WRITES_MIN: u32 = 16;
+
+/// What is known of the writers of one file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SyncHabit {
+    /// Since the last sync.
+    writes: u32,
+    /// In a row, each after few writes.
+    syncs: u32,
+    /// Syncs of several writers are believed in for so many more that do not look like it.
+    several: u32,
+}
+
+impl SyncHabit {
+    /// Notes a write. True when its bytes had better leave at once.
+    pub fn wrote(&mut self) -> bool {
+        self.writes = self.writes.saturating_add(1);
+        if self.writes > WRITES_MAX {
+            self.syncs = 0;
+        }
+        self.syncs >= SYNCS_MIN && self.several > 0
+    }
+
+    /// Notes that a program waits for what was written to be durable.
+    pub fn synced(&mut self) {
+        self.syncs = if self.writes <= WRITES_MAX { self.syncs.saturating_add(1) } else { 0 };
+        self.several = if self.writes == 1 { self.several.saturating_sub(1) } else { SINGLE_WRITES_MIN };
+        self.writes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of so many writes, then a sync, leave at once.
+    fn eager(habit: &mut SyncHabit, writes: u32) -> u32 {
+        let eager = (0..writes).filter(|_| habit.wrote()).count() as u32;
+        habit.synced();
+        eager
+    }
+
+    #[test]
+    fn a_single_writer_is_left_alone() {
+        let mut habit = SyncHabit::default();
+        assert_eq!((0..100).map(|_| eager(&mut habit, 1)).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn several_writers_are_noticed_and_forgotten() {
+        let mut habit = SyncHabit::default();
+        // One's sync covers the other's write, whose own sync then finds nothing.
+        for _ in 0..2 {
+            eager(&mut habit, 2);
+            eager(&mut habit, 0);
+        }
+        assert_eq!((0..8).map(|_| eager(&mut habit, 1)).sum::<u32>(), 8);
+        assert_eq!(eager(&mut habit, 2), 2);
+        let alone: u32 = (0..100).map(|_| eager(&mut habit, 1)).sum();
+        assert_eq!(alone, SINGLE_WRITES_MIN, "one of them has gone on alone");
+    }
+
+    #[test]
+    fn a_long_run_of_writes_is_soon_found_out() {
+        let mut habit = SyncHabit::default();
+        for _ in 0..4 {
+            eager(&mut habit, 2);
+        }
+        assert_eq!(eager(&mut habit, 50), WRITES_MAX);
+        assert_eq!(eager(&mut habit, 2), 0);
+    }
+}
