@@ -1,6 +1,7 @@
 //! Crash enumeration: short workloads, the power cut before every disk operation, many states of the disk each time.
 
-use super::crash_model_test::{BLOCKS, Op, PART, Promise, open_tiny, runtime};
+use super::crash_model_test::{BLOCKS, Op, PART, Promise, open_tiny, runtime, write_all_back, write_request};
+use super::types::DiskState;
 use cairn_core::ids::ChunkId;
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk_sim::SimDisk;
@@ -212,4 +213,23 @@ fn drawn_workloads_keep_every_promise() {
             check_states(&disk, &promise, 4);
         }
     }
+}
+
+#[test]
+fn segments_written_back_together_are_used_again_in_order() {
+    runtime().block_on(async {
+        let disk = SimDisk::new();
+        let (store, _) = open_tiny(&disk, 1);
+        let block = vec![7; 8 * BLOCK_BYTES as usize];
+        for round in 0..12_u64 {
+            // Five of these fill one segment and begin a second and a third.
+            for write in 0..1 + round % 5 {
+                let offset = write * block.len() as u64;
+                store.write(write_request(round, 1, offset, &block, true)).await.unwrap();
+                let reopened = open_tiny(&disk.crash_image_with(&mut LoseAll), 2).1;
+                assert_eq!(reopened.disks[0].state, DiskState::Healthy, "{}", reopened.disks[0].detail);
+            }
+            write_all_back(&store).await.unwrap();
+        }
+    });
 }

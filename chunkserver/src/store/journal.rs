@@ -522,12 +522,11 @@ impl Journal {
     /// Gives segments back after write-back: free when `written_back`, else closed as before.
     pub(super) fn give_back(&self, segments: Vec<ClosedSegment>, written_back: bool, disk_full: bool) {
         let mut state = self.lock();
-        for segment in segments.into_iter().rev() {
-            if written_back {
-                state.free.push_back(segment.slot);
-            } else {
-                state.closed.push_front(segment);
-            }
+        if written_back {
+            // The oldest is used first.
+            state.free.extend(segments.into_iter().map(|segment| segment.slot));
+        } else {
+            segments.into_iter().rev().for_each(|segment| state.closed.push_front(segment));
         }
         state.stuck = disk_full;
         drop(state);

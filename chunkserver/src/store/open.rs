@@ -195,6 +195,10 @@ fn recover(opening: &Opening<'_>, root: &Path) -> io::Result<Recovered> {
         segments.iter().rposition(|segment| segment.header.base <= file.covers).ok_or_else(damaged)?;
     let mut free: VecDeque<usize> = free.into();
     free.extend(segments.drain(..needed).map(|segment| segment.slot));
+    // Those before are free, and were perhaps used again in another order than theirs.
+    if segments.windows(2).any(|pair| pair[0].header.number + 1 != pair[1].header.number) {
+        return Err(invalid(format!("{}: intent journal segments are missing", root.display())));
+    }
     let mut catalogue = file.catalogue.clone();
     let mut closed = Vec::new();
     let mut active = None;
@@ -255,10 +259,6 @@ fn read_segments(opening: &Opening<'_>, root: &Path) -> io::Result<(Vec<Found>, 
         found.push(Found { slot, header, bytes });
     }
     found.sort_by_key(|segment| segment.header.number);
-    let gap = found.windows(2).any(|pair| pair[0].header.number + 1 != pair[1].header.number);
-    if gap || found.is_empty() {
-        return Err(invalid(format!("{}: intent journal segments are missing", root.display())));
-    }
     Ok((found, unused))
 }
 
