@@ -322,3 +322,25 @@ fn a_dead_mount_is_cleared_and_started_again() {
     assert_eq!(fs::read(cluster.mount().join("f")).unwrap(), b"kept");
     assert_eq!(cluster.process("mount").state, "running");
 }
+
+#[test]
+fn a_program_that_runs_is_not_emptied() {
+    use rustix::fs::{Mode, OFlags, open};
+    let cluster = Cluster::up(ClusterOptions::default());
+    let program = cluster.mount().join("program");
+    let busy = rustix::io::Errno::TXTBSY;
+    for _ in 0..20 {
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = Command::new(&program).arg("60").spawn().unwrap();
+        for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::RDONLY | OFlags::TRUNC] {
+            assert_eq!(open(&program, flags, Mode::empty()).err(), Some(busy), "{flags:?}");
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the program goes on");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(fs::read(&program).unwrap() == fs::read("/bin/sleep").unwrap());
+        drop(open(&program, OFlags::RDONLY | OFlags::TRUNC, Mode::empty()).unwrap());
+        assert_eq!(fs::metadata(&program).unwrap().len(), 0);
+        fs::remove_file(&program).unwrap();
+    }
+}

@@ -15,11 +15,11 @@ const BACKGROUND_REQUESTS_MAX: u16 = 64;
 
 /// What we ask for where the kernel offers it. Not asked for: POSIX and flock locks (the kernel then keeps them itself,
 /// interruptibly), the write-back cache (its mtime and length would be this mount's own truth), AUTO_INVAL_DATA (it drops
-/// our own pages whenever our own write moves mtime; the answer to open says whether others wrote).
-const WANTED: [InitFlags; 9] = [
+/// our own pages whenever our own write moves mtime; the answer to open says whether others wrote), ATOMIC_O_TRUNC (the kernel
+/// would look only after the open whether the file is being executed: `O_RDONLY|O_TRUNC` emptied a running program).
+const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_ASYNC_DIO,
     // Lookup of `.` and `..` works, and inode numbers are never reused: file handles of NFS and open_by_handle_at(2).
