@@ -55,20 +55,36 @@ impl Admin {
     }
 }
 
-/// Cores per thread of the runtime. Threads that wake each other cost more than they carry: with one for each core, a
-/// metadata operation woke a dozen of them on its way through a cluster.
-const CORES_PER_THREAD: usize = 4;
-/// Bounds of their number.
-const THREADS_MIN: usize = 2;
+/// What a process mostly does, which says how many threads its runtime has. Threads that wake each other cost more than
+/// they carry: with one for each core, a metadata operation woke a dozen of them on its way through a cluster.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// Small messages, one after the other.
+    Messages,
+    /// Bytes of files.
+    Bytes,
+}
+
 const THREADS_MAX: usize = 16;
 
-/// Runs a command's future on a runtime of its own.
-pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+/// A runtime for one kind of work.
+pub(crate) fn runtime(work: Work) -> Result<tokio::runtime::Runtime, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = match work {
+        Work::Messages => cores / 4,
+        Work::Bytes => cores / 2,
+    };
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads((cores / CORES_PER_THREAD).clamp(THREADS_MIN, THREADS_MAX))
+        .worker_threads(threads.clamp(1, THREADS_MAX))
         .enable_all()
         .build()
-        .map_err(CliError::host("starting the runtime"))?
-        .block_on(future)
+        .map_err(CliError::host("starting the runtime"))
+}
+
+/// Runs a command's future on a runtime of its own.
+pub(crate) fn block_on<T>(
+    work: Work,
+    future: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    runtime(work)?.block_on(future)
 }

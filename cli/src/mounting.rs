@@ -1,7 +1,7 @@
 //! `cairn mount` and `cairn umount`.
 
 use crate::args::{MountCommand, UmountCommand};
-use crate::connect::block_on;
+use crate::connect::{Work, block_on, runtime};
 use crate::error::CliError;
 use crate::{logging, output, services};
 use cairn_env::Env;
@@ -37,12 +37,16 @@ fn options(command: &MountCommand) -> Result<MountOptions, CliError> {
 
 fn foreground(options: MountOptions) -> Result<(), CliError> {
     logging::init("info", false)?;
-    block_on(async {
+    let bytes = runtime(Work::Bytes)?;
+    let served = block_on(Work::Messages, async {
         let shutdown = services::shutdown_on_signal()?;
-        cairn_fuse::serve(Env::real(), options, shutdown)
+        cairn_fuse::serve(Env::real(), options, bytes.handle().clone(), shutdown)
             .await
             .map_err(|error| CliError::Service(error.to_string()))
-    })
+    });
+    // Everything is saved or given up: nobody waits for what is still under way.
+    bytes.shutdown_background();
+    served
 }
 
 /// Starts this binary again, detached, and waits until the mount answers.

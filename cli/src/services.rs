@@ -1,7 +1,7 @@
 //! `cairn master` and `cairn chunkserver`: configuration in, one service in the foreground until SIGTERM or SIGINT.
 
 use crate::args::ServiceCommand;
-use crate::connect::block_on;
+use crate::connect::{Work, block_on};
 use crate::error::CliError;
 use crate::{logging, output};
 use cairn_chunkserver::ChunkServerConfig;
@@ -27,7 +27,7 @@ pub(crate) fn master(command: &ServiceCommand) -> Result<(), CliError> {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay enabled");
     }
-    block_on(async {
+    block_on(Work::Messages, async {
         let shutdown = cancelled_by_signal()?;
         let served = cairn_master::run(Env::real(), config, shutdown).await;
         served.map_err(|error| CliError::Service(error.to_string()))
@@ -42,7 +42,7 @@ pub(crate) fn chunkserver(command: &ServiceCommand) -> Result<(), CliError> {
     let config =
         ChunkServerConfig::parse(&path, &text).map_err(|error| CliError::Service(error.to_string()))?;
     logging::init(&config.log, config.log_format == cairn_chunkserver::config::LogFormat::Json)?;
-    block_on(async {
+    block_on(Work::Bytes, async {
         let shutdown = cancelled_by_signal()?;
         let served = cairn_chunkserver::run(Env::real(), config, shutdown).await;
         served.map_err(|error| CliError::Service(error.to_string()))
@@ -89,7 +89,7 @@ fn cancelled_by_signal() -> Result<CancellationToken, CliError> {
 
 /// Blocks until SIGTERM or SIGINT.
 pub(crate) fn wait_for_interrupt() -> Result<(), CliError> {
-    block_on(async {
+    block_on(Work::Messages, async {
         shutdown_on_signal()?.await;
         Ok(())
     })

@@ -31,7 +31,8 @@ use tracing::{Span, debug_span};
 /// The file system as the kernel sees it.
 pub(crate) struct KernelFs {
     ops: Arc<Ops>,
-    runtime: Handle,
+    messages: Handle,
+    bytes: Handle,
     ended: Arc<Notify>,
 }
 
@@ -50,21 +51,43 @@ thread_local! {
 }
 
 impl KernelFs {
-    /// `ended` is notified when the kernel lets go of the session, and when a receiving thread ends before.
-    pub(crate) fn new(ops: Arc<Ops>, runtime: Handle, ended: Arc<Notify>) -> Self {
-        Self { ops, runtime, ended }
+    /// Messages and bytes of files each have a runtime. `ended` is notified when the kernel lets go of the session, and when a receiving thread ends before.
+    pub(crate) fn new(ops: Arc<Ops>, (messages, bytes): (Handle, Handle), ended: Arc<Notify>) -> Self {
+        Self { ops, messages, bytes, ended }
     }
 
-    /// Begins a request.
+    /// Begins a request of messages.
     fn start<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
     where
+        T: Send + 'static,
+        F: Future<Output = Result<T, FsError>> + Send + 'static,
+    {
+        self.start_on(&self.messages, span, call, reply);
+    }
+
+    /// Begins a request that moves bytes of files.
+    fn move_bytes<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, FsError>> + Send + 'static,
+    {
+        self.start_on(&self.bytes, span, call, reply);
+    }
+
+    fn start_on<T, F>(
+        &self,
+        runtime: &Handle,
+        span: Span,
+        call: impl FnOnce(Arc<Ops>) -> F,
+        reply: impl Respond<T>,
+    ) where
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
         RECEIVER.with(|receiver| {
             receiver.get_or_init(|| Ending(self.ended.clone()));
         });
-        start(&self.runtime, span, call(self.ops.clone()), reply);
+        start(runtime, span, call(self.ops.clone()), reply);
     }
 }
 
@@ -232,7 +255,7 @@ impl Filesystem for KernelFs {
         reply: ReplyData,
     ) {
         let span = span!("read", req, inode = ino.0, offset, size);
-        self.start(span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
     }
 
     fn write(
@@ -253,12 +276,12 @@ impl Filesystem for KernelFs {
         let drops_privilege = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let data = Bytes::copy_from_slice(data);
         let request = WriteRequest { handle: fh.0, offset, data, append, drops_privilege };
-        self.start(span, |ops| async move { ops.write(request).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.write(request).await }, reply);
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         let span = span!("flush", req, inode = ino.0);
-        self.start(span, |ops| async move { ops.flush(fh.0).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.flush(fh.0).await }, reply);
     }
 
     fn release(
@@ -277,7 +300,7 @@ impl Filesystem for KernelFs {
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let span = span!("fsync", req, inode = ino.0, datasync);
-        self.start(span, |ops| async move { ops.fsync(fh.0).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.fsync(fh.0).await }, reply);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

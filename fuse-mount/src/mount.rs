@@ -42,23 +42,25 @@ pub struct Mounted {
 }
 
 /// Mounts and serves until `shutdown` or until somebody unmounts. To know when it is mounted, use [`mount`] and
-/// [`Mounted::serve`].
+/// [`Mounted::serve`]. Reads and writes run on `bytes`, everything else on the present runtime: large copies there hold
+/// up no message here.
 ///
 /// # Errors
 /// Why mounting failed, or what was not saved.
 pub async fn serve(
     env: Env,
     options: MountOptions,
+    bytes: Handle,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), MountError> {
-    mount(env, options).await?.serve(shutdown).await
+    mount(env, options, bytes).await?.serve(shutdown).await
 }
 
 /// Mounts. When this returns, the mount answers.
 ///
 /// # Errors
 /// What is in the way, and what to do about it.
-pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, MountError> {
+pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result<Mounted, MountError> {
     let asked = options.mount_point.clone();
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
@@ -69,7 +71,7 @@ pub async fn mount(env: Env, mut options: MountOptions) -> Result<Mounted, Mount
     let told = kernel.clone();
     client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
     let ops = Arc::new(Ops::new(client.clone(), kernel.clone()));
-    let fs = KernelFs::new(ops, Handle::current(), ended.clone());
+    let fs = KernelFs::new(ops, (Handle::current(), bytes), ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
     let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel)).await??;
     let device = device_at(&path);

@@ -6,14 +6,14 @@ mod servers;
 mod status;
 
 use crate::args::{AdminCommand, Global};
-use crate::connect::{Admin, block_on};
+use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
 use cairn_env::Env;
 
 /// Runs one `admin` command.
 pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError> {
     let env = Env::real();
-    block_on(async {
+    block_on(Work::Messages, async {
         let mut admin = Admin::connect(&env, global).await?;
         match command {
             AdminCommand::Status => status::status(&mut admin, global.json).await,

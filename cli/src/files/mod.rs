@@ -9,7 +9,7 @@ mod progress;
 mod usage;
 
 use crate::args::{FileCommand, Global};
-use crate::connect::{block_on, masters};
+use crate::connect::{Work, block_on, masters};
 use crate::error::CliError;
 use cairn_client::Client;
 use std::path::Path;
@@ -18,7 +18,7 @@ use std::path::Path;
 pub(crate) fn run(global: &Global, command: FileCommand) -> Result<(), CliError> {
     let masters = masters(global)?.join(",");
     let json = global.json;
-    block_on(async {
+    block_on(Work::Bytes, async {
         let client = Client::connect(&masters).await.map_err(|error| CliError::Connect(error.to_string()))?;
         let outcome = Box::pin(dispatch(&client, json, command)).await;
         let ended = client.shutdown().await.map_err(|source| CliError::File { path: "/".into(), source });
