@@ -64,7 +64,7 @@ fn pjdfstest_finds_nothing() {
 #[test]
 fn fsx_finds_nothing() {
     let fsx = suite("fsx");
-    let operations = std::env::var("CAIRN_FSX_OPERATIONS").unwrap_or_else(|_| "100000".to_owned());
+    let operations = std::env::var("CAIRN_FSX_OPERATIONS").unwrap_or_else(|_| "30000".to_owned());
     let cluster = Cluster::up(ClusterOptions::default());
     let artifacts = test_dir();
     // Without a configuration fsx reads, writes, truncates, and does the same through shared mappings, equally often.
