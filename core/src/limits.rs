@@ -52,6 +52,10 @@ pub const FORGOTTEN_PER_MESSAGE_MAX: usize = 8192;
 /// Reads of the state that are tried again because it changed meanwhile, before an answer goes out not to be cached.
 pub const LEASED_READ_ATTEMPTS: usize = 8;
 
+/// A write lease that somebody else wants is taken from a holder that has been silent for so long, recalled or not: eight
+/// renewals, and longer than any restart of a master.
+pub const LEASE_SILENCE_MAX: Duration = Duration::from_secs(4);
+
 /// Largest directory page in entries; a page also ends at [`DIRECTORY_PAGE_BYTES_MAX`].
 pub const DIRECTORY_PAGE_ENTRIES_MAX: usize = 4096;
 /// Largest directory page in encoded bytes.

@@ -3,7 +3,7 @@
 use crate::parts::Parts;
 use crate::sessions::Session;
 use cairn_core::ids::{InodeId, LeaseNumber, SessionId};
-use cairn_core::limits::{LEASE_RECALL, RECALLS_MAX};
+use cairn_core::limits::{LEASE_RECALL, LEASE_SILENCE_MAX, RECALLS_MAX};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::request::OperationKind;
 use cairn_core::namespace::work::{LeaseRecord, lease_of};
@@ -40,12 +40,12 @@ impl Recalls {
         }
     }
 
-    /// Leases whose time has run out; they are forgotten here.
-    fn run_out(&self, now: Tick) -> Vec<(InodeId, LeaseRecord)> {
+    /// Leases whose time has run out, or whose holder is gone; they are forgotten here.
+    fn run_out(&self, now: Tick, is_gone: impl Fn(SessionId) -> bool) -> Vec<(InodeId, LeaseRecord)> {
         let mut asked = self.locked();
         let late: Vec<_> = asked
             .iter()
-            .filter(|(_, recall)| now.since(recall.since) >= LEASE_RECALL)
+            .filter(|(_, recall)| now.since(recall.since) >= LEASE_RECALL || is_gone(recall.lease.session))
             .map(|(&inode, recall)| (inode, recall.lease))
             .collect();
         for (inode, _) in &late {
@@ -90,7 +90,7 @@ pub(crate) fn leased_file(kind: &OperationKind) -> Option<InodeId> {
 pub(crate) async fn conflict(parts: &Parts, inode: InodeId) {
     let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
     let Ok(Some(lease)) = found else { return };
-    let holder = parts.sessions.get(lease.session).filter(|session| !session.has_ended());
+    let holder = parts.sessions.get(lease.session).filter(|_| !is_gone(parts, lease.session));
     let Some(holder) = holder else {
         take(parts, inode, lease.session).await;
         return;
@@ -125,13 +125,18 @@ pub(crate) async fn returned(parts: &Parts, session: SessionId, inode: InodeId, 
 
 /// Takes every lease whose holder has not answered in time.
 pub(crate) async fn enforce(parts: &Parts) {
-    for (inode, asked) in parts.recalls.run_out(parts.now()) {
+    for (inode, asked) in parts.recalls.run_out(parts.now(), |session| is_gone(parts, session)) {
         let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
         if matches!(found, Ok(Some(held)) if held == asked) {
             warn!(%inode, session = %asked.session, "write lease is taken: its holder did not return it in time");
             take(parts, inode, asked.session).await;
         }
     }
+}
+
+/// Whether the session has ended, or was not heard for longer than any stumble takes.
+fn is_gone(parts: &Parts, session: SessionId) -> bool {
+    parts.sessions.is_gone(session, LEASE_SILENCE_MAX, parts.now())
 }
 
 async fn take(parts: &Parts, inode: InodeId, session: SessionId) {
@@ -156,15 +161,15 @@ mod tests {
         let start = Tick(Duration::from_secs(1));
         assert!(recalls.begin(InodeId(5), lease(1), start));
         assert!(!recalls.begin(InodeId(5), lease(1), start));
-        assert!(recalls.run_out(start.after(LEASE_RECALL / 2)).is_empty());
+        assert!(recalls.run_out(start.after(LEASE_RECALL / 2), |_| false).is_empty());
         assert!(
             recalls.begin(InodeId(5), lease(2), start.after(LEASE_RECALL / 2)),
             "a later lease is asked anew"
         );
-        assert!(recalls.run_out(start.after(LEASE_RECALL)).is_empty());
+        assert!(recalls.run_out(start.after(LEASE_RECALL), |_| false).is_empty());
         let late = start.after(LEASE_RECALL * 2);
-        assert_eq!(recalls.run_out(late), vec![(InodeId(5), lease(2))]);
-        assert!(recalls.run_out(late).is_empty());
+        assert_eq!(recalls.run_out(late, |_| false), vec![(InodeId(5), lease(2))]);
+        assert!(recalls.run_out(late, |_| false).is_empty());
     }
 
     #[test]
@@ -173,6 +178,16 @@ mod tests {
         recalls.begin(InodeId(5), lease(1), Tick::default());
         recalls.forget(InodeId(5), LeaseNumber(9));
         recalls.forget(InodeId(5), LeaseNumber(1));
-        assert!(recalls.run_out(Tick::default().after(LEASE_RECALL * 2)).is_empty());
+        assert!(recalls.run_out(Tick::default().after(LEASE_RECALL * 2), |_| false).is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_holder_that_is_gone() {
+        let recalls = Recalls::default();
+        let start = Tick(Duration::from_secs(1));
+        recalls.begin(InodeId(5), lease(1), start);
+        assert!(recalls.run_out(start, |_| false).is_empty());
+        assert_eq!(recalls.run_out(start, |session| session == SessionId(1)), vec![(InodeId(5), lease(1))]);
+        assert!(recalls.run_out(start, |_| true).is_empty());
     }
 }

@@ -98,6 +98,14 @@ impl Sessions {
         locked(&self.table).get(&id).cloned()
     }
 
+    /// Whether a session has ended, or was not heard for longer than `patience`. Never right after a pause of this master
+    /// itself, see [`Self::overdue`].
+    pub(crate) fn is_gone(&self, id: SessionId, patience: Duration, now: Tick) -> bool {
+        let Some(session) = self.get(id) else { return true };
+        let attends = now.since(*locked(&self.looked)) <= self.expiry / 5;
+        session.has_ended() || (attends && session.silent(now) > patience)
+    }
+
     /// The session is gone from the state.
     pub(crate) fn forget(&self, id: SessionId) {
         locked(&self.table).remove(&id);
@@ -266,6 +274,19 @@ mod tests {
         session.hear(at(17));
         assert_eq!(overdue(18, 32), 0);
         assert_eq!(overdue(33, 33), 1);
+    }
+
+    #[test]
+    fn silence_counts_only_while_the_master_attends() {
+        let (sessions, patience) = (Sessions::new(EXPIRY), Duration::from_secs(4));
+        sessions.opened(SessionId(1), [1; 16], String::new(), at(1));
+        (1..=5).for_each(|second| drop(sessions.overdue(at(second))));
+        assert!(!sessions.is_gone(SessionId(1), patience, at(5)));
+        assert!(sessions.is_gone(SessionId(1), patience, at(6)));
+        assert!(!sessions.is_gone(SessionId(1), patience, at(9)), "the master was away itself");
+        sessions.overdue(at(9));
+        assert!(!sessions.is_gone(SessionId(1), patience, at(10)), "and gives everybody time again");
+        assert!(sessions.is_gone(SessionId(2), patience, at(10)), "unknown");
     }
 
     #[test]
