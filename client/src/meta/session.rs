@@ -298,9 +298,9 @@ impl Session {
             inodes: told.inodes.into_iter().map(InodeId).collect(),
             names: told.names.into_iter().map(|name| (InodeId(name.parent), name.name)).collect(),
         };
-        self.shared.cache().invalidate(&invalidation);
+        let inodes = self.shared.cache().invalidate(&invalidation, self.now());
         let names = !invalidation.names.is_empty();
-        (self.shared.events)(Event::Disbelieve { inodes: invalidation.inodes, names });
+        (self.shared.events)(Event::Disbelieve { inodes, names });
         self.shared.table().confirm(told.number);
     }
 

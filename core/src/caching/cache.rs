@@ -26,7 +26,7 @@ pub enum Known {
 }
 
 /// Everything believed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cache {
     held: BTreeMap<InodeId, Held>,
     /// Inodes in the order in which they came, to be dropped in it.
@@ -40,7 +40,7 @@ pub struct Cache {
     valid_until: Tick,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Held {
     attr: Option<Attr>,
     map: Option<Map>,
@@ -252,8 +252,14 @@ impl Cache {
         }
     }
 
-    /// Somebody else's change. What was asked before and is answered later is not believed.
-    pub fn invalidate(&mut self, invalidation: &Invalidation) {
+    /// Somebody else's change. What was asked before and is answered later is not believed. Answers the inodes of which
+    /// the kernel was told that it may believe them still.
+    pub fn invalidate(&mut self, invalidation: &Invalidation, now: Tick) -> Vec<InodeId> {
+        let is_told = |inode: &&InodeId| self.held.get(inode).is_some_and(|held| held.told_until > now);
+        let mut told: Vec<InodeId> = invalidation.inodes.iter().filter(is_told).copied().collect();
+        let dropped =
+            self.dropped.iter().filter(|(inode, until)| *until > now && invalidation.inodes.contains(inode));
+        told.extend(dropped.map(|(inode, _)| *inode));
         for (parent, name) in &invalidation.names {
             self.forget_name(*parent, name);
             self.changed(*parent);
@@ -262,6 +268,7 @@ impl Cache {
             self.forget_attr(inode);
             self.changed(inode);
         }
+        told
     }
 
     /// The leader has let go of it as well.

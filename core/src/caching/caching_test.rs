@@ -136,7 +136,7 @@ fn what_was_taken_back_on_the_way_is_not_learned() {
     table.grant(B, &[DIR, FILE]);
     // The answer was made before the change, and comes after it.
     let told = table.applied(Some(A), &unlinked(), at(10)).remove(0).1;
-    cache.invalidate(&told);
+    assert!(cache.invalidate(&told, at(15)).is_empty(), "the kernel was told nothing");
     assert!(!cache.learn(ticket, &attr(FILE, 1), None));
     cache.learn_name(ticket, DIR, &name(), Some(FILE));
     assert_eq!(cache.lookup(DIR, &name(), at(20)), None);
@@ -158,6 +158,13 @@ fn own_changes_are_known_without_asking() {
     assert!(cache.believe(&attr(FILE, 1), at(5)) > Duration::ZERO);
     assert_eq!(cache.believe(&attr(FILE, 0), at(5)), Duration::ZERO, "an answer that came late");
     assert!(cache.believe_name(DIR, &name(), Some(FILE), at(5)) > Duration::ZERO);
+    let theirs = super::table::Invalidation { inodes: vec![FILE, DIR], ..Default::default() };
+    assert_eq!(
+        cache.clone().invalidate(&theirs, at(6)),
+        vec![FILE, DIR],
+        "the kernel believes a name and a file"
+    );
+    assert!(cache.clone().invalidate(&theirs, at(5000)).is_empty(), "and nothing after its time");
     let stale = cache.ticket();
     cache.own_changes(cache.ticket(), &unlinked(), true);
     assert_eq!(cache.lookup(DIR, &name(), at(6)), Some(Known::Nothing));
@@ -195,7 +202,7 @@ fn a_directory_made_here_is_known_to_be_empty() {
     assert_eq!(cache.lookup(DIR, b"other", at(5)), Some(Known::Nothing), "it is still known completely");
     let mut theirs = super::table::Invalidation { number: ChangeNumber(1), ..Default::default() };
     theirs.names.push((DIR, Bytes::from_static(b"theirs")));
-    cache.invalidate(&theirs);
+    cache.invalidate(&theirs, at(5));
     assert_eq!(cache.lookup(DIR, b"other", at(5)), None, "somebody else adds names");
 }
 
