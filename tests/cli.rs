@@ -66,6 +66,8 @@ fn file_verbs_do_what_their_names_say() {
 #[test]
 fn operators_see_servers_chunks_and_health() {
     let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas: 2 });
+    let moved = cluster.try_dev(&["up", "--address", "127.0.0.1"]);
+    assert!(errors(&moved).contains("--address 127."), "{}", errors(&moved));
     fs::write(cluster.mount().join("f"), bytes(2, 1_000_000)).unwrap();
     let status = cluster.json(&["admin", "status"]);
     assert_eq!(status["servers_alive"], 3);
@@ -113,6 +115,9 @@ fn what_is_wrong_is_said_with_the_way_out() {
     };
     assert!(confused("127.0.0.1:9").contains("--replicas 9"), "{}", confused("127.0.0.1:9"));
     assert!(confused("many").contains("takes a number"), "{}", confused("many"));
+
+    let outside = cairn(&["dev", "up", "--root", root, "--address", "192.0.2.1"]);
+    assert!(errors(&outside).contains("loopback"), "{}", errors(&outside));
 
     let none = cairn(&["dev", "ps", "--root", root]);
     assert!(errors(&none).contains("cairn dev up"), "{}", errors(&none));

@@ -1,6 +1,7 @@
 //! The grammar of the command line. Names are fixed: scripts and users rely on them.
 
 use clap::{Args, Parser, Subcommand};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// A distributed file system: replicated, checksummed, mounted in one command.
@@ -136,6 +137,10 @@ pub struct DevUp {
     /// Replicas of each chunk [default: 3]
     #[arg(long, value_name = "N")]
     pub replicas: Option<u8>,
+    /// Loopback address at which everything listens [default: 127.0.0.1]
+    // A cluster with an address of its own never meets another's ports, not even while one of its servers is down.
+    #[arg(long, value_name = "A")]
+    pub address: Option<IpAddr>,
     /// Use consecutive ports from here [default: free ones]
     #[arg(long, value_name = "P")]
     pub base_port: Option<u16>,

@@ -3,8 +3,10 @@
 #![allow(clippy::print_stderr, reason = "a failed test says what it left behind")]
 
 use serde::Deserialize;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// Shape of a test cluster.
@@ -73,12 +75,22 @@ pub fn test_dir() -> TempDir {
     .expect("a temporary directory can be made")
 }
 
+/// An address for one cluster: 127.a.b.c, of this process (a, b) and of its clusters so far (c). Ports of clusters that
+/// are tested side by side never meet, also not while a server is down.
+fn own_address() -> Ipv4Addr {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let (process, cluster) = (std::process::id(), CLUSTERS.fetch_add(1, Ordering::Relaxed));
+    let octet = |number: u32| (number % 254) as u8 + 1;
+    Ipv4Addr::new(127, octet(process / 256), (process % 256) as u8, octet(cluster))
+}
+
 impl Cluster {
     /// Starts a cluster and its mount.
     pub fn up(options: ClusterOptions) -> Self {
         let cluster = Self { root: test_dir(), cairn: cairn_binary(), extra_mounts: Vec::new() };
         let (chunkservers, replicas) = (options.chunkservers.to_string(), options.replicas.to_string());
-        cluster.dev(&["up", "--chunkservers", &chunkservers, "--replicas", &replicas]);
+        let shape = ["--chunkservers", &chunkservers, "--replicas", &replicas];
+        cluster.dev(&[&["up", "--address", &own_address().to_string()], &shape[..]].concat());
         cluster
     }
 

@@ -2,10 +2,13 @@
 
 use crate::error::CliError;
 use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "cluster.json";
 const FORMAT: u32 = 1;
+/// Where a cluster listens unless told otherwise.
+pub(super) const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,6 +17,9 @@ pub(super) struct Layout {
     format: u32,
     #[serde(skip)]
     pub(super) root: PathBuf,
+    /// Where all its services listen.
+    #[serde(default = "loopback")]
+    pub(super) address: IpAddr,
     /// Replicas of a chunk.
     pub(super) replicas: u8,
     /// Where it is mounted, absolute.
@@ -46,20 +52,15 @@ pub(super) struct Member {
     pub(super) http_port: u16,
 }
 
-impl Member {
-    pub(super) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    pub(super) fn http_address(&self) -> String {
-        format!("127.0.0.1:{}", self.http_port)
-    }
+fn loopback() -> IpAddr {
+    LOOPBACK
 }
 
 impl Layout {
     /// A cluster that does not exist yet. `ports` must hold two for each master and chunk server.
     pub(super) fn new(
         root: &Path,
+        address: IpAddr,
         (masters, chunkservers, replicas): (u32, u32, u8),
         mount: PathBuf,
         mount_options: Vec<String>,
@@ -74,7 +75,7 @@ impl Layout {
             .map(|((name, role), pair)| Member { name, role, port: pair[0], http_port: pair[1] })
             .collect();
         members.push(Member { name: "mount".into(), role: Role::Mount, port: 0, http_port: 0 });
-        Self { format: FORMAT, root: root.to_owned(), replicas, mount, mount_options, members }
+        Self { format: FORMAT, root: root.to_owned(), address, replicas, mount, mount_options, members }
     }
 
     pub(super) fn exists(root: &Path) -> bool {
@@ -128,7 +129,17 @@ impl Layout {
 
     /// `host:port,…` of all masters.
     pub(super) fn masters(&self) -> String {
-        self.of_role(Role::Master).map(Member::address).collect::<Vec<_>>().join(",")
+        self.of_role(Role::Master).map(|master| self.address(master)).collect::<Vec<_>>().join(",")
+    }
+
+    /// `host:port` of a service.
+    pub(super) fn address(&self, member: &Member) -> String {
+        SocketAddr::new(self.address, member.port).to_string()
+    }
+
+    /// `host:port` of a service's health pages.
+    pub(super) fn http_address(&self, member: &Member) -> String {
+        SocketAddr::new(self.address, member.http_port).to_string()
     }
 
     pub(super) fn directory(&self, member: &Member) -> PathBuf {

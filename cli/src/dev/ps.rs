@@ -43,7 +43,7 @@ fn row(layout: &Layout, member: &Member, leader: Option<&str>) -> Row {
     let (address, state) = match member.role {
         Role::Mount => (layout.mount.display().to_string(), mount_state(layout, running.is_some())),
         Role::Master | Role::Chunkserver => {
-            (member.address(), if running.is_some() { "running" } else { "stopped" })
+            (layout.address(member), if running.is_some() { "running" } else { "stopped" })
         }
     };
     Row {

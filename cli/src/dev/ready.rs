@@ -43,7 +43,7 @@ pub(super) fn wait_service(
     running: Running,
     limit: Duration,
 ) -> Result<(), CliError> {
-    let address = member.http_address();
+    let address = layout.http_address(member);
     wait(layout, member, running, limit, || {
         answers_ready(&address).then_some(()).ok_or("not ready yet".into())
     })
@@ -103,6 +103,6 @@ fn wait(
 
 /// Address of the leading master, when one answers ready. A group of one leads whenever it is ready.
 pub(super) fn leader(layout: &Layout) -> Option<String> {
-    let masters: Vec<&Member> = layout.of_role(Role::Master).collect();
-    masters.into_iter().find(|member| answers_ready(&member.http_address())).map(Member::address)
+    let mut masters = layout.of_role(Role::Master);
+    masters.find(|master| answers_ready(&layout.http_address(master))).map(|master| layout.address(master))
 }

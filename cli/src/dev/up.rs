@@ -1,6 +1,7 @@
 //! `dev up` and `dev start`.
 
-use super::layout::{Layout, Member, Role};
+use super::layout::{LOOPBACK, Layout, Member, Role};
+use super::ports::Reserved;
 use super::process::{self, Running};
 use super::{down, ports, ready};
 use crate::args::{DevUp, Global};
@@ -16,8 +17,13 @@ const CHUNKSERVERS_MAX: u32 = 64;
 
 pub(super) fn up(global: &Global, options: &DevUp) -> Result<(), CliError> {
     let begun = Instant::now();
-    let layout = if Layout::exists(&options.root) { existing(options)? } else { create(options)? };
+    let (layout, reserved) = if Layout::exists(&options.root) {
+        (existing(options)?, Reserved::default())
+    } else {
+        create(options)?
+    };
     start_services(&layout)?;
+    drop(reserved);
     for member in layout.of_role(Role::Mount) {
         start(&layout, member)?;
     }
@@ -55,11 +61,12 @@ fn report(global: &Global, layout: &Layout, took: Duration) -> Result<(), CliErr
 /// A cluster that exists keeps its shape: options may repeat it, not change it.
 fn existing(options: &DevUp) -> Result<Layout, CliError> {
     let mut layout = Layout::load(&options.root)?;
-    let count = |role| layout.of_role(role).count() as u32;
+    let count = |role| layout.of_role(role).count().to_string();
     let conflicts = [
-        ("--masters", master_count(options)?, count(Role::Master)),
-        ("--chunkservers", options.chunkservers, count(Role::Chunkserver)),
-        ("--replicas", options.replicas.map(u32::from), u32::from(layout.replicas)),
+        ("--masters", master_count(options)?.map(|asked| asked.to_string()), count(Role::Master)),
+        ("--chunkservers", options.chunkservers.map(|asked| asked.to_string()), count(Role::Chunkserver)),
+        ("--replicas", options.replicas.map(|asked| asked.to_string()), layout.replicas.to_string()),
+        ("--address", options.address.map(|asked| asked.to_string()), layout.address.to_string()),
     ];
     for (name, asked, is) in conflicts {
         if asked.is_some_and(|asked| asked != is) {
@@ -81,7 +88,7 @@ fn existing(options: &DevUp) -> Result<Layout, CliError> {
     Ok(layout)
 }
 
-fn create(options: &DevUp) -> Result<Layout, CliError> {
+fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     let masters = master_count(options)?.unwrap_or(1);
     let chunkservers = options.chunkservers.unwrap_or(3);
     let replicas = options.replicas.unwrap_or(3);
@@ -96,18 +103,25 @@ fn create(options: &DevUp) -> Result<Layout, CliError> {
             "--replicas {replicas}: between 1 and the number of chunk servers ({chunkservers})"
         )));
     }
+    let address = options.address.unwrap_or(LOOPBACK);
+    if !address.is_loopback() {
+        return Err(CliError::Usage(format!(
+            "--address {address}: a development cluster listens on a loopback address, such as 127.0.0.2"
+        )));
+    }
     let root = absolute(&options.root)?;
     std::fs::create_dir_all(&root).map_err(CliError::host(root.display().to_string()))?;
     let count = 2 * (masters + chunkservers) as usize;
-    let ports = match options.base_port {
-        Some(base) => ports::consecutive(base, count)?,
-        None => ports::free(&*Env::real().random, count)?,
+    let reserved = match options.base_port {
+        Some(base) => ports::consecutive(address, base, count)?,
+        None => ports::free(&*Env::real().random, address, count)?,
     };
     let mount = options.mount.as_deref().map_or_else(|| Ok(root.join("mnt")), absolute)?;
-    let layout =
-        Layout::new(&root, (masters, chunkservers, replicas), mount, options.options.clone(), &ports);
+    let ports: Vec<u16> = reserved.ports().collect();
+    let shape = (masters, chunkservers, replicas);
+    let layout = Layout::new(&root, address, shape, mount, options.options.clone(), &ports);
     layout.save()?;
-    Ok(layout)
+    Ok((layout, reserved))
 }
 
 fn master_count(options: &DevUp) -> Result<Option<u32>, CliError> {
@@ -180,10 +194,10 @@ fn launch(layout: &Layout, member: &Member) -> Result<Launched, CliError> {
 
 fn service_of<'a>(layout: &Layout, member: &'a Member) -> services::DevService<'a> {
     services::DevService {
-        address: member.address(),
-        http_address: member.http_address(),
+        address: layout.address(member),
+        http_address: layout.http_address(member),
         data_dirs: layout.data_dirs(member),
-        masters: layout.of_role(Role::Master).map(Member::address).collect(),
+        masters: layout.of_role(Role::Master).map(|master| layout.address(master)).collect(),
         replicas: layout.replicas,
         name: &member.name,
     }
