@@ -151,8 +151,9 @@ fn a_port_in_use_and_a_foreign_directory_are_named() {
     let text = fs::read_to_string(config(&other, "chunkserver-1")).unwrap();
     fs::write(config(&other, "chunkserver-1"), text.replace(&other.masters(), &cluster.masters())).unwrap();
     let started = other.try_dev(&["start", "chunkserver-1"]);
+    assert!(!started.status.success());
+    assert!(errors(&started).contains("refuses this chunkserver"), "{}", errors(&started));
     let log = other.log("chunkserver-1");
-    assert!(!started.status.success() || log.contains("cluster"), "{log}");
     assert!(log.contains("cluster"), "{log}");
     assert_eq!(
         cluster.json(&["admin", "servers"]).as_array().unwrap().len(),
@@ -169,7 +170,8 @@ fn a_port_in_use_and_a_foreign_directory_are_named() {
         .find(|path| path.file_name().unwrap().to_string_lossy().contains("superblock"))
         .expect("a data directory has a superblock");
     fs::write(superblock, b"CRNSUPER garbage").unwrap();
-    cluster.try_dev(&["start", "chunkserver-2"]);
+    let started = cluster.try_dev(&["start", "chunkserver-2"]);
+    assert!(errors(&started).contains("superblock"), "{}", errors(&started));
     assert!(cluster.log("chunkserver-2").contains("superblock"), "{}", cluster.log("chunkserver-2"));
 }
 

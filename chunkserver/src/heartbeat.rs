@@ -65,6 +65,18 @@ enum StreamEnd {
     Store(String),
 }
 
+impl StreamEnd {
+    /// Why asking again will not help until somebody changes what is configured or installed.
+    fn for_good(&self) -> Option<String> {
+        use RefusedReason::{RefusedVersion, RefusedWrongCluster};
+        match self {
+            Self::Refused { reason: RefusedWrongCluster | RefusedVersion, message }
+            | Self::Store(message) => Some(message.clone()),
+            _ => None,
+        }
+    }
+}
+
 impl Reporter {
     /// Keeps a stream to `master` until the server stops.
     pub(crate) async fn keep(self: Arc<Self>, master: String) {
@@ -75,7 +87,7 @@ impl Reporter {
                 () = self.stopping.cancelled() => return,
                 ended = self.stream(&master, &mut backoff) => ended,
             };
-            self.joined.disconnected(&master);
+            self.joined.disconnected(&master, ended.for_good());
             self.tell(&master, &ended, &mut told);
             backoff = match &ended {
                 // It may lead any moment.

@@ -43,19 +43,20 @@ pub(crate) async fn serve(pages: Pages, listener: Listener) {
     }
 }
 
+/// 503 while waiting may help, 409 when only a change from outside can.
 async fn ready(State(pages): State<Pages>) -> (StatusCode, String) {
     let unready = |why: &str| (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"));
+    let never = |why: String| (StatusCode::CONFLICT, format!("{why}\n"));
     if pages.stopping.is_cancelled() {
         return unready("stopping");
     }
     if pages.store.disks().iter().all(|disk| disk.state == DiskState::Failed) {
-        return unready("every disk has failed: see the log, then restart the chunkserver");
+        return never("every disk has failed: see the log, then restart the chunkserver".to_owned());
     }
-    match (pages.joined.masters_connected(), pages.joined.server()) {
-        (0, _) | (_, None) => {
-            unready("no master has registered this chunkserver: check `masters` in its configuration")
-        }
-        (_, Some(server)) => (StatusCode::OK, format!("serves as {server}\n")),
+    match (pages.joined.masters_connected(), pages.joined.server(), pages.joined.refused()) {
+        (1.., Some(server), _) => (StatusCode::OK, format!("serves as {server}\n")),
+        (_, _, Some((master, why))) => never(format!("master {master} refuses this chunkserver: {why}")),
+        _ => unready("no master has registered this chunkserver: check `masters` in its configuration"),
     }
 }
 

@@ -15,8 +15,16 @@ pub(crate) struct Joined {
 struct Inner {
     cluster: Option<ClusterId>,
     server: Option<ServerId>,
-    /// Master address → whether we are registered there at present.
-    masters: BTreeMap<String, bool>,
+    masters: BTreeMap<String, Standing>,
+}
+
+/// How we stand with one master.
+enum Standing {
+    Registered,
+    /// Not connected, or asked to come again.
+    Away,
+    /// It will never take us as both are configured now: why.
+    Refused(String),
 }
 
 impl Joined {
@@ -43,17 +51,26 @@ impl Joined {
         let mut inner = self.lock();
         inner.cluster = Some(cluster);
         inner.server = Some(server);
-        inner.masters.insert(master.to_owned(), true);
+        inner.masters.insert(master.to_owned(), Standing::Registered);
     }
 
-    /// The stream to a master has ended.
-    pub(crate) fn disconnected(&self, master: &str) {
-        self.lock().masters.insert(master.to_owned(), false);
+    /// The stream to a master has ended; `refused` says why when it never will be otherwise by itself.
+    pub(crate) fn disconnected(&self, master: &str, refused: Option<String>) {
+        let standing = refused.map_or(Standing::Away, Standing::Refused);
+        self.lock().masters.insert(master.to_owned(), standing);
+    }
+
+    /// The first master that refuses us for good, and why.
+    pub(crate) fn refused(&self) -> Option<(String, String)> {
+        self.lock().masters.iter().find_map(|(master, standing)| match standing {
+            Standing::Refused(why) => Some((master.clone(), why.clone())),
+            Standing::Registered | Standing::Away => None,
+        })
     }
 
     /// Masters at which we are registered now.
     pub(crate) fn masters_connected(&self) -> usize {
-        self.lock().masters.values().filter(|&&connected| connected).count()
+        self.lock().masters.values().filter(|standing| matches!(standing, Standing::Registered)).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -23,7 +23,7 @@ pub(crate) enum CliError {
     #[error("{0}")]
     Service(String),
     /// A process of the development cluster does not come up.
-    #[error("{name} did not become ready within {seconds} s: {detail}; its log is {log}", log = log.display())]
+    #[error("{name} is not ready after {seconds} s: {detail}; its log is {log}", log = log.display())]
     NotReady { name: String, seconds: u64, detail: String, log: PathBuf },
     /// A name that is no process of this cluster.
     #[error("no process named {name} in this cluster; there are: {known}")]

@@ -14,9 +14,23 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 const POLL: Duration = Duration::from_millis(10);
 
-/// Whether `http://address/readyz` answers 200.
-pub(super) fn answers_ready(address: &str) -> bool {
-    http_get(address, "/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+/// Why a process cannot be used.
+enum Unready {
+    NotYet(String),
+    /// Waiting will not help.
+    Never(String),
+}
+
+/// What `http://address/readyz` says.
+fn ask(address: &str) -> Result<(), Unready> {
+    let answer = http_get(address, "/readyz").map_err(|error| Unready::NotYet(error.to_string()))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let said = || body.trim_end().to_owned();
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        Some("409") => Err(Unready::Never(said())),
+        _ => Err(Unready::NotYet(format!("not ready yet: {}", said()))),
+    }
 }
 
 fn http_get(address: &str, path: &str) -> io::Result<String> {
@@ -36,7 +50,7 @@ async fn exchange(address: &str, path: &str) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Waits until the service answers ready, its process ends, or `limit` has passed.
+/// Waits until the service answers ready or that it never will be, its process ends, or `limit` has passed.
 pub(super) fn wait_service(
     layout: &Layout,
     member: &Member,
@@ -44,9 +58,7 @@ pub(super) fn wait_service(
     limit: Duration,
 ) -> Result<(), CliError> {
     let address = layout.http_address(member);
-    wait(layout, member, running, limit, || {
-        answers_ready(&address).then_some(()).ok_or("not ready yet".into())
-    })
+    wait(layout, member, running, limit, || ask(&address))
 }
 
 /// Waits until a file can be made, written, synced and removed through the mount.
@@ -58,9 +70,10 @@ pub(super) fn wait_mount(
 ) -> Result<(), CliError> {
     wait(layout, member, running, limit, || {
         if !crate::mounting::is_mounted(&layout.mount) {
-            return Err("not mounted yet".into());
+            return Err(Unready::NotYet("not mounted yet".into()));
         }
-        write_probe(&layout.mount).map_err(|error| format!("a write through the mount failed: {error}"))
+        write_probe(&layout.mount)
+            .map_err(|error| Unready::NotYet(format!("a write through the mount failed: {error}")))
     })
 }
 
@@ -78,21 +91,22 @@ fn wait(
     member: &Member,
     running: Running,
     limit: Duration,
-    mut probe: impl FnMut() -> Result<(), String>,
+    mut probe: impl FnMut() -> Result<(), Unready>,
 ) -> Result<(), CliError> {
     let start = Instant::now();
     loop {
-        let detail = match probe() {
+        let (never, detail) = match probe() {
             Ok(()) => return Ok(()),
-            Err(detail) => detail,
+            Err(Unready::NotYet(detail)) => (false, detail),
+            Err(Unready::Never(detail)) => (true, detail),
         };
         let ended = !process::is_alive(running);
-        if ended || start.elapsed() > limit {
+        if ended || never || start.elapsed() > limit {
             let detail =
                 if ended { format!("it ended:\n{}", process::log_tail(layout, member)) } else { detail };
             return Err(CliError::NotReady {
                 name: member.name.clone(),
-                seconds: limit.as_secs(),
+                seconds: start.elapsed().as_secs(),
                 detail,
                 log: layout.log(member),
             });
@@ -104,5 +118,5 @@ fn wait(
 /// Address of the leading master, when one answers ready. A group of one leads whenever it is ready.
 pub(super) fn leader(layout: &Layout) -> Option<String> {
     let mut masters = layout.of_role(Role::Master);
-    masters.find(|master| answers_ready(&layout.http_address(master))).map(|master| layout.address(master))
+    masters.find(|master| ask(&layout.http_address(master)).is_ok()).map(|master| layout.address(master))
 }
