@@ -17,19 +17,32 @@ const STEP_BYTES: usize = 1 << 20;
 
 pub(super) async fn cat(client: &Client, paths: &[String]) -> Result<(), CliError> {
     for path in paths {
-        let file = client.open(path).await?;
-        let mut at = 0;
-        loop {
-            let part = file.read_at(at, STEP_BYTES as u32).await?;
-            if part.is_empty() {
-                break;
-            }
+        each_part(client, Path::new(path), async |_, part| {
             output::raw(&part);
-            at += part.len() as u64;
-        }
-        file.close().await?;
+            Ok(())
+        })
+        .await?;
     }
     Ok(())
+}
+
+/// Hands on all bytes of a file, a step at a time, each with its offset.
+async fn each_part(
+    client: &Client,
+    path: &Path,
+    mut take: impl AsyncFnMut(u64, Bytes) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let file = client.open(path).await?;
+    let mut at = 0;
+    loop {
+        let part = file.read_at(at, STEP_BYTES as u32).await?;
+        if part.is_empty() {
+            return Ok(file.close().await?);
+        }
+        let count = part.len();
+        take(at, part).await?;
+        at += count as u64;
+    }
 }
 
 pub(super) async fn put(client: &Client, paths: &[String], recursive: bool) -> Result<(), CliError> {
@@ -167,7 +180,6 @@ async fn get_file(
 ) -> Result<(), CliError> {
     progress.file(&from.display().to_string());
     let host = || CliError::host(to.display().to_string());
-    let input = client.open(from).await?;
     let mut output = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -175,18 +187,12 @@ async fn get_file(
         .mode(mode & 0o777)
         .open(to)
         .map_err(host())?;
-    let mut at = 0;
-    loop {
-        let part = input.read_at(at, STEP_BYTES as u32).await?;
-        if part.is_empty() {
-            break;
-        }
+    each_part(client, from, async |_, part| {
         output.write_all(&part).map_err(host())?;
-        at += part.len() as u64;
         progress.copied(part.len());
-    }
-    input.close().await?;
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 pub(super) async fn cp(client: &Client, paths: &[String], recursive: bool) -> Result<(), CliError> {
@@ -239,23 +245,16 @@ async fn copy_file(
     {
         return Err(CliError::Failed(format!("{} and {} are the same file", from.display(), to.display())));
     }
-    let input = client.open(from).await?;
     let output =
         OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(client, to).await?;
-    let mut at = 0;
-    loop {
-        let part = input.read_at(at, STEP_BYTES as u32).await?;
-        if part.is_empty() {
-            break;
-        }
+    each_part(client, from, async |at, part| {
         let count = part.len();
         output.write_at(at, part).await?;
-        at += count as u64;
         progress.copied(count);
-    }
-    input.close().await?;
-    output.close().await?;
-    Ok(())
+        Ok(())
+    })
+    .await?;
+    Ok(output.close().await?)
 }
 
 fn require_recursive(path: &Path, recursive: bool) -> Result<(), CliError> {
