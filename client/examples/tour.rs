@@ -1,7 +1,7 @@
 //! A tour of the library on a running cluster:
 //!
 //! ```text
-//! cairn dev up --root /tmp/try
+//! cairn dev up --root /tmp/try --base-port 9400
 //! cargo run --release -p cairn-client --example tour -- 127.0.0.1:9400
 //! ```
 
@@ -15,8 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let masters = std::env::args().nth(1).ok_or("usage: tour MASTER:PORT[,MASTER:PORT…]")?;
-    let client = Client::connect(&masters).await?;
+    tour(&std::env::args().nth(1).ok_or("usage: tour MASTER:PORT[,MASTER:PORT…]")?).await
+}
+
+/// What the library can do.
+pub async fn tour(masters: &str) -> Result<(), Box<dyn Error>> {
+    let client = Client::connect(masters).await?;
 
     client.create_dir_all("/tour/deep/down").await?;
     client.write("/tour/greeting", "hello, world").await?;
