@@ -1,5 +1,5 @@
 //! Measures the chunk store alone, without a network: `cargo run --release --example store_bench -- DIRECTORY [creates]`.
-#![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::print_stdout, missing_docs)]
 
 use bytes::Bytes;
 use cairn_chunkserver::store::{ChunkStore, DiskConfig, WriteRequest};
@@ -52,7 +52,7 @@ where
         })
         .collect();
     for task in running {
-        task.await.unwrap();
+        task.await.expect("the store does its work");
     }
     let seconds = env.clock.now().since(start).as_secs_f64();
     let count = next.load(Ordering::Relaxed) as f64;
@@ -68,11 +68,20 @@ async fn streaming(env: &Env, store: &ChunkStore, frame: &Bytes, mut base: u64) 
             let (store, frame) = (store.clone(), frame.clone());
             async move {
                 for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
-                    store.write(request(base + i, offset, frame.clone(), false)).await.unwrap();
+                    store
+                        .write(request(base + i, offset, frame.clone(), false))
+                        .await
+                        .expect("the store does its work");
                 }
-                store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
+                store
+                    .sync(ChunkId(base + i), PartId(0), ChunkVersion(1))
+                    .await
+                    .expect("the store does its work");
                 if i > 4 {
-                    store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
+                    store
+                        .delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1))
+                        .await
+                        .expect("the store does its work");
                 }
             }
         })
@@ -86,12 +95,18 @@ async fn streaming(env: &Env, store: &ChunkStore, frame: &Bytes, mut base: u64) 
             let frames = (0..CHUNK_BYTES).step_by(FRAME as usize);
             let writes = frames.map(|offset| {
                 let (store, request) = (store.clone(), request(base + i, offset, frame.clone(), false));
-                tokio::spawn(async move { store.write(request).await.unwrap() })
+                tokio::spawn(async move { store.write(request).await.expect("the store does its work") })
             });
-            futures::stream::iter(writes).buffered(16).for_each(|done| async { done.unwrap() }).await;
-            store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.unwrap();
+            futures::stream::iter(writes)
+                .buffered(16)
+                .for_each(|done| async { done.expect("the store does its work") })
+                .await;
+            store.sync(ChunkId(base + i), PartId(0), ChunkVersion(1)).await.expect("the store does its work");
             if i > 4 {
-                store.delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1)).await.unwrap();
+                store
+                    .delete(ChunkId(base + i - 4), PartId(0), ChunkVersion(1))
+                    .await
+                    .expect("the store does its work");
             }
         }
     })
@@ -100,15 +115,15 @@ async fn streaming(env: &Env, store: &ChunkStore, frame: &Bytes, mut base: u64) 
 
 async fn random(env: &Env, store: &ChunkStore, frame: &Bytes, small: &Bytes) {
     for offset in (0..CHUNK_BYTES).step_by(FRAME as usize) {
-        store.write(request(1, offset, frame.clone(), false)).await.unwrap();
+        store.write(request(1, offset, frame.clone(), false)).await.expect("the store does its work");
     }
-    store.sync(ChunkId(1), PartId(0), ChunkVersion(1)).await.unwrap();
+    store.sync(ChunkId(1), PartId(0), ChunkVersion(1)).await.expect("the store does its work");
     let block = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (CHUNK_BYTES / 4096) * 4096;
     for tasks in [1, 16, 64] {
         let (store, small) = (store.clone(), small.clone());
         rate(env, "4 KiB random overwrite + sync", tasks, 4096, move |i| {
             let (store, request) = (store.clone(), request(1, block(i), small.clone(), true));
-            async move { store.write(request).await.unwrap() }
+            async move { store.write(request).await.expect("the store does its work") }
         })
         .await;
     }
@@ -121,7 +136,7 @@ async fn random(env: &Env, store: &ChunkStore, frame: &Bytes, small: &Bytes) {
                     .read(ChunkId(1), PartId(0), ChunkVersion(1), offset, length as u32)
                     .await
                     .map(drop)
-                    .unwrap()
+                    .expect("the store does its work")
             }
         })
         .await;
@@ -133,7 +148,8 @@ async fn main() {
     let directory = std::env::args().nth(1).expect("give a directory");
     let env = Env::real();
     let disk = DiskConfig { path: directory.into(), capacity_bytes: None, reserve_bytes: 0 };
-    let (store, report) = ChunkStore::open(&env, None, NodeId::default(), &[disk]).unwrap();
+    let (store, report) =
+        ChunkStore::open(&env, None, NodeId::default(), &[disk]).expect("the store does its work");
     println!("{:?}", report.disks);
     let small = Bytes::from(vec![7u8; 4096]);
     let only_creates = std::env::args().nth(2).is_some_and(|what| what == "creates");
@@ -143,7 +159,7 @@ async fn main() {
         let (store, small) = (store.clone(), small.clone());
         rate(&env, "create + write + sync of 4 KiB replicas", tasks, 4096, move |i| {
             let (store, request) = (store.clone(), request(base + i, 0, small.clone(), true));
-            async move { store.write(request).await.unwrap() }
+            async move { store.write(request).await.expect("the store does its work") }
         })
         .await;
     }

@@ -38,7 +38,7 @@ mod tests {
         let (go, started) = oneshot::channel::<u32>();
         let (done, outcome) = oneshot::channel();
         let begun = begin(async move {
-            let _ = done.send(started.await);
+            done.send(started.await).unwrap();
         });
         let Begun::GoesOn(task) = begun else { panic!("nothing was sent yet") };
         drop(task);

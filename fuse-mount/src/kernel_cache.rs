@@ -81,6 +81,7 @@ impl KernelCache {
             new_epoch |= self.notify(&inval_inode(*inode)) == Err(Errno::NOENT);
         }
         if new_epoch {
+            // There is nothing that it could not find, and `notify` has logged what else went wrong.
             let _ = self.notify(&header(HEADER_BYTES, FUSE_NOTIFY_INC_EPOCH));
         }
     }

@@ -129,7 +129,10 @@ impl Mounted {
             // All threads have ended, and somebody has mounted there since.
             return Ok(());
         }
-        within(ANSWER_LIMIT, &self.path, |path| unmount_at(path, true)).await?.ok();
+        if let Err(error) = within(ANSWER_LIMIT, &self.path, |path| unmount_at(path, true)).await? {
+            // This process ends now, which ends the mount as well.
+            tracing::warn!(mount_point = %self.path.display(), %error, "could not be unmounted");
+        }
         Err(MountError::ReceiverLost(self.path.clone()))
     }
 

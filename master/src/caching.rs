@@ -182,14 +182,16 @@ async fn confirmed(parts: &Parts, number: ChangeNumber) {
         if parts.caching.state().leases.is_believed(number) {
             return;
         }
-        let _ = tokio::time::timeout(deadline.since(parts.now()), progress).await;
+        // In time or not: the next round looks at what has become of it.
+        drop(tokio::time::timeout(deadline.since(parts.now()), progress).await);
     }
 }
 
 async fn wait(parts: &Parts, until: Tick) {
     let progress = parts.caching.progress.notified();
     if parts.caching.inherited_until(parts.now()).is_some() {
-        let _ = tokio::time::timeout(until.since(parts.now()), progress).await;
+        // In time or not: the caller looks again.
+        drop(tokio::time::timeout(until.since(parts.now()), progress).await);
     }
 }
 

@@ -65,6 +65,7 @@ impl Pending {
             && let Some(notices) = &call.notices
         {
             frame.header.request = call.request;
+            // Only a hint: a caller that is full of them or gone needs no further one.
             let _ = notices.try_send(frame);
         }
     }
@@ -78,6 +79,7 @@ impl Pending {
     pub(crate) fn fail_all(&mut self, error: &ConnError) {
         self.dead.get_or_insert_with(|| error.clone());
         for (_, call) in self.waiting.drain() {
+            // A caller that gave up waiting is not there to hear it.
             let _ = call.reply.send(Err(error.clone()));
         }
     }
