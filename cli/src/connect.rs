@@ -2,6 +2,7 @@
 
 use crate::args::Global;
 use crate::error::CliError;
+use cairn_core::limits::RUNTIME_THREADS_MAX;
 use cairn_env::Env;
 use cairn_env::net::grpc;
 use cairn_proto::v1::admin_client::AdminClient;
@@ -65,8 +66,6 @@ pub(crate) enum Work {
     Bytes,
 }
 
-const THREADS_MAX: usize = 16;
-
 /// A runtime for one kind of work.
 pub(crate) fn runtime(work: Work) -> Result<tokio::runtime::Runtime, CliError> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -75,7 +74,7 @@ pub(crate) fn runtime(work: Work) -> Result<tokio::runtime::Runtime, CliError> {
         Work::Bytes => cores / 2,
     };
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.clamp(1, THREADS_MAX))
+        .worker_threads(threads.clamp(1, RUNTIME_THREADS_MAX))
         .enable_all()
         .build()
         .map_err(CliError::host("starting the runtime"))

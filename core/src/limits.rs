@@ -191,6 +191,11 @@ pub const INTENT_AGE_MAX: Duration = Duration::from_secs(5);
 pub const OPEN_REPLICAS_MAX: usize = 1024;
 /// Blocking calls at work on one disk: more queue depth than a disk gains from, few threads of the blocking pool.
 pub const DISK_CALLS_MAX: usize = 16;
+/// A disk whose journal commits faster is committed by whoever asks: a hand-over to another thread costs some 25 µs each
+/// way, more than the commit.
+pub const QUICK_COMMIT_MAX: Duration = Duration::from_micros(30);
+/// Such commits done in a row by one who came to have his own done; the rest of what others want goes to another thread.
+pub const QUICK_COMMITS_IN_A_ROW_MAX: usize = 3;
 /// Requests that may wait for one disk; beyond, `Overloaded`. At 10 k/s it is 0.1 s of work.
 pub const DISK_QUEUE_MAX: usize = 1024;
 /// Bytes written in place after which the system is asked to write them out: large enough for the disk, small against a chunk.
@@ -290,6 +295,11 @@ pub const CORRUPTION_REPORTS_MAX: usize = 32;
 /// Disks of one chunk server.
 pub const SERVER_DISKS_MAX: usize = 256;
 
+/// Largest configuration file that is read: the annotated default is a tenth of it, and a wrong path must not fill the memory.
+pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// Most threads of one process's runtime: beyond, waking each other costs more than they carry.
+pub const RUNTIME_THREADS_MAX: usize = 16;
+
 /// A connection not made in this time is given up: far above a round trip in one data centre, below a user's patience.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
 /// A TCP peer whose machine is silent for so long is gone; the backstop below every protocol's own, shorter deadline.
@@ -357,6 +367,14 @@ pub const UNRECORDED_EXTENTS_MAX: usize = 4096;
 /// Buffered writes up to this size are copied together, larger ones are kept as they came: below it the copy costs less
 /// than a part of its own.
 pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
+/// Small frames that a flusher sends itself: more are sent sooner by several threads.
+pub const SENT_BY_FLUSHER_MAX: usize = 4;
+/// More writes than this between two syncs of a file are no habit of syncing: as many small frames may leave for nothing.
+pub const HABIT_WRITES_MAX: u32 = 4;
+/// So many syncs in a row, each after few writes, make a habit: one may be chance.
+pub const HABIT_SYNCS_MIN: u32 = 2;
+/// So many syncs in a row, each after exactly one write, are those of a single writer: several threads meet sooner.
+pub const HABIT_SINGLE_WRITES_MIN: u32 = 16;
 /// Bytes of one file in flight to chunk servers: 32 frames, several times bandwidth x delay of 25 Gbit/s and 1 ms.
 pub const FILE_IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
 /// Accepted and unacknowledged bytes of one file: the window and as much again, so that the window never runs dry.

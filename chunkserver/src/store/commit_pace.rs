@@ -4,14 +4,9 @@
 //! waited for beside the runtime, as a disk that was quick so far is after its second slow commit in a row (one may have been
 //! interrupted by something else on a busy machine).
 
+use cairn_core::limits::QUICK_COMMIT_MAX;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// Commits done in a row by one who came to have his own done: the rest of what others want goes to another thread.
-pub(super) const COMMIT_ROUNDS_HERE: usize = 3;
-
-/// A disk that commits faster is not worth a hand-over, which costs as much for the way back alone.
-const QUICK_COMMIT_MAX: Duration = Duration::from_micros(30);
 
 const LONGEST_NS: u64 = 4 * QUICK_COMMIT_MAX.as_nanos() as u64;
 

@@ -1,6 +1,6 @@
 //! One disk at work: its journal, its space, its health, and the threads that may block in it.
 
-use super::commit_pace::{COMMIT_ROUNDS_HERE, CommitPace};
+use super::commit_pace::CommitPace;
 use super::error::StoreError;
 use super::files::{OpenFile, OpenFiles};
 use super::journal::Journal;
@@ -10,7 +10,7 @@ use super::write_back::CatalogueWriter;
 use cairn_core::chunk::ReplicaKey;
 use cairn_core::chunk::replica_file::file_name;
 use cairn_core::ids::{DiskId, Term};
-use cairn_core::limits::{DISK_CALLS_MAX, DISK_QUEUE_MAX};
+use cairn_core::limits::{DISK_CALLS_MAX, DISK_QUEUE_MAX, QUICK_COMMITS_IN_A_ROW_MAX};
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::Env;
 use cairn_env::disk::{Disk, OpenMode};
@@ -149,7 +149,7 @@ impl Volume {
 
     /// Begins the commit job: here when the disk answers sooner than another thread would.
     pub(super) fn start_commit(self: &Arc<Self>) {
-        for _ in 0..COMMIT_ROUNDS_HERE {
+        for _ in 0..QUICK_COMMITS_IN_A_ROW_MAX {
             if !self.commit_pace.is_quick() {
                 break;
             }

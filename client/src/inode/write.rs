@@ -10,17 +10,14 @@ use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::io::write_session::Urgency;
 use cairn_core::limits::{
-    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX,
-    UNRECORDED_EXTENTS_MAX,
+    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, SENT_BY_FLUSHER_MAX,
+    SMALL_WRITE_BYTES_MAX, UNRECORDED_EXTENTS_MAX,
 };
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-
-/// Small frames that a flusher sends itself: more are sent sooner by several threads.
-const SENT_AT_ONCE: usize = 4;
 
 /// Most bytes accepted at once; longer writes are cut.
 const ACCEPT_BYTES_MAX: usize = 1 << 20;
@@ -232,7 +229,7 @@ impl Inode {
         for one in out {
             let small = one.job.payload.len() <= SMALL_WRITE_BYTES_MAX;
             let work = send_all(self.clone(), shared.clone(), one);
-            if small && here < SENT_AT_ONCE {
+            if small && here < SENT_BY_FLUSHER_MAX {
                 here += 1;
                 drop(begin(work));
             } else {

@@ -6,12 +6,7 @@
 //!
 //! It is a guess, on which only costs depend: a wrong one sends a few small frames that could have been one.
 
-/// More writes than this between two syncs are no habit of syncing.
-const WRITES_MAX: u32 = 4;
-/// So many syncs in a row, each after few writes, make a habit.
-const SYNCS_MIN: u32 = 2;
-/// So many syncs in a row, each after exactly one write, are those of a single writer.
-const SINGLE_WRITES_MIN: u32 = 16;
+use crate::limits::{HABIT_SINGLE_WRITES_MIN, HABIT_SYNCS_MIN, HABIT_WRITES_MAX};
 
 /// What is known of the writers of one file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,16 +23,17 @@ impl SyncHabit {
     /// Notes a write. True when its bytes had better leave at once.
     pub fn wrote(&mut self) -> bool {
         self.writes = self.writes.saturating_add(1);
-        if self.writes > WRITES_MAX {
+        if self.writes > HABIT_WRITES_MAX {
             self.syncs = 0;
         }
-        self.syncs >= SYNCS_MIN && self.several > 0
+        self.syncs >= HABIT_SYNCS_MIN && self.several > 0
     }
 
     /// Notes that a program waits for what was written to be durable.
     pub fn synced(&mut self) {
-        self.syncs = if self.writes <= WRITES_MAX { self.syncs.saturating_add(1) } else { 0 };
-        self.several = if self.writes == 1 { self.several.saturating_sub(1) } else { SINGLE_WRITES_MIN };
+        self.syncs = if self.writes <= HABIT_WRITES_MAX { self.syncs.saturating_add(1) } else { 0 };
+        self.several =
+            if self.writes == 1 { self.several.saturating_sub(1) } else { HABIT_SINGLE_WRITES_MIN };
         self.writes = 0;
     }
 }
@@ -70,7 +66,7 @@ mod tests {
         assert_eq!((0..8).map(|_| eager(&mut habit, 1)).sum::<u32>(), 8);
         assert_eq!(eager(&mut habit, 2), 2);
         let alone: u32 = (0..100).map(|_| eager(&mut habit, 1)).sum();
-        assert_eq!(alone, SINGLE_WRITES_MIN, "one of them has gone on alone");
+        assert_eq!(alone, HABIT_SINGLE_WRITES_MIN, "one of them has gone on alone");
     }
 
     #[test]
@@ -79,7 +75,7 @@ mod tests {
         for _ in 0..4 {
             eager(&mut habit, 2);
         }
-        assert_eq!(eager(&mut habit, 50), WRITES_MAX);
+        assert_eq!(eager(&mut habit, 50), HABIT_WRITES_MAX);
         assert_eq!(eager(&mut habit, 2), 0);
     }
 }
