@@ -2,15 +2,15 @@
 
 use crate::store::DiskConfig;
 use cairn_core::limits::ADDRESS_BYTES_MAX;
+use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
-
-/// Largest configuration file that is read: the annotated default is a tenth of it.
-pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 const MIB: u64 = 1 << 20;
+
+/// What reads it.
+const COMMAND: &str = "cairn chunkserver";
 
 /// Every setting of a chunk server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -52,44 +52,6 @@ const fn default_reserve_mib() -> u64 {
     256
 }
 
-/// Shape of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One object a line, for collectors.
-    Json,
-}
-
-/// Why a configuration cannot be used; shown to the user as it is.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error(
-        "{file}: {detail}\nnext: compare with `cairn chunkserver --print-config`, which lists every setting with its default"
-    )]
-    Syntax {
-        /// The file.
-        file: String,
-        /// Line, key and reason.
-        detail: String,
-    },
-    /// A value outside its range.
-    #[error(
-        "{file}: `{key}` {detail}\nnext: see `cairn chunkserver --print-config` for its meaning and default"
-    )]
-    Value {
-        /// The file.
-        file: String,
-        /// The setting.
-        key: &'static str,
-        /// What is wrong with it.
-        detail: String,
-    },
-}
-
 impl Default for ChunkServerConfig {
     fn default() -> Self {
         Self {
@@ -115,10 +77,8 @@ impl ChunkServerConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let file = file.display().to_string();
-        let config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Syntax { file: file.clone(), detail: error.to_string() })?;
-        config.check(&file)?;
+        let config: Self = config::parse(COMMAND, file, text)?;
+        config.check(&file.display().to_string())?;
         Ok(config)
     }
 
@@ -135,7 +95,9 @@ impl ChunkServerConfig {
     }
 
     fn check(&self, file: &str) -> Result<(), ConfigError> {
-        let bad = |key, detail: String| Err(ConfigError::Value { file: file.to_owned(), key, detail });
+        let bad = |key, detail: String| {
+            Err(ConfigError::Value { command: COMMAND, file: file.to_owned(), key, detail })
+        };
         if self.masters.is_empty() {
             return bad("masters", "must name at least one master as host:port".to_owned());
         }

@@ -5,15 +5,14 @@ use crate::connect::{Work, block_on};
 use crate::error::CliError;
 use crate::{logging, output};
 use cairn_chunkserver::ChunkServerConfig;
+use cairn_core::limits::CONFIG_BYTES_MAX;
 use cairn_env::Env;
+use cairn_env::config::LogFormat;
 use cairn_master::MasterConfig;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-/// No configuration is larger; a wrong path must not fill the memory.
-const CONFIG_BYTES_MAX: u64 = 64 << 10;
 
 /// `cairn master`
 pub(crate) fn master(command: &ServiceCommand) -> Result<(), CliError> {
@@ -21,7 +20,7 @@ pub(crate) fn master(command: &ServiceCommand) -> Result<(), CliError> {
         return Ok(());
     };
     let config = MasterConfig::parse(&path, &text).map_err(|error| CliError::Service(error.to_string()))?;
-    logging::init(&config.log, config.log_format == cairn_master::config::LogFormat::Json)?;
+    logging::init(&config.log, config.log_format == LogFormat::Json)?;
     // Its memory is a cache of small blocks that come and go: huge pages would keep each 2 MiB for the sake of the last of
     // them (a quarter more memory in measurements). A kernel that refuses costs memory only.
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
@@ -41,7 +40,7 @@ pub(crate) fn chunkserver(command: &ServiceCommand) -> Result<(), CliError> {
     };
     let config =
         ChunkServerConfig::parse(&path, &text).map_err(|error| CliError::Service(error.to_string()))?;
-    logging::init(&config.log, config.log_format == cairn_chunkserver::config::LogFormat::Json)?;
+    logging::init(&config.log, config.log_format == LogFormat::Json)?;
     block_on(Work::Bytes, async {
         let shutdown = cancelled_by_signal()?;
         let served = cairn_chunkserver::run(Env::real(), config, shutdown).await;

@@ -4,6 +4,7 @@
 //! replacement. A server takes one [`Env`] and can then run as a process or inside one seeded simulation.
 
 pub mod clock;
+pub mod config;
 pub mod disk;
 pub mod disk_real;
 pub mod disk_sim;

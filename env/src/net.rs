@@ -5,6 +5,7 @@
 
 pub mod bounded;
 pub mod grpc;
+pub mod pages;
 pub mod stream;
 pub mod tcp;
 

@@ -1,14 +1,14 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
 use cairn_core::limits::{REPLICAS_MAX, SESSION_EXPIRY};
+use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiserror::Error;
 
-/// Largest configuration file that is read: the annotated default is a tenth of it.
-pub const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// What reads it.
+const COMMAND: &str = "cairn master";
 
 /// Every setting of a master.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -38,42 +38,6 @@ pub struct MasterConfig {
     pub log_format: LogFormat,
 }
 
-/// Shape of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One object a line, for collectors.
-    Json,
-}
-
-/// Why a configuration cannot be used; shown to the user as it is.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// Not TOML, an unknown key, or a value of the wrong type.
-    #[error(
-        "{file}: {detail}\nnext: compare with `cairn master --print-config`, which lists every setting with its default"
-    )]
-    Syntax {
-        /// The file.
-        file: String,
-        /// Line, key and reason.
-        detail: String,
-    },
-    /// A value outside its range.
-    #[error("{file}: `{key}` {detail}\nnext: see `cairn master --print-config` for its meaning and default")]
-    Value {
-        /// The file.
-        file: String,
-        /// The setting.
-        key: &'static str,
-        /// What is wrong with it.
-        detail: String,
-    },
-}
-
 impl Default for MasterConfig {
     fn default() -> Self {
         Self {
@@ -98,10 +62,8 @@ impl MasterConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let file = file.display().to_string();
-        let config: Self = toml::from_str(text)
-            .map_err(|error| ConfigError::Syntax { file: file.clone(), detail: error.to_string() })?;
-        config.check(&file)?;
+        let config: Self = config::parse(COMMAND, file, text)?;
+        config.check(&file.display().to_string())?;
         Ok(config)
     }
 
@@ -114,6 +76,7 @@ impl MasterConfig {
             return Ok(None);
         }
         let uuid = uuid::Uuid::parse_str(&self.cluster).map_err(|_| ConfigError::Value {
+            command: COMMAND,
             file: "configuration".to_owned(),
             key: "cluster",
             detail: format!("is \"{}\", which is no uuid", self.cluster),
@@ -127,7 +90,9 @@ impl MasterConfig {
     }
 
     fn check(&self, file: &str) -> Result<(), ConfigError> {
-        let bad = |key, detail: String| Err(ConfigError::Value { file: file.to_owned(), key, detail });
+        let bad = |key, detail: String| {
+            Err(ConfigError::Value { command: COMMAND, file: file.to_owned(), key, detail })
+        };
         if self.default_replicas == 0 || usize::from(self.default_replicas) > REPLICAS_MAX {
             return bad(
                 "default_replicas",

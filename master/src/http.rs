@@ -1,69 +1,28 @@
-//! Health, readiness and metrics over plain HTTP.
+//! What the health pages of a master say.
 
 use crate::metrics;
 use crate::parts::Parts;
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
-use axum::routing::get;
-use cairn_core::limits::{HTTP_CONNECTION_MAX, HTTP_CONNECTIONS_MAX};
 use cairn_env::net::Listener;
-use cairn_env::net::bounded::{BoundedListener, BoundedStream};
+use cairn_env::net::pages::{self, Readiness};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tracing::error;
 
 /// Serves until the master stops.
 ///
 /// # Errors
-/// The listening socket broke.
+/// As [`pages::serve`].
 pub(crate) async fn serve(parts: Arc<Parts>, listener: Listener) -> io::Result<()> {
-    let stopping = parts.stopping.clone();
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(show_metrics))
-        .with_state(parts);
-    let accepting = Accepting(BoundedListener::new(listener, HTTP_CONNECTIONS_MAX, HTTP_CONNECTION_MAX));
-    axum::serve(accepting, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
+    let stopped = parts.stopping.clone().cancelled_owned();
+    let shown = parts.clone();
+    pages::serve(listener, move || readiness(&parts), move || metrics::page(&shown), stopped).await
 }
 
-async fn ready(State(parts): State<Arc<Parts>>) -> (StatusCode, String) {
+fn readiness(parts: &Parts) -> Readiness {
     if parts.stopping.is_cancelled() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+        return Readiness::NotYet("stopping".to_owned());
     }
     match parts.term() {
-        Some(term) => (StatusCode::OK, format!("leads in {term}\n")),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "does not lead\n".to_owned()),
-    }
-}
-
-async fn show_metrics(State(parts): State<Arc<Parts>>) -> impl IntoResponse {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics::page(&parts))
-}
-
-/// The network door as axum takes it: so many connections, each for so long.
-struct Accepting(BoundedListener);
-
-impl axum::serve::Listener for Accepting {
-    type Io = BoundedStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
-        match self.0.accept().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                // Health pages are no reason to stop a master; nobody is accepted any more.
-                error!(%error, "http socket is broken");
-                std::future::pending().await
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        Some(term) => Readiness::Ready(format!("leads in {term}")),
+        None => Readiness::NotYet("does not lead".to_owned()),
     }
 }

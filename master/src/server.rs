@@ -3,7 +3,7 @@
 use crate::admin_service::AdminService;
 use crate::caching::{self, Caching};
 use crate::chunkserver_stream::ClusterService;
-use crate::config::{ConfigError, MasterConfig};
+use crate::config::MasterConfig;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::leader;
 use crate::leases;
@@ -20,6 +20,7 @@ use cairn_core::limits::{
     SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
+use cairn_env::config::ConfigError;
 use cairn_env::net::{Listener, grpc};
 use cairn_env::spawn::Owner;
 use cairn_proto::v1::admin_server::AdminServer;
@@ -271,7 +272,8 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     let telling = caching::tell_in_background(parts.clone());
     let stopping = parts.stopping.clone();
     tasks.spawn(async move {
-        let _ = stopping.run_until_cancelled(telling).await;
+        // It ends only by being cancelled.
+        stopping.run_until_cancelled(telling).await;
         Ok(())
     });
     let sweep_period = (parts.config.session_expiry() / 10).min(SWEEP_PERIOD_MAX);
