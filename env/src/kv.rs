@@ -51,8 +51,8 @@ pub trait KvRead: Send + Sync {
     /// The value of a key.
     fn get(&self, key: &[u8], wait: Wait) -> Result<Option<Bytes>, KvError>;
 
-    /// Values of many keys, in their order; may wait.
-    fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError>;
+    /// Values of many keys, in their order.
+    fn multi_get(&self, keys: &[Bytes], wait: Wait) -> Result<Vec<Option<Bytes>>, KvError>;
 
     /// At most `limit` rows with `from <= key < to`, in order.
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, wait: Wait) -> Result<Vec<Row>, KvError>;

@@ -116,12 +116,11 @@ impl Run {
                 assert_eq!(found, *expected, "{}: get {key:?} without waiting", self.place);
             }
         }
-        assert_eq!(
-            store.multi_get(&keys).expect("multi_get"),
-            expected,
-            "{}: multi_get {keys:?}",
-            self.place
-        );
+        let found = store.multi_get(&keys, Wait::ForDisk).expect("multi_get");
+        assert_eq!(found, expected, "{}: multi_get {keys:?}", self.place);
+        if let Some(found) = self.unless_cold(store.multi_get(&keys, Wait::Never)) {
+            assert_eq!(found, expected, "{}: multi_get {keys:?} without waiting", self.place);
+        }
     }
 
     fn unless_cold<V>(&self, result: Result<V, KvError>) -> Option<V> {

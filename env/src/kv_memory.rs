@@ -254,8 +254,8 @@ impl KvRead for View {
         Ok(self.rows.get(key).cloned())
     }
 
-    fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
-        keys.iter().map(|key| self.get(key, Wait::ForDisk)).collect()
+    fn multi_get(&self, keys: &[Bytes], wait: Wait) -> Result<Vec<Option<Bytes>>, KvError> {
+        keys.iter().map(|key| self.get(key, wait)).collect()
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, wait: Wait) -> Result<Vec<Row>, KvError> {
@@ -289,8 +289,8 @@ impl KvRead for MemoryKv {
         self.view().get(key, wait)
     }
 
-    fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
-        self.view().multi_get(keys)
+    fn multi_get(&self, keys: &[Bytes], wait: Wait) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.view().multi_get(keys, wait)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, wait: Wait) -> Result<Vec<Row>, KvError> {

@@ -60,10 +60,9 @@ impl Listing {
         self.current.insert(Arc::new(page)).clone()
     }
 
-    /// What to fetch next, now that the kernel has read up to `cookie`: what follows this page, once past its middle.
-    pub(crate) fn wish(&self, cookie: u64) -> Option<u64> {
-        let page = self.current.as_ref().filter(|page| !page.end)?;
-        (page.position(cookie) * 2 >= page.entries.len()).then(|| page.last())
+    /// What to fetch while the kernel reads this page: what follows it.
+    pub(crate) fn wish(&self) -> Option<u64> {
+        self.current.as_ref().filter(|page| !page.end).map(|page| page.last())
     }
 }
 
@@ -109,7 +108,7 @@ mod tests {
         assert_eq!(last.position(3), last.entries.len());
         listing.turn_to(page(2, &[], true));
         assert!(listing.find(2, false).unwrap().entries.is_empty());
-        assert_eq!(listing.wish(2), None);
+        assert_eq!(listing.wish(), None);
     }
 
     #[test]
@@ -122,14 +121,14 @@ mod tests {
     }
 
     #[test]
-    fn the_next_page_is_wished_past_the_middle() {
+    fn the_next_page_is_wished_until_the_last() {
         let mut listing = Listing::default();
-        assert_eq!(listing.wish(0), None);
+        assert_eq!(listing.wish(), None);
         listing.turn_to(page(2, &[3, 4, 5, 6], false));
-        assert_eq!(listing.wish(3), None);
-        assert_eq!(listing.wish(4), Some(6));
-        assert_eq!(listing.wish(6), Some(6));
+        assert_eq!(listing.wish(), Some(6));
+        listing.turn_to(page(6, &[], false));
+        assert_eq!(listing.wish(), Some(6), "everything in it was removed");
         listing.turn_to(page(6, &[7, 8], true));
-        assert_eq!(listing.wish(8), None, "it was the last");
+        assert_eq!(listing.wish(), None, "it was the last");
     }
 }

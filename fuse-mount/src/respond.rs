@@ -107,7 +107,7 @@ fn fill_with_attrs(reply: &mut ReplyDirectoryPlus, entries: &Entries) -> bool {
         reply.add(attr.ino, *cookie, name, &Duration::ZERO, &attr, GENERATION)
     });
     full || entries.rest().iter().any(|entry| {
-        let Some(attr) = entry.attr.as_ref().map(file_attr) else { return false };
+        let Some(attr) = entry.attr.as_deref().map(file_attr) else { return false };
         let name = OsStr::from_bytes(&entry.name);
         reply.add(attr.ino, entry.cookie, name, &entries.keep(entry), &attr, GENERATION)
     })

@@ -264,7 +264,7 @@ impl FileSystem {
         match heard.outcome? {
             Answer::Directory { mut entries, end } => {
                 for attr in entries.iter_mut().filter_map(|entry| entry.attr.as_mut()) {
-                    *attr = self.seen(attr.clone());
+                    **attr = self.seen((**attr).clone());
                 }
                 Ok(DirPage { entries, end })
             }

@@ -50,7 +50,7 @@ impl DirEntry {
 
     /// Attributes as they were when the page was read.
     pub fn metadata(&self) -> Option<Metadata> {
-        self.entry.attr.clone().map(Metadata)
+        self.entry.attr.as_deref().cloned().map(Metadata)
     }
 }
 

@@ -43,8 +43,8 @@ pub struct DirectoryEntry {
     pub kind: NodeKind,
     /// Resume after this entry with this value; stable for the life of the entry, at least 3 (1 and 2 are `.` and `..`).
     pub cookie: u64,
-    /// Attributes, when asked for.
-    pub attr: Option<Attr>,
+    /// Attributes, when asked for. Boxed: most pages come without, and entries are moved often.
+    pub attr: Option<Box<Attr>>,
 }
 
 /// A stretch of a file's map.

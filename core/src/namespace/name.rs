@@ -35,6 +35,11 @@ impl Name {
     pub fn to_bytes(&self) -> Bytes {
         self.0.clone()
     }
+
+    /// The raw bytes.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
 }
 
 impl fmt::Debug for Name {

@@ -81,11 +81,11 @@ pub(super) fn read_dir(
 
 fn entry(key: ListingKey, listed: ListingRow, row: Option<InodeRow>) -> DirectoryEntry {
     DirectoryEntry {
-        name: listed.name.to_bytes(),
+        name: listed.name.into_bytes(),
         inode: listed.inode,
         kind: listed.kind,
         cookie: key.cookie,
-        attr: row.map(|row| row.attr()),
+        attr: row.map(|row| Box::new(row.attr())),
     }
 }
 

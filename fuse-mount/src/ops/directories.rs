@@ -1,11 +1,10 @@
-//! Open directories: pages of thousands of entries, the next one fetched while this one is read.
+//! Open directories: page by page, the next one fetched while the kernel takes this one in.
 
 use super::{Opened, Ops};
 use crate::listing::{AFTER_DOT_DOT, Listing, Page};
 use cairn_client::fs::{DirPage, FileSystem};
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
-use cairn_core::limits::DIRECTORY_PAGE_ENTRIES_MAX;
 use cairn_core::namespace::answer::DirectoryEntry;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
@@ -14,8 +13,13 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-/// Entries of a page with attributes. The kernel always asks for them at first, and goes on only if they are looked at.
-const ENTRIES_WITH_ATTRS: usize = 128;
+/// Entries of the first page. The kernel always asks for attributes at first, and goes on only if they are looked at.
+const FIRST_ENTRIES: usize = 128;
+/// Entries of a page with attributes: about what one getdents(2) of libc takes (128 KiB).
+const ENTRIES_WITH_ATTRS: usize = 512;
+/// Entries of a page of names alone. Smaller than the kernel would take, so that the master, this process and the kernel
+/// work at the same time, on pages that follow each other.
+const NAMES: usize = 1024;
 
 /// An open directory.
 pub(crate) struct OpenDirectory {
@@ -28,6 +32,13 @@ pub(crate) struct OpenDirectory {
 struct Reading {
     listing: Listing,
     ahead: Option<Ahead>,
+}
+
+impl Reading {
+    /// Whether the page fetched ahead has come.
+    fn is_at_hand(&self) -> bool {
+        self.ahead.as_ref().is_some_and(|ahead| ahead.task.is_finished())
+    }
 }
 
 /// A page on its way.
@@ -96,13 +107,20 @@ impl Ops {
             *reading = Reading::default();
         }
         let after = cookie.max(AFTER_DOT_DOT);
+        let at_hand = reading.is_at_hand();
         let (parent, page) = tokio::join!(
             self.parent_of(&who, directory.inode, cookie),
             self.page_after(&who, directory.inode, after, with_attrs, &mut reading),
         );
         let page = page?;
-        if let Some(next) = reading.listing.wish(after).filter(|_| reading.ahead.is_none()) {
+        if let Some(next) = reading.listing.wish().filter(|_| reading.ahead.is_none()) {
+            // Nobody has looked at the attributes of the first page yet: names are the better guess, and the cheaper one.
+            let with_attrs = with_attrs && cookie != 0;
             reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, with_attrs));
+            if !at_hand {
+                // This very thread sends the question: before it makes the answer to the kernel, not after.
+                tokio::task::yield_now().await;
+            }
         }
         Ok(Entries { inode: directory.inode, parent, cookie, page, ops: self.clone() })
     }
@@ -149,7 +167,11 @@ async fn fetch(
     after: u64,
     with_attrs: bool,
 ) -> Result<DirPage, FsError> {
-    let limit = if with_attrs { ENTRIES_WITH_ATTRS } else { DIRECTORY_PAGE_ENTRIES_MAX };
+    let limit = match with_attrs {
+        true if after == AFTER_DOT_DOT => FIRST_ENTRIES,
+        true => ENTRIES_WITH_ATTRS,
+        false => NAMES,
+    };
     client.read_dir(who, inode, after, limit as u32, with_attrs).await
 }
 

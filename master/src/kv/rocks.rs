@@ -8,8 +8,8 @@ use bytes::Bytes;
 use cairn_env::kv::{Batch, Kv, KvError, KvRead, Row, Wait};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBRawIterator, ErrorKind,
-    FlushOptions, LogLevel, Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DB, DBCompressionType, DBPinnableSlice, DBRawIterator,
+    ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, ReadTier, Snapshot, WriteBatch, WriteOptions,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -149,9 +149,9 @@ impl View<'_> {
         start: fn(&mut DBRawIterator<'_>),
         step: fn(&mut DBRawIterator<'_>),
     ) -> Result<Vec<Row>, KvError> {
-        let mut rows = Vec::new();
+        let mut copied = Copied::default();
         if from >= to || limit == 0 {
-            return Ok(rows);
+            return Ok(Vec::new());
         }
         let mut options = self.read_options(wait);
         options.set_iterate_lower_bound(from);
@@ -160,15 +160,43 @@ impl View<'_> {
         let mut iterator = self.db.raw_iterator_opt(options);
         start(&mut iterator);
         while let Some((key, value)) = iterator.item() {
-            rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
-            if rows.len() == limit {
+            copied.push(key, value);
+            if copied.ends.len() == limit {
                 break;
             }
             step(&mut iterator);
         }
         iterator.status().map_err(failed)?;
         hidden.settle(self.db);
-        Ok(rows)
+        Ok(copied.into_rows())
+    }
+}
+
+/// Rows of one scan in one piece of memory: they are read together and dropped together.
+#[derive(Default)]
+struct Copied {
+    bytes: Vec<u8>,
+    /// Where each key and each value ends.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Copied {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+
+    fn into_rows(self) -> Vec<Row> {
+        let bytes = Bytes::from(self.bytes);
+        let mut start = 0;
+        let row = |(key_end, value_end)| {
+            let row = (bytes.slice(start..key_end), bytes.slice(key_end..value_end));
+            start = value_end;
+            row
+        };
+        self.ends.into_iter().map(row).collect()
     }
 }
 
@@ -178,11 +206,18 @@ impl KvRead for View<'_> {
         Ok(value.map(|slice| Bytes::copy_from_slice(&slice)))
     }
 
-    fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
+    fn multi_get(&self, keys: &[Bytes], wait: Wait) -> Result<Vec<Option<Bytes>>, KvError> {
         let family = self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME);
         let family = family.ok_or_else(|| KvError::Failed("no default column family".into()))?;
         let sorted = keys.is_sorted();
-        let options = self.read_options(Wait::ForDisk);
+        let options = self.read_options(wait);
+        if wait == Wait::Never {
+            // RocksDB's own MultiGet does not keep to the tier: it would read the disk.
+            let get = |key: &Bytes| self.db.get_pinned_opt(key, &options).map_err(failed);
+            let copied =
+                |value: Option<DBPinnableSlice<'_>>| value.map(|slice| Bytes::copy_from_slice(&slice));
+            return keys.iter().map(|key| get(key).map(copied)).collect();
+        }
         let values = self.db.batched_multi_get_cf_opt(&family, keys, sorted, &options);
         let copied = values.into_iter().map(|value| {
             let value = value.map_err(failed)?;
@@ -205,8 +240,8 @@ impl KvRead for RocksKv {
         self.view().get(key, wait)
     }
 
-    fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, KvError> {
-        self.view().multi_get(keys)
+    fn multi_get(&self, keys: &[Bytes], wait: Wait) -> Result<Vec<Option<Bytes>>, KvError> {
+        self.view().multi_get(keys, wait)
     }
 
     fn scan(&self, from: &[u8], to: &[u8], limit: usize, wait: Wait) -> Result<Vec<Row>, KvError> {

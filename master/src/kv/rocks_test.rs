@@ -30,8 +30,11 @@ fn a_row_that_is_only_on_disk_is_not_in_memory() {
     let to = 1000u32.to_be_bytes();
     assert!(matches!(kv.get(&7u32.to_be_bytes(), Wait::Never), Err(KvError::NotInMemory)));
     assert!(matches!(kv.scan(&from, &to, 5, Wait::Never), Err(KvError::NotInMemory)));
+    let many: Vec<Bytes> = [7u32, 8].iter().map(|key| Bytes::from(key.to_be_bytes().to_vec())).collect();
+    assert!(matches!(kv.multi_get(&many, Wait::Never), Err(KvError::NotInMemory)));
     assert_eq!(kv.scan(&from, &to, 2000, Wait::ForDisk).unwrap().len(), 1000);
     assert!(kv.get(&7u32.to_be_bytes(), Wait::Never).unwrap().is_some(), "block cache");
+    assert!(kv.multi_get(&many, Wait::Never).unwrap().iter().all(Option::is_some), "block cache");
     assert_eq!(
         kv.scan_reverse(&from, &to, 3, Wait::Never).unwrap()[0].0,
         Bytes::from(999u32.to_be_bytes().to_vec())
@@ -59,7 +62,8 @@ fn a_snapshot_stays_as_it_was() {
     kv.write(&batch(10..20)).unwrap();
     assert_eq!(snapshot.scan(&[0], &[1], 100, Wait::Never).unwrap().len(), 10);
     let keys: Vec<Bytes> = [9u32, 10].iter().map(|key| Bytes::from(key.to_be_bytes().to_vec())).collect();
-    let found: Vec<bool> = snapshot.multi_get(&keys).unwrap().iter().map(Option::is_some).collect();
+    let found: Vec<bool> =
+        snapshot.multi_get(&keys, Wait::Never).unwrap().iter().map(Option::is_some).collect();
     assert_eq!(found, [true, false]);
 }
 

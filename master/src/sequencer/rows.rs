@@ -38,9 +38,6 @@ impl Rows for KvRows<'_> {
     }
 
     fn multi_get(&self, keys: &[Bytes]) -> Result<Vec<Option<Bytes>>, RowError> {
-        match self.wait {
-            Wait::ForDisk => self.read.multi_get(keys).map_err(row_error),
-            Wait::Never => keys.iter().map(|key| self.get(key)).collect(),
-        }
+        self.read.multi_get(keys, self.wait).map_err(row_error)
     }
 }

@@ -84,7 +84,7 @@ impl From<DirectoryEntry> for v1::DirectoryEntry {
             inode: entry.inode.get(),
             kind: kind_number(entry.kind),
             cookie: entry.cookie,
-            attr: entry.attr.map(Into::into),
+            attr: entry.attr.map(|attr| Box::new((*attr).into())),
         }
     }
 }
@@ -95,11 +95,11 @@ impl TryFrom<v1::DirectoryEntry> for DirectoryEntry {
     /// The name is checked as every name is: a `/` or `..` from a broken master must not reach a kernel.
     fn try_from(wire: v1::DirectoryEntry) -> Result<Self, ConvertError> {
         Ok(Self {
-            name: name(wire.name)?.to_bytes(),
+            name: name(wire.name)?.into_bytes(),
             inode: InodeId(wire.inode),
             kind: kind(wire.kind)?,
             cookie: wire.cookie,
-            attr: optional(wire.attr)?,
+            attr: wire.attr.map(|attr| (*attr).try_into().map(Box::new)).transpose()?,
         })
     }
 }

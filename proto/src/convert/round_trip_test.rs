@@ -117,7 +117,7 @@ prop_compose! {
     fn directory_entry()(
         name in name(), inode in inode(), kind in kind(), cookie in any::<u64>(), attr in option::of(attr()),
     ) -> DirectoryEntry {
-        DirectoryEntry { name: name.to_bytes(), inode, kind, cookie, attr }
+        DirectoryEntry { name: name.to_bytes(), inode, kind, cookie, attr: attr.map(Box::new) }
     }
 }
 
