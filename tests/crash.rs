@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
-use cairn_tests::corpus::crc32;
+use cairn_tests::oracle::{FileId, Found, Tree};
 use cairn_tests::{Cluster, ClusterOptions};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,110 +18,201 @@ use std::time::{Duration, Instant};
 /// By all workers, in all rounds.
 static ALL_ACKNOWLEDGED: AtomicU64 = AtomicU64::new(0);
 
-/// Names with the checksums of their bytes.
-type Names = BTreeMap<String, u32>;
-
-/// What one worker knows: acknowledged names with the checksums of their synced bytes, and the one operation that was under
-/// way when everything died.
+/// What one worker knows of its directory: what was acknowledged, and the one change of names that was under way when
+/// everything died.
 #[derive(Default)]
 struct Ledger {
-    files: Names,
-    under_way: Option<UnderWay>,
-    acknowledged: u64,
-}
-
-/// The names that an operation touches are all as before it or all as after it; nothing else is allowed.
-struct UnderWay {
-    what: &'static str,
-    touched: Vec<String>,
-    after: Names,
+    tree: Tree,
+    under_way: Option<(&'static str, Tree)>,
+    acknowledged: BTreeMap<&'static str, u64>,
 }
 
 impl Ledger {
-    /// Runs one operation: `after` is the ledger if it succeeds.
-    fn attempt(
+    fn acknowledge(&mut self, what: &'static str) {
+        *self.acknowledged.entry(what).or_default() += 1;
+        ALL_ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs one operation on names: `change` is what it does when it succeeds.
+    fn names<T>(
         &mut self,
         what: &'static str,
-        touched: &[&str],
-        after: Names,
-        act: impl FnOnce() -> std::io::Result<()>,
-    ) -> bool {
-        let touched = touched.iter().map(|name| (*name).to_owned()).collect();
-        self.under_way = Some(UnderWay { what, touched, after });
-        if act().is_err() {
-            return false;
+        change: impl FnOnce(&mut Tree),
+        act: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut after = self.tree.clone();
+        change(&mut after);
+        self.under_way = Some((what, after));
+        let done = act()?;
+        self.tree = self.under_way.take().unwrap().1;
+        self.acknowledge(what);
+        Ok(done)
+    }
+
+    fn sync(&mut self, what: &'static str, id: FileId, file: &File) -> io::Result<()> {
+        file.sync_all()?;
+        // Its names may be gone, and then nobody can look.
+        if let Some(contents) = self.tree.contents(id) {
+            contents.sync();
         }
-        self.files = self.under_way.take().unwrap().after;
-        self.acknowledged += 1;
-        ALL_ACKNOWLEDGED.fetch_add(1, Ordering::Relaxed);
-        true
+        self.acknowledge(what);
+        Ok(())
     }
 
     /// Holds what is there against what was acknowledged, and goes on from what is there.
     fn check(&mut self, directory: &Path) {
-        let found: Names = fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| {
-                let entry = entry.unwrap();
-                let contents =
-                    fs::read(entry.path()).unwrap_or_else(|e| panic!("{}: {e}", entry.path().display()));
-                (entry.file_name().into_string().unwrap(), crc32(&contents))
-            })
-            .collect();
-        let directory = directory.display();
+        let found =
+            Found::below(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
         let under_way = self.under_way.take();
-        let touched = under_way.as_ref().map_or(&[][..], |operation| &operation.touched);
-        for name in found.keys().chain(self.files.keys()).filter(|name| !touched.contains(name)) {
-            let (got, want) = (found.get(name), self.files.get(name));
-            assert_eq!(got, want, "{directory}/{name}: not as acknowledged");
-        }
-        if let Some(UnderWay { what, touched, after }) = &under_way {
-            let only = |all: &Names| touched.iter().map(|name| all.get(name).copied()).collect::<Vec<_>>();
-            let (got, before, after) = (only(&found), only(&self.files), only(after));
-            assert!(
-                got == before || got == after,
-                "{directory}/{touched:?} under {what}: {got:?}, neither {before:?} nor {after:?}"
+        if let Err(not_before) = self.tree.check(&found) {
+            let not_after = under_way.map_or_else(
+                || "nothing was under way".to_owned(),
+                |(what, after)| match after.check(&found) {
+                    Ok(()) => String::new(),
+                    Err(why) => format!("nor as after {what}, which was under way: {why}"),
+                },
             );
+            let directory = directory.display();
+            assert!(not_after.is_empty(), "{directory}: not as acknowledged: {not_before}; {not_after}");
         }
-        self.files = found;
+        self.tree = found.settle();
     }
 }
 
-fn work(directory: &Path, seed: u64, ledger: &mut Ledger, stop: &AtomicBool) {
-    let mut random = SmallRng::seed_from_u64(seed);
-    while !stop.load(Ordering::Relaxed) {
-        let name = format!("f{}", random.random_range(0..60));
-        let other = format!("f{}", random.random_range(0..60));
-        let (path, target) = (directory.join(&name), directory.join(&other));
-        let mut after = ledger.files.clone();
-        let done = match random.random_range(0..10) {
-            0..6 => {
-                let mut contents = vec![0; random.random_range(1..40_000)];
-                random.fill_bytes(&mut contents);
-                let mut empty = ledger.files.clone();
-                empty.insert(name.clone(), crc32(&[]));
-                after.insert(name.clone(), crc32(&contents));
-                let mut file = None;
-                let create = || File::create(&path).map(|made| file = Some(made));
-                ledger.attempt("create", &[&name], empty, create)
-                    && ledger.attempt("write and fsync", &[&name], after, || {
-                        let mut file = file.take().unwrap();
-                        file.write_all(&contents)?;
-                        file.sync_all()
-                    })
+/// A file that stays open over several operations, so that what is written to it is not synced yet.
+struct Held {
+    id: FileId,
+    file: File,
+    appends: bool,
+}
+
+struct Worker<'a> {
+    top: &'a Path,
+    random: SmallRng,
+    ledger: &'a mut Ledger,
+    held: Option<Held>,
+}
+
+impl Worker<'_> {
+    /// A name that may be anything or nothing, in a directory that is there.
+    fn any_name(&mut self) -> String {
+        let directory = format!("d{}", self.random.random_range(0..4));
+        let name = format!("f{}", self.random.random_range(0..24));
+        if self.ledger.tree.is_directory(&directory) { format!("{directory}/{name}") } else { name }
+    }
+
+    fn bytes(&mut self, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; self.random.random_range(1..=most)];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn one(&mut self) -> io::Result<()> {
+        let (name, other) = (self.any_name(), self.any_name());
+        let (path, target) = (self.top.join(&name), self.top.join(&other));
+        let id = self.ledger.tree.file(&name);
+        match (self.random.random_range(0..20), id) {
+            (0..5, _) => self.create(&name, &path),
+            (5..7, Some(id)) => self.append(id, &path),
+            (7..13, _) if self.held.is_some() => self.write_held(),
+            (7..13, Some(id)) => self.hold(id, &path),
+            (13..15, Some(_)) if self.ledger.tree.is_free(&other) => {
+                self.ledger.names("link", |tree| tree.link(&name, &other), || fs::hard_link(&path, &target))
             }
-            6..8 if ledger.files.contains_key(&name) && name != other => {
-                let sum = after.remove(&name).unwrap();
-                after.insert(other.clone(), sum);
-                ledger.attempt("rename", &[&name, &other], after, || fs::rename(&path, &target))
+            (15..17, Some(_)) => {
+                let what = if self.ledger.tree.is_free(&other) { "rename" } else { "rename over" };
+                self.ledger.names(what, |tree| tree.rename(&name, &other), || fs::rename(&path, &target))
             }
-            _ if ledger.files.contains_key(&name) => {
-                after.remove(&name);
-                ledger.attempt("unlink", &[&name], after, || fs::remove_file(&path))
+            (17, Some(_)) => {
+                self.ledger.names("unlink", |tree| tree.remove(&name), || fs::remove_file(&path))
             }
-            _ => true,
-        };
-        if !done {
+            (18.., _) => self.directories(),
+            _ => Ok(()),
+        }
+    }
+
+    fn create(&mut self, name: &str, path: &Path) -> io::Result<()> {
+        let mut file = self.ledger.names("create", |tree| tree.create(name), || File::create(path))?;
+        let id = self.ledger.tree.file(name).unwrap();
+        let bytes = self.bytes(40_000);
+        self.ledger.tree.contents(id).unwrap().write(0, &bytes);
+        file.write_all(&bytes)?;
+        self.ledger.sync("write and fsync", id, &file)
+    }
+
+    fn append(&mut self, id: FileId, path: &Path) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).open(path)?;
+        self.append_to(id, &mut file)?;
+        self.ledger.sync("append and fsync", id, &file)
+    }
+
+    fn append_to(&mut self, id: FileId, file: &mut File) -> io::Result<()> {
+        let bytes = self.bytes(10_000);
+        if let Some(contents) = self.ledger.tree.contents(id) {
+            contents.write(contents.length(), &bytes);
+        }
+        file.write_all(&bytes)
+    }
+
+    fn hold(&mut self, id: FileId, path: &Path) -> io::Result<()> {
+        let appends = self.random.random_range(0..3) == 0;
+        let file = OpenOptions::new().write(true).append(appends).open(path)?;
+        self.held = Some(Held { id, file, appends });
+        Ok(())
+    }
+
+    /// Writes to the file that is held open; most writes are not synced at once. Let go, a file has been synced.
+    fn write_held(&mut self) -> io::Result<()> {
+        let mut held = self.held.take().unwrap();
+        let length = self.ledger.tree.contents(held.id).map_or(0, |contents| contents.length());
+        if held.appends && length < 200_000 {
+            self.append_to(held.id, &mut held.file)?;
+        } else if !held.appends && length > 0 {
+            let offset = self.random.random_range(0..length);
+            let bytes = self.bytes(12_000.min(length - offset));
+            self.ledger.tree.contents(held.id).unwrap().write(offset, &bytes);
+            held.file.write_all_at(&bytes, offset as u64)?;
+        } else {
+            return self.ledger.sync("fsync", held.id, &held.file);
+        }
+        let what = if held.appends { "appends, then fsync" } else { "overwrites, then fsync" };
+        match self.random.random_range(0..10) {
+            0 => self.ledger.sync(what, held.id, &held.file),
+            fate => {
+                if fate < 3 {
+                    self.ledger.sync(what, held.id, &held.file)?;
+                }
+                self.held = Some(held);
+                Ok(())
+            }
+        }
+    }
+
+    fn directories(&mut self) -> io::Result<()> {
+        // More than files are put in: some stay empty.
+        let mut any = || format!("d{}", self.random.random_range(0..8));
+        let (name, other) = (any(), any());
+        let (path, target) = (self.top.join(&name), self.top.join(&other));
+        let tree = &self.ledger.tree;
+        if tree.is_free(&name) {
+            self.ledger.names("mkdir", |tree| tree.make_directory(&name), || fs::create_dir(&path))
+        } else if tree.is_empty(&name) {
+            self.ledger.names("rmdir", |tree| tree.remove(&name), || fs::remove_dir(&path))
+        } else if name != other && tree.is_empty(&other) {
+            let act = || fs::rename(&path, &target);
+            self.ledger.names("rename of a directory", |tree| tree.rename(&name, &other), act)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Works until everything dies. An error before that is a fault.
+fn work(top: &Path, seed: u64, ledger: &mut Ledger, dying: &AtomicBool) {
+    let mut worker = Worker { top, random: SmallRng::seed_from_u64(seed), ledger, held: None };
+    while !dying.load(Ordering::SeqCst) {
+        if let Err(error) = worker.one() {
+            assert!(dying.load(Ordering::SeqCst), "{}: {error} while all is well", top.display());
             return;
         }
     }
@@ -161,27 +253,34 @@ fn nothing_acknowledged_is_lost_when_everything_dies() {
     }
     let mut ledgers: Vec<Ledger> = (0..workers).map(|_| Ledger::default()).collect();
     for round in 0..rounds {
-        let stop = AtomicBool::new(false);
+        let dying = AtomicBool::new(false);
         let alive = Duration::from_millis(random.random_range(300..2500));
         std::thread::scope(|scope| {
             for (number, (directory, ledger)) in directories.iter().zip(&mut ledgers).enumerate() {
-                let (stop, worker_seed) = (&stop, seed ^ u64::from(round) << 32 ^ number as u64);
-                scope.spawn(move || work(directory, worker_seed, ledger, stop));
+                let (dying, worker_seed) = (&dying, seed ^ u64::from(round) << 32 ^ number as u64);
+                scope.spawn(move || work(directory, worker_seed, ledger, dying));
             }
             // Most rounds let work begin: what the dead mount held is waited for first. The others die at once again.
             if random.random_range(0..4) > 0 {
                 wait_for_work(8 * workers);
             }
             std::thread::sleep(alive);
+            dying.store(true, Ordering::SeqCst);
             kill_everything(&cluster);
-            stop.store(true, Ordering::Relaxed);
         });
         cluster.dev(&["up"]);
         for (directory, ledger) in directories.iter().zip(&mut ledgers) {
             ledger.check(directory);
         }
     }
-    let acknowledged: u64 = ledgers.iter().map(|ledger| ledger.acknowledged).sum();
-    println!("{acknowledged} acknowledged operations over {rounds} rounds");
+    // By another mount: what was found after the crashes is certain now, whichever replica is read.
+    cluster.remount();
+    let mut all: BTreeMap<&str, u64> = BTreeMap::new();
+    for (directory, ledger) in directories.iter().zip(&mut ledgers) {
+        ledger.check(directory);
+        ledger.acknowledged.iter().for_each(|(what, count)| *all.entry(what).or_default() += count);
+    }
+    let acknowledged: u64 = all.values().sum();
+    println!("{acknowledged} acknowledged operations over {rounds} rounds: {all:?}");
     assert!(acknowledged > 100 * u64::from(rounds), "only {acknowledged} operations were acknowledged");
 }

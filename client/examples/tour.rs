@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// What the library can do.
-pub async fn tour(masters: &str) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn tour(masters: &str) -> Result<(), Box<dyn Error>> {
     let client = Client::connect(masters).await?;
 
     client.create_dir_all("/tour/deep/down").await?;

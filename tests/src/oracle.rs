@@ -1,0 +1,271 @@
+//! What may be found in a directory after everything has died: the model that a crash test holds a real tree against.
+//!
+//! An acknowledged change of names is there. An operation on names that was under way is wholly there or wholly not (the
+//! caller keeps both trees). Bytes that were synced are there; each block written since holds what it held when synced or
+//! what one of the writes made of it, and a length grown since covers only bytes that were written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Writes are whole at this granularity (`docs/SEMANTICS.md`).
+const BLOCK: usize = 4096;
+
+/// A file, whatever its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileId(u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Node {
+    Directory,
+    File(FileId),
+}
+
+/// What the bytes of a file may be.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    synced: Vec<u8>,
+    latest: Vec<u8>,
+    /// Of each block written since the last sync, what each of the writes made of it.
+    written: BTreeMap<usize, Vec<Vec<u8>>>,
+}
+
+impl Contents {
+    /// A write that is about to begin, at or below the length.
+    pub fn write(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        self.latest.resize(self.latest.len().max(end), 0);
+        self.latest[offset..end].copy_from_slice(bytes);
+        for block in offset / BLOCK..end.div_ceil(BLOCK) {
+            let made = block_of(&self.latest, block).to_vec();
+            self.written.entry(block).or_default().push(made);
+        }
+    }
+
+    /// All that was written is durable.
+    pub fn sync(&mut self) {
+        self.synced.clone_from(&self.latest);
+        self.written.clear();
+    }
+
+    /// Bytes, when all writes have arrived.
+    pub fn length(&self) -> usize {
+        self.latest.len()
+    }
+
+    fn check(&self, found: &[u8]) -> Result<(), String> {
+        let (least, most) = (self.synced.len(), self.latest.len());
+        if !(least..=most).contains(&found.len()) {
+            return Err(format!("has {} bytes, not {least} to {most}", found.len()));
+        }
+        for block in 0..found.len().div_ceil(BLOCK) {
+            let part = block_of(found, block);
+            let written = self.written.get(&block).into_iter().flatten().map(Vec::as_slice);
+            let mut versions = written.chain([block_of(&self.synced, block)]);
+            if !versions.any(|version| version.starts_with(part)) {
+                return Err(format!(
+                    "block {block} holds neither what was synced nor what was written since"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn block_of(bytes: &[u8], block: usize) -> &[u8] {
+    let end = bytes.len().min((block + 1) * BLOCK);
+    bytes.get(block * BLOCK..end).unwrap_or_default()
+}
+
+/// Directories and files by path below the top; each act is what an acknowledged operation does.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    nodes: BTreeMap<String, Node>,
+    files: BTreeMap<FileId, Arc<Contents>>,
+    next: u64,
+}
+
+impl Tree {
+    /// The file of this name.
+    pub fn file(&self, name: &str) -> Option<FileId> {
+        match self.nodes.get(name) {
+            Some(Node::File(file)) => Some(*file),
+            _ => None,
+        }
+    }
+
+    /// What a file may hold; `None` when its last name is gone.
+    pub fn contents(&mut self, file: FileId) -> Option<&mut Contents> {
+        self.files.get_mut(&file).map(Arc::make_mut)
+    }
+
+    /// Whether this is a directory.
+    pub fn is_directory(&self, name: &str) -> bool {
+        self.nodes.get(name) == Some(&Node::Directory)
+    }
+
+    /// Whether nothing has this name.
+    pub fn is_free(&self, name: &str) -> bool {
+        !self.nodes.contains_key(name)
+    }
+
+    /// Whether a directory has no entries.
+    pub fn is_empty(&self, directory: &str) -> bool {
+        !self.nodes.keys().any(|name| within(name, directory).is_some())
+    }
+
+    /// `open` with `O_CREAT` and `O_TRUNC`.
+    pub fn create(&mut self, name: &str) {
+        let file = self.file(name).unwrap_or(FileId(self.next));
+        self.next += 1;
+        self.nodes.insert(name.to_owned(), Node::File(file));
+        self.files.insert(file, Arc::default());
+    }
+
+    /// `link`, to a name that is free.
+    pub fn link(&mut self, from: &str, to: &str) {
+        if let Some(node) = self.nodes.get(from).copied() {
+            self.nodes.insert(to.to_owned(), node);
+        }
+    }
+
+    /// `mkdir`, of a name that is free.
+    pub fn make_directory(&mut self, name: &str) {
+        self.nodes.insert(name.to_owned(), Node::Directory);
+    }
+
+    /// `unlink`, and `rmdir` of an empty directory.
+    pub fn remove(&mut self, name: &str) {
+        let Some(Node::File(file)) = self.nodes.remove(name) else { return };
+        if !self.nodes.values().any(|node| *node == Node::File(file)) {
+            self.files.remove(&file);
+        }
+    }
+
+    /// `rename`, of a file over a file or nothing, of a directory over an empty one or nothing.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if from == to || self.file(from).is_some_and(|file| self.file(to) == Some(file)) {
+            // Two names of one file: POSIX leaves both.
+            return;
+        }
+        self.remove(to);
+        let moved: Vec<String> =
+            self.nodes.keys().filter(|name| *name == from || within(name, from).is_some()).cloned().collect();
+        for name in moved {
+            if let Some(node) = self.nodes.remove(&name) {
+                let new_name =
+                    within(&name, from).map_or_else(|| to.to_owned(), |rest| format!("{to}/{rest}"));
+                self.nodes.insert(new_name, node);
+            }
+        }
+    }
+
+    /// Holds what was found against this tree.
+    ///
+    /// # Errors
+    /// The first thing that may not be so.
+    pub fn check(&self, found: &Found) -> Result<(), String> {
+        let found_names = found.files.keys().chain(&found.directories);
+        if let Some(stranger) = found_names.into_iter().find(|name| self.is_free(name)) {
+            return Err(format!("{stranger}: nobody made it"));
+        }
+        let mut inodes: BTreeMap<FileId, u64> = BTreeMap::new();
+        for (name, node) in &self.nodes {
+            let at = |what: String| format!("{name}: {what}");
+            let Node::File(file) = node else {
+                if !found.directories.contains(name) {
+                    return Err(at("the directory is missing".to_owned()));
+                }
+                continue;
+            };
+            let Some(entry) = found.files.get(name) else { return Err(at("the file is missing".to_owned())) };
+            self.files[file].check(&entry.bytes).map_err(at)?;
+            if *inodes.entry(*file).or_insert(entry.inode) != entry.inode {
+                return Err(at("is no longer the same file as under its other name".to_owned()));
+            }
+            let links = self.nodes.values().filter(|other| *other == node).count() as u64;
+            if entry.links != links {
+                return Err(at(format!("has {} links, not {links}", entry.links)));
+            }
+        }
+        if inodes.values().collect::<BTreeSet<_>>().len() != inodes.len() {
+            return Err("two files have become one".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What stands below `directory` in this name.
+fn within<'a>(name: &'a str, directory: &str) -> Option<&'a str> {
+    name.strip_prefix(directory)?.strip_prefix('/')
+}
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Found {
+    directories: BTreeSet<String>,
+    files: BTreeMap<String, FoundFile>,
+}
+
+#[derive(Debug)]
+struct FoundFile {
+    inode: u64,
+    links: u64,
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    /// Reads everything below `top`.
+    ///
+    /// # Errors
+    /// What could not be read.
+    pub fn below(top: &Path) -> Result<Self, String> {
+        let mut found = Self::default();
+        found.read(top, "").map_err(|(path, error)| format!("{path}: {error}"))?;
+        Ok(found)
+    }
+
+    fn read(&mut self, top: &Path, directory: &str) -> Result<(), (String, std::io::Error)> {
+        let at = |name: &str| {
+            let name = name.to_owned();
+            move |error| (name, error)
+        };
+        for entry in fs::read_dir(top.join(directory)).map_err(at(directory))? {
+            let name = entry.map_err(at(directory))?.file_name().to_string_lossy().into_owned();
+            let name = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            let path = top.join(&name);
+            let metadata = fs::symlink_metadata(&path).map_err(at(&name))?;
+            if metadata.is_dir() {
+                self.read(top, &name)?;
+                self.directories.insert(name);
+            } else {
+                let bytes = fs::read(&path).map_err(at(&name))?;
+                self.files.insert(name, FoundFile { inode: metadata.ino(), links: metadata.nlink(), bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// The tree to go on from: what was found is certain now.
+    pub fn settle(self) -> Tree {
+        let mut tree = Tree::default();
+        for name in self.directories {
+            tree.make_directory(&name);
+        }
+        for (name, found) in self.files {
+            let file = FileId(found.inode);
+            tree.next = tree.next.max(found.inode + 1);
+            tree.nodes.insert(name, Node::File(file));
+            let contents =
+                Contents { latest: found.bytes.clone(), synced: found.bytes, written: BTreeMap::new() };
+            tree.files.insert(file, Arc::new(contents));
+        }
+        tree
+    }
+}
+
+#[cfg(test)]
+#[path = "oracle_test.rs"]
+mod tests;
