@@ -1,3 +1,5 @@
+//! What the model lets pass, and what it must refuse.
+
 use super::*;
 use crate::cluster::test_dir;
 use crate::corpus::bytes;
