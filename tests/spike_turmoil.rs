@@ -1,6 +1,6 @@
 //! turmoil, tonic streams, raft-rs and the doors of cairn-env stand together, and one seed means one run.
 //!
-//! Three hosts form a raft group whose messages travel the real Meta service (bidirectional gRPC streams) over simulated
+//! Three hosts form a raft group whose messages travel the real Cluster service (bidirectional gRPC streams) over simulated
 //! sockets. The leader is crashed, comes back, and is cut off; the group goes on. The trace of the run (who led when,
 //! what was committed where and when) is the same in this process and in two others with the same seed.
 
@@ -9,16 +9,13 @@
 #[path = "sim/turmoil_net.rs"]
 mod turmoil_net;
 
-use bytes::Bytes;
-use cairn_core::ids::InodeId;
-use cairn_core::namespace::request::{Credentials, Operation, OperationKind, XattrMode};
 use cairn_env::Env;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::net::grpc;
-use cairn_proto::v1::client_message::Message as FromClient;
-use cairn_proto::v1::meta_client::MetaClient;
-use cairn_proto::v1::meta_server::{Meta, MetaServer};
-use cairn_proto::v1::{ClientMessage, MasterMessage, OperationRequest};
+use cairn_proto::v1::chunk_server_message::Message as Said;
+use cairn_proto::v1::cluster_client::ClusterClient;
+use cairn_proto::v1::cluster_server::{Cluster, ClusterServer};
+use cairn_proto::v1::{ChunkServerMessage, Hello, MasterCommand, Register};
 use protobuf::Message as _;
 use raft::prelude::{ConfState, Message};
 use raft::storage::MemStorage;
@@ -42,13 +39,13 @@ type Trace = Arc<Mutex<Vec<String>>>;
 struct Inbox(mpsc::Sender<Message>);
 
 #[tonic::async_trait]
-impl Meta for Inbox {
-    type SessionStream = ReceiverStream<Result<MasterMessage, Status>>;
+impl Cluster for Inbox {
+    type ChunkServerStream = ReceiverStream<Result<MasterCommand, Status>>;
 
-    async fn session(
+    async fn chunk_server(
         &self,
-        request: Request<Streaming<ClientMessage>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
+        request: Request<Streaming<ChunkServerMessage>>,
+    ) -> Result<Response<Self::ChunkServerStream>, Status> {
         assert!(request.extensions().get::<grpc::Peer>().is_some_and(|peer| peer.address.is_some()));
         let mut stream = request.into_inner();
         let inbox = self.0.clone();
@@ -66,28 +63,19 @@ impl Meta for Inbox {
     }
 }
 
-/// Raft's bytes ride in the value of an operation: the spike has no messages of its own.
-fn wrapped(message: &Message) -> ClientMessage {
-    let kind = OperationKind::SetXattr {
-        inode: InodeId::ROOT,
-        name: Bytes::from_static(b"user.raft"),
-        value: message.write_to_bytes().unwrap().into(),
-        mode: XattrMode::Either,
-    };
-    let operation = Operation { credentials: Credentials::default(), kind };
-    let request = OperationRequest { id: 1, slot: 0, sequence: 1, operation: Some(operation.into()) };
-    ClientMessage { message: Some(FromClient::Operation(request)) }
+/// Raft's bytes ride where a hello has its cluster: the spike has no messages of its own.
+fn wrapped(message: &Message) -> ChunkServerMessage {
+    let hello = Hello { cluster: message.write_to_bytes().unwrap().into(), ..Hello::default() };
+    let register = Register { hello: Some(hello), ..Register::default() };
+    ChunkServerMessage { message: Some(Said::Register(register)) }
 }
 
-fn unwrapped(message: ClientMessage) -> Option<Message> {
-    let Some(FromClient::Operation(request)) = message.message else { return None };
-    match Operation::try_from(request.operation?).ok()?.kind {
-        OperationKind::SetXattr { value, .. } => Message::parse_from_bytes(&value).ok(),
-        _ => None,
-    }
+fn unwrapped(message: ChunkServerMessage) -> Option<Message> {
+    let Some(Said::Register(register)) = message.message else { return None };
+    Message::parse_from_bytes(&register.hello?.cluster).ok()
 }
 
-/// Keeps a session stream to a peer alive and sends what is queued; what does not fit is lost, as on a network.
+/// Keeps a stream to a peer alive and sends what is queued; what does not fit is lost, as on a network.
 fn link(env: &Env, to: u64) -> mpsc::Sender<Message> {
     let (queue, mut outgoing) = mpsc::channel::<Message>(64);
     let net = env.net.clone();
@@ -98,7 +86,7 @@ fn link(env: &Env, to: u64) -> mpsc::Sender<Message> {
                 continue;
             };
             let (sender, stream) = mpsc::channel(64);
-            let call = MetaClient::new(channel).session(ReceiverStream::new(stream)).await;
+            let call = ClusterClient::new(channel).chunk_server(ReceiverStream::new(stream)).await;
             let Ok(mut replies) = call.map(Response::into_inner) else { continue };
             loop {
                 tokio::select! {
@@ -188,7 +176,7 @@ async fn member(id: u64, seed: u64, disk: MemStorage, trace: Trace) {
     let listener = env.net.bind(&format!("0.0.0.0:{PORT}")).await.unwrap();
     tokio::spawn(
         grpc::server()
-            .add_service(MetaServer::new(Inbox(inbox)))
+            .add_service(ClusterServer::new(Inbox(inbox)))
             .serve_with_incoming(grpc::incoming(listener)),
     );
     let start = env.clock.now();
@@ -302,13 +290,13 @@ fn a_group_survives_crash_and_partition_in_every_seed() {
     }
 }
 
-/// Serves sessions that stay open and silent.
+/// Serves streams that stay open and silent.
 async fn silent_server() {
     let env = simulated_env(1, SimDisk::new());
     let (inbox, mut incoming) = mpsc::channel(1);
     let listener = env.net.bind(&format!("0.0.0.0:{PORT}")).await.unwrap();
     tokio::spawn(async move { while incoming.recv().await.is_some() {} });
-    let server = grpc::server().add_service(MetaServer::new(Inbox(inbox)));
+    let server = grpc::server().add_service(ClusterServer::new(Inbox(inbox)));
     server.serve_with_incoming(grpc::incoming(listener)).await.unwrap();
 }
 
@@ -321,14 +309,14 @@ async fn survive_a_restart(lazily: bool) {
     } else {
         grpc::connect(&env.net, &address).await.unwrap()
     };
-    let mut client = MetaClient::new(channel);
-    let mut sessions = 0;
-    while sessions < 2 {
-        let (_open, stream) = mpsc::channel::<ClientMessage>(1);
-        match client.session(ReceiverStream::new(stream)).await {
+    let mut client = ClusterClient::new(channel);
+    let mut streams = 0;
+    while streams < 2 {
+        let (_open, stream) = mpsc::channel::<ChunkServerMessage>(1);
+        match client.chunk_server(ReceiverStream::new(stream)).await {
             Ok(replies) => {
-                sessions += 1;
-                if sessions == 1 {
+                streams += 1;
+                if streams == 1 {
                     assert!(replies.into_inner().message().await.is_err(), "the server dies");
                     let at = turmoil::sim_elapsed().unwrap();
                     assert!(at < Duration::from_millis(5_000), "noticed only after {at:?}");

@@ -4,6 +4,7 @@
 //! path costs one enum match over a bare TCP stream; a simulation brings boxed streams of its own.
 
 pub mod bounded;
+pub mod first_bytes;
 pub mod grpc;
 pub mod pages;
 pub mod stream;

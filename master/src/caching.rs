@@ -1,9 +1,9 @@
 //! Shared leases at work: who is told of a change, and how long its acknowledgement waits for them.
 //!
 //! ```text
-//!   sequencer: rows written ─► rows_written ─► applied: holders, grants ─► tell ─► sessions
+//!   sequencer: reads wait ─► about_to_change ─► applied: holders, grants ─► tell ─► sessions; rows written ─► reads go on
 //!   operation: answer is there ─► believed: every holder has confirmed, or its lease has run out ─► reply
-//!   question:  not in change ─► read ─► grant ─► nothing was applied meanwhile ─► reply, to be cached
+//!   question:  not in change ─► read ─► grant ─► nothing changed meanwhile ─► reply, to be cached
 //! ```
 
 use crate::parts::Parts;
@@ -28,9 +28,9 @@ use tracing::warn;
 #[derive(Debug, Default)]
 pub struct Caching {
     state: Mutex<State>,
-    /// Counts what was applied: moved on after the rows are written and before holders are looked for, so that a reader
-    /// who registers and then finds it unmoved has read what the next change will be told against.
-    applied: AtomicU64,
+    /// Counts changes: moved on before holders are looked for, and after reads have begun to wait for the rows, so that a
+    /// reader who registers and then finds it unmoved has read what the next change will be told against.
+    changes: AtomicU64,
     /// Something was confirmed, or a session has gone.
     progress: Notify,
     /// Somebody is to be told.
@@ -113,9 +113,9 @@ impl Caching {
         !self.state().leases.is_empty()
     }
 
-    /// The rows of some entries are written. Called by the sequencer before it looks for holders.
-    pub(crate) fn rows_written(&self) {
-        self.applied.fetch_add(1, Ordering::SeqCst);
+    /// Reads from now on wait for the rows of some entries. Called by the sequencer before it looks for holders.
+    pub(crate) fn about_to_change(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     /// One of those entries: who holds what it changes is to be told.
@@ -235,7 +235,7 @@ pub(crate) async fn read(
         while let Some(number) = caching.in_change(&named) {
             confirmed(parts, number).await;
         }
-        let before = caching.applied.load(Ordering::SeqCst);
+        let before = caching.changes.load(Ordering::SeqCst);
         let outcome = parts.reader.query(session.id, question).await;
         let told_of = told_of(&question.kind, &outcome);
         if let Some(number) = caching.in_change(&told_of) {
@@ -243,7 +243,7 @@ pub(crate) async fn read(
             continue;
         }
         let granted = !told_of.is_empty() && caching.state().leases.grant(session.id, &told_of);
-        if !granted || caching.applied.load(Ordering::SeqCst) == before {
+        if !granted || caching.changes.load(Ordering::SeqCst) == before {
             return (outcome, granted);
         }
     }

@@ -5,29 +5,63 @@ use crate::leases;
 use crate::parts::Parts;
 use crate::replace;
 use crate::sequencer::Submitted;
+use crate::session_conn::Answer;
 use crate::sessions::Session;
 use cairn_core::error::FsError;
-use cairn_core::ids::{InodeId, Sequence, SlotId};
+use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::SESSION_SLOTS;
-use cairn_core::namespace::answer::Answer;
+use cairn_core::namespace::answer::Answer as Answered;
 use cairn_core::namespace::request::{Operation, OperationKind, Query};
-use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ChangedName, OperationRequest, QueryRequest, Reply, reply};
+use futures::FutureExt;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
-/// Serves a sequenced operation.
-pub(crate) async fn operate(parts: Arc<Parts>, session: Arc<Session>, request: OperationRequest) -> Message {
-    let (id, slot, sequence) = (request.id, SlotId(request.slot), Sequence(request.sequence));
-    let outcome = decide(&parts, &session, request).await;
-    let done = parts.caching.done(session.id, slot, sequence);
-    caching::tell(&parts);
-    caching::believed(&parts, done.as_ref()).await;
+/// Serves a sequenced operation. Returns at once; the answer follows when the operation is committed and applied, and
+/// nobody believes any more what was before it.
+pub(crate) fn operate(parts: &Arc<Parts>, session: &Arc<Session>, request: OperationRequest, answer: Answer) {
+    let (id, of) = (request.id, (session.id, SlotId(request.slot), Sequence(request.sequence)));
+    let operation = match checked(session, request) {
+        Ok(operation) => operation,
+        Err(refusal) => return answer.send(reply(id, Err(refusal))),
+    };
+    let parts_too = parts.clone();
+    if let OperationKind::ReplaceReplicas { .. } = operation.kind {
+        drop(tokio::spawn(async move {
+            let outcome = replace_replicas(&parts_too, of, operation).await;
+            finish(&parts_too, id, of, outcome, answer).await;
+        }));
+        return;
+    }
+    let leased = leases::leased_file(&operation.kind);
+    let runtime = Handle::current();
+    parts.sequencer.submit(of, operation, move |outcome| {
+        // Mostly nothing is left to wait for: the answer then leaves from the thread that has it.
+        let _runtime = runtime.enter();
+        let mut rest = Box::pin(async move {
+            if let (Err(FsError::LeaseHeld), Some(inode)) = (&outcome, leased) {
+                leases::conflict(&parts_too, inode).await;
+            }
+            finish(&parts_too, id, of, outcome.and_then(answered), answer).await;
+        });
+        if (&mut rest).now_or_never().is_none() {
+            drop(runtime.spawn(rest));
+        }
+    });
+}
+
+type Of = (SessionId, SlotId, Sequence);
+
+async fn finish(parts: &Parts, id: u64, of: Of, outcome: Result<Answered, FsError>, answer: Answer) {
+    let done = parts.caching.done(of.0, of.1, of.2);
+    caching::tell(parts);
+    caching::believed(parts, done.as_ref()).await;
     parts.metrics.operations.inc();
     let mut reply = reply(id, outcome);
     if let Some(done) = done {
         tell_own_changes(&mut reply, &done);
     }
-    Message::Reply(reply)
+    answer.send(reply);
 }
 
 /// What the client's own operation did, so that it need not ask.
@@ -48,7 +82,7 @@ fn tell_own_changes(reply: &mut Reply, done: &Done) {
 }
 
 /// Answers a question; on this very task when the rows are in memory.
-pub(crate) async fn ask(parts: Arc<Parts>, session: Arc<Session>, request: QueryRequest) -> Message {
+pub(crate) async fn ask(parts: &Parts, session: &Session, request: QueryRequest) -> Reply {
     let id = request.id;
     parts.metrics.queries.inc();
     let question = request
@@ -56,14 +90,14 @@ pub(crate) async fn ask(parts: Arc<Parts>, session: Arc<Session>, request: Query
         .ok_or(FsError::InvalidArgument)
         .and_then(|query| Query::try_from(query).map_err(|error| error.to_fs_error()));
     let (outcome, leased) = match question {
-        Ok(question) => caching::read(&parts, &session, &question).await,
+        Ok(question) => caching::read(parts, session, &question).await,
         Err(error) => (Err(error), false),
     };
-    Message::Reply(Reply { leased, ..reply(id, outcome) })
+    Reply { leased, ..reply(id, outcome) }
 }
 
 /// A reply to request `id`.
-pub(crate) fn reply(id: u64, outcome: Result<Answer, FsError>) -> Reply {
+fn reply(id: u64, outcome: Result<Answered, FsError>) -> Reply {
     let outcome = match outcome {
         Ok(answer) => reply::Outcome::Answer(answer.into()),
         Err(error) => reply::Outcome::Error(error.into()),
@@ -71,25 +105,19 @@ pub(crate) fn reply(id: u64, outcome: Result<Answer, FsError>) -> Reply {
     Reply { id, outcome: Some(outcome), ..Reply::default() }
 }
 
-async fn decide(parts: &Parts, session: &Session, request: OperationRequest) -> Result<Answer, FsError> {
+fn checked(session: &Session, request: OperationRequest) -> Result<Operation, FsError> {
     if request.slot >= SESSION_SLOTS {
         return Err(FsError::InvalidArgument);
     }
     if session.has_ended() {
         return Err(FsError::SessionExpired);
     }
-    let (slot, sequence) = (SlotId(request.slot), Sequence(request.sequence));
     let operation = request.operation.ok_or(FsError::InvalidArgument)?;
-    let operation = Operation::try_from(operation).map_err(|error| error.to_fs_error())?;
-    if let OperationKind::ReplaceReplicas { .. } = operation.kind {
-        return replace_replicas(parts, session, (slot, sequence), operation).await;
-    }
-    let leased = leases::leased_file(&operation.kind);
-    let submitted = parts.sequencer.operate(session.id, slot, sequence, operation, None).await;
-    if let (Err(FsError::LeaseHeld), Some(inode)) = (&submitted, leased) {
-        leases::conflict(parts, inode).await;
-    }
-    match submitted? {
+    Operation::try_from(operation).map_err(|error| error.to_fs_error())
+}
+
+fn answered(submitted: Submitted) -> Result<Answered, FsError> {
+    match submitted {
         Submitted::Answered(answer) => Ok(answer),
         Submitted::Raise(order) => Err(FsError::Io(format!("master: unexpected raise of {}", order.chunk))),
     }
@@ -98,23 +126,22 @@ async fn decide(parts: &Parts, session: &Session, request: OperationRequest) -> 
 /// Two phases: the journaled intention names a version; who acknowledges it forms the new set.
 async fn replace_replicas(
     parts: &Parts,
-    session: &Session,
-    (slot, sequence): (SlotId, Sequence),
+    (session, slot, sequence): Of,
     operation: Operation,
-) -> Result<Answer, FsError> {
+) -> Result<Answered, FsError> {
     if let OperationKind::ReplaceReplicas { failed, .. } = &operation.kind {
         let now = parts.now();
         failed.iter().for_each(|&server| parts.servers.distrust(server, now));
         parts.publish_view();
     }
     parts.metrics.replacements.inc();
-    let order = match parts.sequencer.operate(session.id, slot, sequence, operation.clone(), None).await? {
+    let order = match parts.sequencer.operate(session, slot, sequence, operation.clone(), None).await? {
         Submitted::Answered(answer) => return Ok(answer),
         Submitted::Raise(order) => order,
     };
     let term = parts.term().ok_or(FsError::NotLeader)?;
     let raised = replace::raise_survivors(parts, term, &order).await;
-    match parts.sequencer.operate(session.id, slot, sequence, operation, Some(raised)).await? {
+    match parts.sequencer.operate(session, slot, sequence, operation, Some(raised)).await? {
         Submitted::Answered(answer) => Ok(answer),
         // Another raise of the same chunk came between: the client asks again.
         Submitted::Raise(order) => {

@@ -1,13 +1,11 @@
 //! A master as a whole: builds its parts, starts its tasks (nobody else does), and takes them down in order.
 
-use crate::admin_service::AdminService;
 use crate::caching::{self, Caching};
-use crate::chunkserver_stream::ClusterService;
 use crate::config::MasterConfig;
+use crate::control_port;
 use crate::data_dir::{self, DataDir, DataDirError};
 use crate::leader;
 use crate::leases;
-use crate::meta_service::MetaService;
 use crate::parts::Parts;
 use crate::sequencer::{self, Leadership};
 use crate::session_open;
@@ -16,16 +14,13 @@ use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    CONTROL_MESSAGE_BYTES_MAX, DELETIONS_PERIOD, GARBAGE_PERIOD, ORPHANS_PERIOD, RECONCILE_PERIOD,
-    SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    DELETIONS_PERIOD, GARBAGE_PERIOD, ORPHANS_PERIOD, RECONCILE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX,
+    VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
-use cairn_env::net::{Listener, grpc};
+use cairn_env::net::Listener;
 use cairn_env::spawn::Owner;
-use cairn_proto::v1::admin_server::AdminServer;
-use cairn_proto::v1::cluster_server::ClusterServer;
-use cairn_proto::v1::meta_server::MetaServer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -164,11 +159,10 @@ impl Master {
         outcome
     }
 
-    /// Streams first (their clients are told), then the tasks, then the sequencer, which makes the state durable.
+    /// Connections first (their clients are told), then the tasks, then the sequencer, which makes the state durable.
     async fn stop(mut self) {
         info!("master drains");
         self.parts.stopping.cancel();
-        self.parts.sessions.disconnect_all();
         let drained =
             tokio::time::timeout(SHUTDOWN_DRAIN, async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
@@ -232,20 +226,11 @@ fn spawn_services(
     control: Listener,
     http: Listener,
 ) {
-    let limit = CONTROL_MESSAGE_BYTES_MAX;
-    let meta = MetaServer::new(MetaService { parts: parts.clone() });
-    let cluster = ClusterServer::new(ClusterService { parts: parts.clone() });
-    let admin = AdminServer::new(AdminService { parts: parts.clone() });
-    let router = grpc::server()
-        .add_service(meta.max_decoding_message_size(limit).max_encoding_message_size(limit))
-        .add_service(cluster.max_decoding_message_size(limit).max_encoding_message_size(limit))
-        .add_service(admin.max_decoding_message_size(limit).max_encoding_message_size(limit));
-    let stopping = parts.stopping.clone();
-    let stopping_too = stopping.clone();
+    let serving = parts.clone();
     tasks.spawn(async move {
-        let served =
-            router.serve_with_incoming_shutdown(grpc::incoming(control), stopping.cancelled_owned()).await;
-        ended(&stopping_too, "the control plane", served.err().map(|error| error.to_string()))
+        let stopping = serving.stopping.clone();
+        let served = control_port::serve(serving, control).await;
+        ended(&stopping, "the control plane", served.err())
     });
     let parts = parts.clone();
     tasks.spawn(async move {

@@ -4,15 +4,19 @@
 //! session of the state over as heard now, so that each has the whole expiry time to re-attach and declare again.
 
 use cairn_core::ids::{InodeId, SessionId};
-use cairn_core::limits::{SESSION_OPEN_INODES_MAX, SESSION_PUSHES_MAX};
+use cairn_core::limits::{SESSION_OPEN_INODES_MAX, SESSION_PUSHES_MAX, SESSION_REQUESTS_MAX};
 use cairn_core::namespace::work::SessionRecord;
 use cairn_core::time::Tick;
+use cairn_proto::connection::{ConnError, Link, Outgoing};
+use cairn_proto::hello::refused;
+use cairn_proto::session_conn::framed;
 use cairn_proto::v1::master_message::Message;
+use cairn_proto::v1::{MasterMessage, RefusedReason, SessionEnded};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Every live session.
 pub(crate) struct Sessions {
@@ -38,7 +42,7 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 struct Reach {
-    pushes: Option<mpsc::Sender<Message>>,
+    connection: Option<Arc<Link>>,
     open: HashSet<InodeId>,
 }
 
@@ -146,11 +150,12 @@ impl Sessions {
         locked(&self.table).len()
     }
 
-    /// Closes every connection; the sessions live on and may re-attach.
+    /// Closes every connection: this master no longer leads. The sessions live on and may re-attach to another.
     pub(crate) fn disconnect_all(&self) {
         let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
         for session in sessions {
-            locked(&session.reach).pushes = None;
+            let message = "the master no longer leads".to_owned();
+            session.dismiss(Message::Refused(refused(RefusedReason::RefusedNotLeader, message)));
         }
     }
 }
@@ -171,21 +176,29 @@ impl Session {
         self.secret
     }
 
-    /// Gives the session a new connection; the former one sees the end of its pushes.
-    pub(crate) fn attach(&self) -> mpsc::Receiver<Message> {
-        let (pushes, receiver) = mpsc::channel(SESSION_PUSHES_MAX);
-        locked(&self.reach).pushes = Some(pushes);
-        receiver
+    /// Gives the session a new connection; the former one is closed.
+    pub(crate) fn attach(&self, link: Arc<Link>) {
+        let former = locked(&self.reach).connection.replace(link);
+        close(former);
     }
 
     /// Sends a message to the session's connection. False when it has none, or does not read.
     pub(crate) fn push(&self, message: Message) -> bool {
-        locked(&self.reach).pushes.as_ref().is_some_and(|pushes| pushes.try_send(message).is_ok())
+        let Some(link) = locked(&self.reach).connection.clone() else { return false };
+        let queued = link.queue(sent(message, Vec::new()), SESSION_PUSHES_MAX + SESSION_REQUESTS_MAX);
+        link.flush();
+        queued
     }
 
     /// Ends its connection, if any: it will come back over another one.
     pub(crate) fn cut(&self) {
-        locked(&self.reach).pushes = None;
+        let former = self.leave();
+        close(former);
+    }
+
+    /// Takes its connection away, open as it is.
+    pub(crate) fn leave(&self) -> Option<Arc<Link>> {
+        locked(&self.reach).connection.take()
     }
 
     /// Inodes that it has begun and ceased to hold open. False when it declares more than any client may.
@@ -215,9 +228,17 @@ impl Session {
     /// From now on nothing is accepted from it; its connection, if any, ends.
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Release);
-        let mut reach = locked(&self.reach);
-        reach.pushes = None;
-        reach.open.clear();
+        locked(&self.reach).open.clear();
+        let reason = "the session was silent beyond its expiry and has been ended".to_owned();
+        self.dismiss(Message::SessionEnded(SessionEnded { reason }));
+    }
+
+    /// Ends its connection, if any, with a last message.
+    fn dismiss(&self, message: Message) {
+        if let Some(link) = self.leave() {
+            // A connection that has died already needs no farewell.
+            drop(link.send_last(sent(message, Vec::new())));
+        }
     }
 
     /// Whether it is ending.
@@ -227,6 +248,17 @@ impl Session {
 
     fn silent(&self, now: Tick) -> Duration {
         Duration::from_nanos(nanos(now).saturating_sub(self.heard_nanos.load(Ordering::Relaxed)))
+    }
+}
+
+/// A message on its way to a client; `places` are given back when it has left.
+pub(crate) fn sent(message: Message, places: Vec<OwnedSemaphorePermit>) -> Outgoing {
+    framed(&MasterMessage { message: Some(message) }, places)
+}
+
+fn close(link: Option<Arc<Link>>) {
+    if let Some(link) = link {
+        link.die(ConnError::ClosedHere { peer: link.peer().clone() });
     }
 }
 
@@ -246,7 +278,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use cairn_core::ids::NodeId;
-    use cairn_proto::v1::Renewed;
+    use cairn_proto::session_conn::attend;
+    use cairn_proto::v1::{ClientMessage, Renewed};
 
     const EXPIRY: Duration = Duration::from_secs(15);
 
@@ -321,16 +354,27 @@ mod tests {
         assert_eq!(sessions.not_open(&all), vec![InodeId(6)]);
     }
 
-    #[test]
-    fn a_second_connection_takes_the_place_of_the_first() {
+    #[tokio::test]
+    async fn a_second_connection_takes_the_place_of_the_first() {
         let sessions = Sessions::new(EXPIRY);
         let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
-        let mut first = session.attach();
-        let mut second = session.attach();
-        assert!(session.push(Message::Renewed(Renewed { sent_at_ns: 1, leases: true })));
-        assert!(matches!(first.try_recv(), Err(mpsc::error::TryRecvError::Disconnected)));
-        assert!(second.try_recv().is_ok());
+        let connection = || {
+            let (near, far) = tokio::io::duplex(1 << 10);
+            let ((read, write), (far_read, far_write)) = (tokio::io::split(near), tokio::io::split(far));
+            let link = attend::<ClientMessage>(read, write, "client").0;
+            (link, attend::<MasterMessage>(far_read, far_write, "master"))
+        };
+        let renewed = || Message::Renewed(Renewed { sent_at_ns: 1, leases: true });
+        assert!(!session.push(renewed()), "there is no connection");
+        let (first, _first_far) = connection();
+        let (second, (_link, mut heard)) = connection();
+        session.attach(first.clone());
+        session.attach(second);
+        assert!(first.dead().is_some());
+        assert!(session.push(renewed()));
+        assert_eq!(heard.next().await.unwrap().unwrap().message, Some(renewed()));
         session.end();
-        assert!(!session.push(Message::Renewed(Renewed { sent_at_ns: 1, leases: true })));
+        assert!(!session.push(renewed()));
+        assert!(matches!(heard.next().await.unwrap().unwrap().message, Some(Message::SessionEnded(_))));
     }
 }

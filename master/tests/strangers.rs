@@ -63,8 +63,12 @@ async fn garbage_on_the_port_and_oversized_messages_harm_nobody_else() {
     }
     let mut huge = Client::open(&master).await;
     let opened = (0..2_000_000u64).map(|n| n | 1 << 62).collect();
-    huge.send(Asked::Declare(Declare { opened, closed: Vec::new() })).await;
-    assert!(huge.wait_for(|_| None::<()>).await.is_none(), "the stream with the oversized message is closed");
+    // The master may close before it has read all of it.
+    huge.try_send(Asked::Declare(Declare { opened, closed: Vec::new() })).await;
+    assert!(
+        huge.wait_for(|_| None::<()>).await.is_none(),
+        "a connection with an oversized message is closed"
+    );
     assert!(client.ask(QueryKind::GetAttr { inode: InodeId::ROOT }).await.is_ok());
     master.stop().await;
 }

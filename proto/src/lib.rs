@@ -1,9 +1,11 @@
 //! Everything that crosses a socket: prost messages with tonic services for control, own frames for data.
 
+pub mod connection;
 pub mod convert;
 pub mod data_conn;
 pub mod frame;
 pub mod hello;
+pub mod session_conn;
 
 /// Generated messages and services (control plane).
 #[allow(

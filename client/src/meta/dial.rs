@@ -2,24 +2,46 @@
 
 use super::Shared;
 use cairn_core::ids::ClusterId;
-use cairn_core::limits::{CONTROL_MESSAGE_BYTES_MAX, HELLO_ANSWER_MAX, OUTBOX_MESSAGES};
-use cairn_env::net::grpc;
+use cairn_core::limits::{HELLO_ANSWER_MAX, OUTBOX_MESSAGES};
+use cairn_proto::connection::{ConnError, Link};
 use cairn_proto::hello;
+use cairn_proto::session_conn::{self, MessageReader, framed};
 use cairn_proto::v1::client_message::Message;
-use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::{
     ClientHello, ClientMessage, MasterMessage, RefusedReason, Role, Welcome, master_message,
 };
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use std::sync::Arc;
 
-/// An attached stream.
+/// An attached connection.
 pub(super) struct Attached {
     pub(super) address: String,
-    pub(super) outbox: mpsc::Sender<ClientMessage>,
-    pub(super) inbox: Streaming<MasterMessage>,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: MessageReader<MasterMessage>,
     pub(super) welcome: Welcome,
+}
+
+/// The sending side of a connection. Clones share it; the last one closes it.
+#[derive(Clone)]
+pub(super) struct Outbox(Arc<Closing>);
+
+struct Closing(Arc<Link>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.die(ConnError::ClosedHere { peer: self.0.peer().clone() });
+    }
+}
+
+impl Outbox {
+    /// Queues a message; it leaves with [`Outbox::flush`]. False when there is no room, or the connection has died.
+    pub(super) fn queue(&self, message: Message) -> bool {
+        self.0.0.queue(framed(&ClientMessage { message: Some(message) }, Vec::new()), OUTBOX_MESSAGES)
+    }
+
+    /// Lets everything queued leave, from this very thread as far as the socket takes it.
+    pub(super) fn flush(&self) {
+        self.0.0.flush();
+    }
 }
 
 /// Why one address did not do.
@@ -47,17 +69,15 @@ pub(super) async fn dial(shared: &Shared, address: &str) -> Result<Attached, Dia
 
 async fn attach(shared: &Shared, address: &str) -> Result<Attached, DialError> {
     let unreachable = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
-    let channel = grpc::connect(&shared.env.net, address).await.map_err(|error| unreachable(&error))?;
-    let mut client = MetaClient::new(channel)
-        .max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(CONTROL_MESSAGE_BYTES_MAX);
-    let (outbox, messages) = mpsc::channel(OUTBOX_MESSAGES);
+    let stream = shared.env.net.connect(address).await.map_err(|error| unreachable(&error))?;
+    let (read, write) = stream.into_split();
+    let begun = session_conn::begin(read, write, &format!("master {address}"));
+    let (link, mut inbox) = begun.map_err(|error| unreachable(&error))?;
+    let outbox = Outbox(Arc::new(Closing(link)));
     shared.believe_nothing();
-    let hello = client_hello(shared);
-    outbox.try_send(ClientMessage { message: Some(Message::Hello(hello)) }).expect("the outbox is empty");
-    let answer = client.session(ReceiverStream::new(messages)).await;
-    let mut inbox = answer.map_err(|status| unreachable(&status.message()))?.into_inner();
-    let first = inbox.message().await.map_err(|status| unreachable(&status.message()))?;
+    outbox.queue(Message::Hello(client_hello(shared)));
+    outbox.flush();
+    let first: Option<MasterMessage> = inbox.next().await.map_err(|error| unreachable(&error))?;
     match first.and_then(|first| first.message) {
         Some(master_message::Message::Welcome(welcome)) => {
             Ok(Attached { address: address.to_owned(), outbox, inbox, welcome })

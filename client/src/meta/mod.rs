@@ -72,6 +72,18 @@ impl Shared {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Changes the table; what it queues leaves then.
+    fn tell<T>(&self, act: impl FnOnce(&mut Table) -> T) -> T {
+        let (outcome, outbox) = {
+            let mut table = self.table();
+            (act(&mut table), table.outbox())
+        };
+        if let Some(outbox) = outbox {
+            outbox.flush();
+        }
+        outcome
+    }
+
     /// Before a hello: what an earlier stream granted may be taken back without our hearing of it.
     fn believe_nothing(&self) {
         let inodes = self.cache().forget_all(self.env.clock.now());
@@ -156,13 +168,14 @@ impl Meta {
 
     /// Tells the leader, before any request that follows, that these inodes are open or no longer so.
     pub(crate) fn declare(&self, opened: Option<InodeId>, closed: Option<InodeId>) {
-        self.shared.table().declare(opened, closed);
+        self.shared.tell(|table| table.declare(opened, closed));
     }
 
     /// Answers a recall: nothing of the lease is held any more.
     pub(crate) fn lease_returned(&self, inode: InodeId, lease: LeaseNumber) {
         let message = v1::LeaseReturned { inode: inode.get(), lease: lease.get() };
-        self.shared.table().send_once(v1::client_message::Message::LeaseReturned(message));
+        let message = v1::client_message::Message::LeaseReturned(message);
+        self.shared.tell(|table| table.send_once(message));
     }
 
     /// Ends the session in order.
@@ -186,7 +199,7 @@ impl Meta {
         let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
         let (reply, answer) = oneshot::channel();
         let ticket = self.shared.cache().ticket();
-        self.shared.table().begin_operation(operation, permit, reply)?;
+        self.shared.tell(|table| table.begin_operation(operation, permit, reply))?;
         let Told { outcome, leased, changes } = answer.await.unwrap_or_else(|_| FsError::Stale.into());
         self.shared.cache().own_changes(ticket, &changes, leased);
         outcome
@@ -198,7 +211,7 @@ impl Meta {
         };
         let (reply, answer) = oneshot::channel();
         let ticket = self.shared.cache().ticket();
-        self.shared.table().begin_query(query, permit, reply)?;
+        self.shared.tell(|table| table.begin_query(query, permit, reply))?;
         let told: Told = answer.await.unwrap_or_else(|_| FsError::Stale.into());
         Ok(Heard { outcome: told.outcome, leased: told.leased, ticket })
     }

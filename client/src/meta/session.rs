@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::dial::{Attached, DialError, dial};
-use super::table::Told;
+use super::table::{Table, Told};
 use crate::error::ConnectError;
 use cairn_core::caching::changes::Changes;
 use cairn_core::caching::table::{ChangeNumber, Invalidation};
@@ -159,7 +159,7 @@ impl Session {
         let mut attached = first;
         loop {
             let address = attached.address.clone();
-            self.shared.table().attach(attached.outbox.clone());
+            self.shared.tell(|table| table.attach(attached.outbox.clone()));
             let broken = self.serve(&mut attached).await;
             self.shared.table().detach_stream();
             match broken {
@@ -228,22 +228,22 @@ impl Session {
         loop {
             tokio::select! {
                 biased;
-                message = attached.inbox.message() => {
+                message = attached.inbox.next() => {
                     heard = self.now();
                     match message {
                         Ok(Some(message)) => if let Some(broken) = self.on_message(message) { return broken },
                         Ok(None) => return Broken::Reconnect(String::new()),
-                        Err(status) => {
-                            info!(master = %attached.address, reason = status.message(), "stream to master broke");
+                        Err(error) => {
+                            info!(master = %attached.address, %error, "connection to master broke");
                             return Broken::Reconnect(String::new());
                         }
                     }
                 }
                 () = self.shared.kick.notified() => {
                     if self.shared.table().has_ended() {
-                        self.shared.table().send_once(Message::Detach(Detach {}));
-                        // The stream ends when the master has read it; its own end follows.
-                        let goodbye = async { while let Ok(Some(_)) = attached.inbox.message().await {} };
+                        self.shared.tell(|table| table.send_once(Message::Detach(Detach {})));
+                        // The connection ends when the master has read it.
+                        let goodbye = async { while let Ok(Some(_)) = attached.inbox.next().await {} };
                         let _ = tokio::time::timeout(SESSION_RENEW, goodbye).await;
                         return Broken::Ended;
                     }
@@ -265,7 +265,10 @@ impl Session {
 
     fn renew(&self) {
         let now = self.now();
-        let mut table = self.shared.table();
+        self.shared.tell(|table| self.renew_in(table, now));
+    }
+
+    fn renew_in(&self, table: &mut Table, now: Tick) {
         table.send_once(Message::Renew(Renew { sent_at_ns: now.0.as_nanos() as u64 }));
         // Under the table's lock: a question asked after it is read by the leader after it.
         let dropped = self.shared.cache().take_dropped(now);
@@ -283,12 +286,13 @@ impl Session {
         if !renewed.leases {
             return None;
         }
-        let mut table = self.shared.table();
         let sent = Tick(Duration::from_nanos(renewed.sent_at_ns));
-        let lapsed = self.shared.cache().renewed(sent, self.now());
-        let forget = Message::Forget(Forget { inodes: Vec::new(), everything: true });
+        let forgotten = self.shared.tell(|table| {
+            let lapsed = self.shared.cache().renewed(sent, self.now());
+            !lapsed || table.send_once(Message::Forget(Forget { inodes: Vec::new(), everything: true }))
+        });
         // A new stream begins with nothing as well.
-        (lapsed && !table.send_once(forget)).then(|| Broken::Reconnect(String::new()))
+        (!forgotten).then(|| Broken::Reconnect(String::new()))
     }
 
     /// The leader takes back what it granted. The confirmation waits for nothing but memory.
@@ -301,7 +305,7 @@ impl Session {
         let inodes = self.shared.cache().invalidate(&invalidation, self.now());
         let names = !invalidation.names.is_empty();
         (self.shared.events)(Event::Disbelieve { inodes, names });
-        self.shared.table().confirm(told.number);
+        self.shared.tell(|table| table.confirm(told.number));
     }
 
     fn on_message(&self, message: MasterMessage) -> Option<Broken> {

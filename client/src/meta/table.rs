@@ -3,6 +3,7 @@
 //! Laws: a slot has at most one request outstanding; a request keeps slot and sequence until it is answered or its session
 //! is lost; everything is sent in the order of ids, declarations before the requests that followed them.
 
+use super::dial::Outbox;
 use cairn_core::caching::changes::Changes;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId};
@@ -12,7 +13,7 @@ use cairn_core::namespace::request::{Operation, OperationKind, Query};
 use cairn_proto::v1;
 use cairn_proto::v1::client_message::Message;
 use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What the leader answered.
 pub(super) struct Told {
@@ -54,7 +55,7 @@ pub(super) struct Table {
     pub(super) secret: bytes::Bytes,
     /// Address of the leader we are, or were last, connected to.
     pub(super) leader: String,
-    outbox: Option<mpsc::Sender<v1::ClientMessage>>,
+    outbox: Option<Outbox>,
     in_flight: BTreeMap<u64, InFlight>,
     next_id: u64,
     sequences: Vec<u64>,
@@ -131,7 +132,7 @@ impl Table {
     /// Hands a message to the stream, if there is one with room.
     fn post(&mut self, message: Message) -> bool {
         match &self.outbox {
-            Some(outbox) => outbox.try_send(v1::ClientMessage { message: Some(message) }).is_ok(),
+            Some(outbox) => outbox.queue(message),
             None => false,
         }
     }
@@ -194,7 +195,7 @@ impl Table {
     }
 
     /// A stream is ready: sends all that waits for an answer, oldest first.
-    pub(super) fn attach(&mut self, outbox: mpsc::Sender<v1::ClientMessage>) {
+    pub(super) fn attach(&mut self, outbox: Outbox) {
         self.outbox = Some(outbox);
         self.confirm = None;
         self.declare_opened.clear();
@@ -213,12 +214,17 @@ impl Table {
         }
         let Some(outbox) = &self.outbox else { return };
         for in_flight in self.in_flight.values_mut().filter(|in_flight| !in_flight.sent) {
-            let message = v1::ClientMessage { message: Some(in_flight.message.clone()) };
-            if outbox.try_send(message).is_err() {
+            if !outbox.queue(in_flight.message.clone()) {
                 return;
             }
             in_flight.sent = true;
         }
+    }
+
+    /// Where queued messages wait: whoever queues some flushes it after the table is free again, because that writes to a
+    /// socket.
+    pub(super) fn outbox(&self) -> Option<Outbox> {
+        self.outbox.clone()
     }
 
     /// The stream is gone.

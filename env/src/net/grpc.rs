@@ -1,5 +1,6 @@
 //! gRPC over the network door: every tonic server and channel is made here, so that its timeouts stand in one place.
 
+use crate::net::first_bytes::Unread;
 use crate::net::stream::Stream;
 use crate::net::{Listener, Net};
 use cairn_core::limits::{
@@ -26,6 +27,14 @@ impl Connected for Stream {
 
     fn connect_info(&self) -> Peer {
         Peer { address: self.peer_addr().ok() }
+    }
+}
+
+impl Connected for Unread {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.stream().connect_info()
     }
 }
 

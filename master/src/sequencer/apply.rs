@@ -2,10 +2,12 @@
 
 use super::open::Fatal;
 use super::overlay::Overlay;
+use super::progress::Progress;
 use crate::caching::Caching;
 use crate::journal::LogEntry;
 use bytes::Bytes;
 use cairn_core::caching::changes::Changes;
+use cairn_core::ids::LogIndex;
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
 use cairn_core::journal::entry::{EntryData, Origin};
 use cairn_core::journal::frame::EntryKind;
@@ -17,18 +19,21 @@ use std::sync::Arc;
 pub(super) struct Applier {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) applied: Applied,
+    pub(super) progress: Progress,
     /// Hears what changes, when somebody caches.
     pub(super) caching: Arc<Caching>,
 }
 
+/// Entries that are decoded and not yet written.
+pub(super) struct Prepared {
+    last: LogIndex,
+    batch: Batch,
+    changed: Vec<(Origin, Changes)>,
+}
+
 impl Applier {
-    /// Writes the rows of `entries`, which follow the last one applied.
-    pub(super) fn apply(
-        &mut self,
-        entries: &[LogEntry],
-        overlay: &mut Overlay,
-        now: Tick,
-    ) -> Result<(), Fatal> {
+    /// Decodes `entries`, which follow the last one applied.
+    pub(super) fn prepare(&mut self, entries: &[LogEntry], overlay: &mut Overlay) -> Result<Prepared, Fatal> {
         let mut batch = Batch::default();
         let mut changed = Vec::new();
         let somebody_caches = self.caching.is_wanted();
@@ -58,20 +63,32 @@ impl Applier {
             }
             batch.writes.extend(data.rows);
         }
-        keep_last_of_each_key(&mut batch.writes);
-        batch.writes.push((Bytes::from_static(&APPLIED_KEY), Some(self.applied.encode())));
-        self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))?;
         if ends {
             overlay.clear();
         }
-        self.caching.rows_written();
-        for (origin, changes) in changed {
+        Ok(Prepared { last: self.applied.last.index, batch, changed })
+    }
+
+    /// From now on reads wait for the rows, and who holds what changes is to be told: answers may leave.
+    pub(super) fn announce(&self, prepared: &mut Prepared, now: Tick) {
+        self.progress.answer(prepared.last);
+        self.caching.about_to_change();
+        for (origin, changes) in prepared.changed.drain(..) {
             let origin = match origin {
                 Origin::Client { session, slot, sequence } => Some((session, slot, sequence)),
                 Origin::Internal => None,
             };
             self.caching.applied(origin, changes, now);
         }
+    }
+
+    /// Writes the rows, before anything else is decided.
+    pub(super) fn write(&mut self, prepared: Prepared) -> Result<(), Fatal> {
+        let Prepared { last, mut batch, .. } = prepared;
+        keep_last_of_each_key(&mut batch.writes);
+        batch.writes.push((Bytes::from_static(&APPLIED_KEY), Some(self.applied.encode())));
+        self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))?;
+        self.progress.applied(last);
         Ok(())
     }
 }

@@ -53,8 +53,11 @@ pub struct RaiseOrder {
     pub survivors: Vec<ServerId>,
 }
 
+/// Where an outcome goes. Called by the sequencer's own thread, or by a task when many outcomes are there at once: it must
+/// not wait. Dropped uncalled when the sequencer ends.
+pub(super) type Reply = Box<dyn FnOnce(Result<Submitted, FsError>) + Send>;
+
 /// A request in the queue.
-#[derive(Debug)]
 pub(super) enum Request {
     /// Of a client.
     Operation(Box<OperationRequest>),
@@ -70,14 +73,13 @@ pub(super) enum Request {
 }
 
 /// A sequenced request.
-#[derive(Debug)]
 pub(super) struct OperationRequest {
     pub(super) session: SessionId,
     pub(super) slot: SlotId,
     pub(super) sequence: Sequence,
     pub(super) operation: Operation,
     pub(super) raised: Option<Raised>,
-    pub(super) reply: oneshot::Sender<Result<Submitted, FsError>>,
+    pub(super) reply: Reply,
 }
 
 /// The door of the sequencer. Clones share one queue.
@@ -104,9 +106,28 @@ impl SequencerHandle {
         raised: Option<Raised>,
     ) -> Result<Submitted, FsError> {
         let (reply, answer) = oneshot::channel();
+        // Nobody may be waiting any more, which is no fault.
+        let reply = Box::new(|outcome| drop(reply.send(outcome)));
         let request = OperationRequest { session, slot, sequence, operation, raised, reply };
         self.enqueue(Request::Operation(Box::new(request)))?;
         answer.await.unwrap_or(Err(FsError::NotLeader))
+    }
+
+    /// As [`SequencerHandle::operate`], without a task that waits: `reply` hears the outcome on the sequencer's own
+    /// thread, which saves a hand-over, and must not wait there. It is dropped uncalled when the sequencer ends.
+    pub fn submit(
+        &self,
+        (session, slot, sequence): (SessionId, SlotId, Sequence),
+        operation: Operation,
+        reply: impl FnOnce(Result<Submitted, FsError>) + Send + 'static,
+    ) {
+        let reply: Reply = Box::new(reply);
+        let request = OperationRequest { session, slot, sequence, operation, raised: None, reply };
+        if let Err((request, refusal)) = self.try_enqueue(Request::Operation(Box::new(request)))
+            && let Request::Operation(request) = request
+        {
+            (request.reply)(Err(refusal));
+        }
     }
 
     /// Submits a command of the master itself and waits until it is committed and applied.
@@ -142,13 +163,18 @@ impl SequencerHandle {
     }
 
     fn enqueue(&self, request: Request) -> Result<(), FsError> {
+        self.try_enqueue(request).map_err(|(_, refusal)| refusal)
+    }
+
+    #[allow(clippy::result_large_err, reason = "the request goes back to its caller")]
+    fn try_enqueue(&self, request: Request) -> Result<(), (Request, FsError)> {
         match self.requests.try_send(request) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(_)) => {
+            Err(mpsc::error::TrySendError::Full(request)) => {
                 self.metrics.overloads.fetch_add(1, Ordering::Relaxed);
-                Err(FsError::Overloaded)
+                Err((request, FsError::Overloaded))
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(FsError::NotLeader),
+            Err(mpsc::error::TrySendError::Closed(request)) => Err((request, FsError::NotLeader)),
         }
     }
 }

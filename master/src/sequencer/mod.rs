@@ -1,8 +1,8 @@
 //! The sequencer: the one owner of the namespace. Everything that changes it passes here, in one order.
 //!
 //! A request is decided against the applied state with the proposed rows laid over it, its record proposed to Raft, and
-//! its answer held until the entry is durable, committed and applied. A refusal writes nothing, and is held until all
-//! that it saw is committed.
+//! its answer held until the entry is durable and committed. Its rows are written after that; a read that begins after an
+//! answer has left waits for them. A refusal writes nothing, and is held until all that it saw is committed.
 
 mod apply;
 mod handle;
@@ -11,6 +11,7 @@ mod metrics;
 mod open;
 mod overlay;
 mod owner;
+mod progress;
 mod reader;
 mod rows;
 mod work;
@@ -30,8 +31,10 @@ use cairn_core::limits::SEQUENCER_QUEUE_MAX;
 use cairn_env::Env;
 use cairn_env::spawn::{Owner, Spawn};
 use owner::Sequencer;
+use progress::Progress;
 use std::io;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 /// Opens journal and state in a data directory that is locked and of this node, and starts the sequencer's thread. It
@@ -48,8 +51,8 @@ pub async fn start(
     let data_dir = settings.data_dir.clone();
     let io = |error| StartError::Io { data_dir: data_dir.clone(), error };
     let opening = {
-        let env = env.clone();
-        spawn.blocking(move || open_parts(env, &settings, view))
+        let (env, runtime) = (env.clone(), Handle::current());
+        spawn.blocking(move || open_parts(env, &settings, view, runtime))
     };
     let opened = opening.await.map_err(|lost| io(io::Error::other(lost)))?;
     let (handle, sequencer) = opened?;
@@ -61,6 +64,7 @@ fn open_parts(
     env: Env,
     settings: &Settings,
     view: watch::Receiver<Arc<ClusterView>>,
+    runtime: Handle,
 ) -> Result<(SequencerHandle, Sequencer), StartError> {
     let open::Opened { kv, applied, journal } = open::open(&env, settings)?;
     let config = GroupConfig {
@@ -73,7 +77,9 @@ fn open_parts(
     let (requests, inbox) = mpsc::channel(SEQUENCER_QUEUE_MAX);
     let (leading, leadership) = watch::channel(Leadership::Follows { leader: 0 });
     let metrics = Arc::new(SequencerMetrics::default());
+    let progress = Progress::new(applied.last.index);
     let reader = Reader {
+        progress: progress.clone(),
         kv: Arc::clone(&kv),
         leadership: leadership.clone(),
         view: view.clone(),
@@ -81,7 +87,7 @@ fn open_parts(
         default_replicas: settings.default_replicas,
     };
     let handle = SequencerHandle { requests, leadership, metrics: Arc::clone(&metrics), reader };
-    let applier = Applier { kv, applied, caching: Arc::clone(&settings.caching) };
-    let sequencer = Sequencer::new(env, settings, group, applier, view, inbox, leading, metrics);
+    let applier = Applier { kv, applied, progress, caching: Arc::clone(&settings.caching) };
+    let sequencer = Sequencer::new(env, settings, group, applier, view, inbox, leading, metrics, runtime);
     Ok((handle, sequencer))
 }

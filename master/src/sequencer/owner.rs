@@ -1,6 +1,7 @@
 //! The owner of the namespace: one loop of select, step, settle on a thread of its own, which may wait for the journal.
 //!
-//! Positions, in this order after every settling: answered ≤ applied ≤ committed ≤ durable ≤ proposed.
+//! Positions, in this order after every settling: answered = applied ≤ committed ≤ durable ≤ proposed. Within it answers
+//! leave first (see [`super::progress`]).
 
 use super::apply::Applier;
 use super::handle::{Leadership, Request};
@@ -28,6 +29,7 @@ use cairn_env::kv::Wait;
 use cairn_env::random::{Random, SeededRandom};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 /// Everything that the owner is made of.
@@ -83,13 +85,14 @@ impl Sequencer {
         inbox: mpsc::Receiver<Request>,
         leadership: watch::Sender<Leadership>,
         metrics: Arc<SequencerMetrics>,
+        runtime: Handle,
     ) -> Self {
         let (loaded_sender, loaded) = mpsc::channel(SEQUENCER_LOADS_MAX);
         let now = env.clock.now();
         Self {
             default_replicas: settings.default_replicas,
             overlay: Overlay::default(),
-            held: Held::default(),
+            held: Held::new(runtime),
             proposals: Vec::new(),
             proposed_bytes: 0,
             last_decided: group.last_index(),
@@ -204,7 +207,7 @@ impl Sequencer {
         }
     }
 
-    /// Decides one request. Its answer is held until all that it saw is committed and applied.
+    /// Decides one request. Its answer is held until all that it saw is committed.
     fn decide(&mut self, work: Work, rounds: u32) -> Result<(), Fatal> {
         if self.leading.is_none() {
             work.answer(Err(FsError::NotLeader));
@@ -288,7 +291,7 @@ impl Sequencer {
         }));
     }
 
-    /// Hands the proposals to Raft, makes them durable, applies what is committed, and lets the answers go.
+    /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
     fn settle(&mut self) -> Result<(), Fatal> {
         if !self.proposals.is_empty() {
             let first_decided = LogIndex(self.last_decided.get() + 1 - self.proposals.len() as u64);
@@ -316,9 +319,11 @@ impl Sequencer {
     fn apply(&mut self, committed: &[crate::journal::LogEntry]) -> Result<(), Fatal> {
         let Some(last) = committed.last() else { return Ok(()) };
         let started = self.env.clock.now();
-        self.applier.apply(committed, &mut self.overlay, started)?;
-        self.group.applied(last.id.index);
+        let mut prepared = self.applier.prepare(committed, &mut self.overlay)?;
+        self.applier.announce(&mut prepared, started);
         self.held.release(last.id.index);
+        self.applier.write(prepared)?;
+        self.group.applied(last.id.index);
         let spent = self.env.clock.now().since(started);
         self.metrics.apply_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
         self.metrics.applied.fetch_add(committed.len() as u64, Relaxed);

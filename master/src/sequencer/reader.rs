@@ -1,10 +1,11 @@
 //! Reads of the applied state, beside the sequencer.
 //!
-//! An answer to an operation leaves only after it was applied, so a read that starts later sees it. A read is answered
+//! An answer to an operation may leave before its rows are written; a read that starts later waits for them. A read is answered
 //! only when this member still leads after it was made (I8). A group of one always does; for more members the lease on
 //! CLOCK_BOOTTIME takes its place in [`Reader::still_leads`].
 
 use super::handle::Leadership;
+use super::progress::Progress;
 use super::rows::KvRows;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 /// The door of readers; cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
+    pub(super) progress: Progress,
     pub(super) kv: Arc<dyn Kv>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
@@ -60,6 +62,7 @@ impl Reader {
         F: Fn(&dyn Rows) -> Result<T, Stop> + Send + 'static,
     {
         self.still_leads()?;
+        self.progress.caught_up().await;
         let first = read(&KvRows::new(&*self.kv.snapshot(), Wait::Never));
         let result = match first {
             Err(Stop::NotInMemory) => {

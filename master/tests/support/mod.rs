@@ -15,23 +15,26 @@ use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
 use cairn_env::Env;
 use cairn_env::net::grpc;
+use cairn_env::net::stream::WriteHalf;
 use cairn_master::{Master, MasterConfig};
 use cairn_proto::hello::hello;
+use cairn_proto::session_conn::{self, MessageReader, SESSION_MAGIC};
 use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::client_message::Message as Asked;
 use cairn_proto::v1::cluster_client::ClusterClient;
 use cairn_proto::v1::master_command::Message as Command;
 use cairn_proto::v1::master_message::Message as Told;
-use cairn_proto::v1::meta_client::MetaClient;
 use cairn_proto::v1::{
     ChunkServerMessage, ClientHello, ClientMessage, CommandDone, CommandOutcome, DiskState, DiskStatus,
     Heartbeat, HeldReplica, MasterCommand, MasterMessage, OperationRequest, QueryRequest, Register,
     ReplicaList, ReplicaState, Role, reply,
 };
+use prost::Message as _;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -81,12 +84,19 @@ impl Running {
     }
 }
 
+/// A message as docs/FORMATS.md draws it.
+fn frame(message: Asked) -> Vec<u8> {
+    let message = ClientMessage { message: Some(message) }.encode_to_vec();
+    let head = [(message.len() as u32).to_le_bytes(), crc32fast::hash(&message).to_le_bytes()];
+    [&head.concat(), &message[..]].concat()
+}
+
 /// A client of one session.
 pub struct Client {
     pub session: u64,
     pub secret: Vec<u8>,
-    asks: mpsc::Sender<ClientMessage>,
-    told: Streaming<MasterMessage>,
+    asks: WriteHalf,
+    told: MessageReader<MasterMessage>,
     next: u64,
     sequences: BTreeMap<u32, u64>,
     kept: Vec<Told>,
@@ -112,12 +122,12 @@ impl Client {
     }
 
     pub async fn with_hello(address: &str, first: ClientHello) -> Result<Self, Told> {
-        let channel = grpc::connect(&Env::real().net, address).await.expect("connects");
-        let (asks, outgoing) = mpsc::channel(256);
-        asks.send(ClientMessage { message: Some(Asked::Hello(first)) }).await.unwrap();
-        let mut meta = MetaClient::new(channel).max_decoding_message_size(4 << 20);
-        let mut told = meta.session(ReceiverStream::new(outgoing)).await.expect("a stream").into_inner();
-        let welcome = tokio::time::timeout(PATIENCE, told.message()).await.expect("an answer in time");
+        let stream = Env::real().net.connect(address).await.expect("connects");
+        let (read, mut asks) = stream.into_split();
+        let mut told = session_conn::attend::<MasterMessage>(read, tokio::io::sink(), "master").1;
+        asks.write_all(&SESSION_MAGIC).await.unwrap();
+        asks.write_all(&frame(Asked::Hello(first))).await.unwrap();
+        let welcome = tokio::time::timeout(PATIENCE, told.next()).await.expect("an answer in time");
         match welcome.expect("no error").expect("a message").message.expect("a known message") {
             Told::Welcome(welcome) => Ok(Self {
                 session: welcome.session,
@@ -132,8 +142,13 @@ impl Client {
         }
     }
 
-    pub async fn send(&self, message: Asked) {
-        self.asks.send(ClientMessage { message: Some(message) }).await.expect("the stream is open");
+    pub async fn send(&mut self, message: Asked) {
+        assert!(self.try_send(message).await, "the connection is open");
+    }
+
+    /// False when the master closed the connection meanwhile.
+    pub async fn try_send(&mut self, message: Asked) -> bool {
+        self.asks.write_all(&frame(message)).await.is_ok()
     }
 
     /// The next message that `wanted` takes; others are kept for later.
@@ -142,7 +157,7 @@ impl Client {
             return wanted(&self.kept.remove(at));
         }
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.told.message()).await.expect("a message in time");
+            let next = tokio::time::timeout(PATIENCE, self.told.next()).await.expect("a message in time");
             let told = next.ok().flatten()?.message.expect("a known message");
             match wanted(&told) {
                 Some(found) => return Some(found),

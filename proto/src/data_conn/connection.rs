@@ -1,10 +1,11 @@
 //! The calling side of a connection.
 
+use crate::connection::{ConnError, Link};
+use crate::data_conn::Lane;
 use crate::data_conn::buffers::PayloadPool;
-use crate::data_conn::link::{Link, Outgoing};
+use crate::data_conn::outgoing;
 use crate::data_conn::pending::{Pending, Waiting};
 use crate::data_conn::reader::FrameReader;
-use crate::data_conn::{ConnError, Lane};
 use crate::frame::{Frame, FrameError, Header, Op, Status};
 use crate::v1::{Hello, Refused};
 use cairn_core::ids::{ChunkId, ChunkVersion, RequestId};
@@ -132,7 +133,7 @@ impl DataConnection {
         let waiting = Waiting { request: frame.header.request, reply, notices, _place: place };
         let wire = self.inner.pending().enter(waiting)?;
         frame.header.request = wire;
-        if let Err(error) = self.inner.link.send(Outgoing::new(&frame, Vec::new())) {
+        if let Err(error) = self.inner.link.send(outgoing(&frame, Vec::new())) {
             self.inner.pending().withdraw(wire);
             return Err(error);
         }
@@ -257,7 +258,7 @@ impl Inner {
         if self.ping_out.swap(true, Ordering::AcqRel) {
             return self.link.dead().map_or(Ok(()), Err);
         }
-        self.link.send(Outgoing::new(&Frame::bare(Header::request(Op::Ping, PING)), Vec::new()))
+        self.link.send(outgoing(&Frame::bare(Header::request(Op::Ping, PING)), Vec::new()))
     }
 
     fn close(&self) {
@@ -285,7 +286,7 @@ async fn exchange_hellos(
     frame.header.chunk = ChunkId(lane.number);
     frame.header.version = ChunkVersion(lane.generation);
     frame.payload = hello.encode_to_vec().into();
-    link.send(Outgoing::new(&frame, Vec::new()))?;
+    link.send(outgoing(&frame, Vec::new()))?;
     let header = reader.header().await?;
     let broken = |what| ConnError::Protocol { peer: link.peer().clone(), source: FrameError::Invalid(what) };
     if header.op != Op::Hello || !header.reply || header.body_len() > HELLO_BYTES_MAX {

@@ -8,7 +8,7 @@
 //!
 //! * [`DataConnection`] is the calling side (the client library, and a chunk server towards the next hop);
 //!   [`serve`] the answering side. Both begin with the Hello exchange.
-//! * Whoever finds the socket free writes everybody's queued frames with one vectored write ([`link`]). Nobody waits for
+//! * Whoever finds the socket free writes everybody's queued frames with one vectored write ([`crate::connection`]). Nobody waits for
 //!   the socket: what it does not take at once goes to a task.
 //! * The death of a connection, from whatever side or cause, fails all its calls at once with one [`ConnError`].
 //! * Limits are checked on the fixed header, before anything is allocated for the body.
@@ -19,7 +19,6 @@
 
 mod buffers;
 mod connection;
-mod link;
 mod pending;
 mod reader;
 mod serve;
@@ -27,20 +26,14 @@ mod serve;
 #[cfg(test)]
 mod data_conn_test;
 
+pub use crate::connection::{Closer, ConnError};
 pub use buffers::{PayloadBuffer, PayloadPool};
 pub use connection::DataConnection;
-pub use link::Closer;
 pub use serve::{Handler, Request, ServeOptions, serve};
 
-use crate::frame::FrameError;
-use crate::v1::RefusedReason;
-use std::io;
-use std::sync::Arc;
-use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-
-pub(crate) type BoxRead = Box<dyn AsyncRead + Send + Unpin>;
-pub(crate) type BoxWrite = Box<dyn AsyncWrite + Send + Unpin>;
+use crate::connection::Outgoing;
+use crate::frame::Frame;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Which of a node's parallel connections to one server this is.
 ///
@@ -56,74 +49,6 @@ pub struct Lane {
     pub generation: u64,
 }
 
-/// Why a connection ended, or could not begin. Every pending call gets a copy.
-#[derive(Clone, Debug, Error)]
-pub enum ConnError {
-    /// The peer closed the connection.
-    #[error("{peer} closed the connection")]
-    Closed {
-        /// Who.
-        peer: Arc<str>,
-    },
-    /// This side closed it.
-    #[error("the connection to {peer} was closed on this side")]
-    ClosedHere {
-        /// The other side.
-        peer: Arc<str>,
-    },
-    /// The network failed.
-    #[error("connection to {peer} failed: {source}")]
-    Io {
-        /// The other side.
-        peer: Arc<str>,
-        /// What the system said.
-        source: Arc<io::Error>,
-    },
-    /// What came is not our protocol.
-    #[error("{peer} broke the data protocol: {source}")]
-    Protocol {
-        /// Who.
-        peer: Arc<str>,
-        /// What was wrong.
-        source: FrameError,
-    },
-    /// The Hello was refused, by the peer or here.
-    #[error("{peer} refused the connection: {message}")]
-    Refused {
-        /// Who.
-        peer: Arc<str>,
-        /// Class of the refusal.
-        reason: RefusedReason,
-        /// Component, version and way out, for users.
-        message: String,
-    },
-    /// Nothing was heard for too long, or nothing was accepted for sending.
-    #[error("{peer} has been silent for {silent_ms} ms")]
-    Silent {
-        /// Who.
-        peer: Arc<str>,
-        /// Milliseconds waited.
-        silent_ms: u64,
-    },
-}
-
-impl ConnError {
-    /// Whom the connection is with, as given when it was made.
-    pub fn peer(&self) -> &str {
-        match self {
-            Self::Closed { peer }
-            | Self::ClosedHere { peer }
-            | Self::Io { peer, .. }
-            | Self::Protocol { peer, .. }
-            | Self::Refused { peer, .. }
-            | Self::Silent { peer, .. } => peer,
-        }
-    }
-
-    pub(crate) fn io(peer: &Arc<str>, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed { peer: peer.clone() },
-            _ => Self::Io { peer: peer.clone(), source: Arc::new(source) },
-        }
-    }
+fn outgoing(frame: &Frame, places: Vec<OwnedSemaphorePermit>) -> Outgoing {
+    Outgoing::new(frame.encode_head().freeze(), frame.payload.clone(), places)
 }

@@ -1,7 +1,7 @@
 //! Frames out of a byte stream. Lengths are checked by the header's codec before anything is allocated.
 
+use crate::connection::{BoxRead, ConnError};
 use crate::data_conn::buffers::PayloadPool;
-use crate::data_conn::{BoxRead, ConnError};
 use crate::frame::{Frame, HEADER_BYTES, Header};
 use std::io;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! The answering side of a connection.
 
+use crate::connection::{Closer, ConnError, Link};
+use crate::data_conn::Lane;
 use crate::data_conn::buffers::PayloadPool;
-use crate::data_conn::link::{Closer, Link, Outgoing};
+use crate::data_conn::outgoing;
 use crate::data_conn::reader::FrameReader;
-use crate::data_conn::{ConnError, Lane};
 use crate::frame::{Frame, FrameError, Header, Op, Status};
 use crate::v1::{Hello, Refused};
 use cairn_core::limits::{
@@ -50,7 +51,7 @@ pub struct Request<S> {
 impl<S> Request<S> {
     /// Sends a notice (`NextHopSlow`) ahead of the reply. Lost silently when the connection has died.
     pub fn notify(&self, notice: &Frame) {
-        let _ = self.link.send(Outgoing::new(notice, Vec::new()));
+        let _ = self.link.send(outgoing(notice, Vec::new()));
     }
 
     /// Whether the connection has died, so that nobody waits for the reply.
@@ -174,7 +175,7 @@ impl<H: Handler> Serving<H> {
                 // The peer does not read its replies: one pong less among so many.
                 Err(_) => return Ok(()),
             };
-            return self.link.send(Outgoing::new(&Frame::bare(header.reply(Status::Ok)), places));
+            return self.link.send(outgoing(&Frame::bare(header.reply(Status::Ok)), places));
         }
         match self.places() {
             Some(places) => {
@@ -202,7 +203,7 @@ impl<H: Handler> Serving<H> {
     async fn refuse_overloaded(&self, header: &Header) -> Result<(), ConnError> {
         self.link.uncork();
         let places = self.places.clone().acquire_owned().await.into_iter().collect();
-        self.link.send(Outgoing::new(&Frame::bare(header.reply(Status::Overloaded)), places))
+        self.link.send(outgoing(&Frame::bare(header.reply(Status::Overloaded)), places))
     }
 
     fn dispatch(&self, frame: Frame, places: Vec<OwnedSemaphorePermit>) {
@@ -247,7 +248,7 @@ fn finish(
     places: Vec<OwnedSemaphorePermit>,
 ) {
     reply.header.request = id;
-    let outgoing = Outgoing::new(&reply, places);
+    let outgoing = outgoing(&reply, places);
     let sent = match reply.header.status {
         Status::BadRequest => link.send_last(outgoing),
         _ => link.send(outgoing),
@@ -275,13 +276,13 @@ async fn greet<H: Handler>(
         Ok((ours, session)) => {
             let mut reply = Frame::bare(header.reply(Status::Ok));
             reply.payload = ours.encode_to_vec().into();
-            link.send(Outgoing::new(&reply, Vec::new()))?;
+            link.send(outgoing(&reply, Vec::new()))?;
             Ok(session)
         }
         Err(refused) => {
             let mut reply = Frame::bare(header.reply(Status::Refused));
             reply.payload = refused.encode_to_vec().into();
-            link.send_last(Outgoing::new(&reply, Vec::new()))?;
+            link.send_last(outgoing(&reply, Vec::new()))?;
             // Give the refusal time to leave: the peer hangs up when it has it.
             link.died().await;
             let (reason, message) = (refused.reason(), refused.message);

@@ -4,8 +4,7 @@
 //! writer, who puts it back only when the queue is empty. A frame is never written by halves while the connection lives: a
 //! sender does not wait, so cancelling it cannot cut a frame.
 
-use crate::data_conn::{BoxWrite, ConnError};
-use crate::frame::Frame;
+use crate::connection::{BoxWrite, ConnError};
 use bytes::{Buf, Bytes};
 use cairn_core::limits::DATA_WRITE_STALL_MAX;
 use std::collections::VecDeque;
@@ -24,15 +23,16 @@ const BATCH_FRAMES: usize = 16;
 const INLINE_BATCHES: usize = 4;
 
 /// An encoded frame on its way, with the places it occupies until it has left.
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     head: Bytes,
     payload: Bytes,
     _places: Vec<OwnedSemaphorePermit>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(frame: &Frame, places: Vec<OwnedSemaphorePermit>) -> Self {
-        Self { head: frame.encode_head().freeze(), payload: frame.payload.clone(), _places: places }
+    /// A frame of two parts; `places` are given back when both have left, or the connection has died.
+    pub fn new(head: Bytes, payload: Bytes, places: Vec<OwnedSemaphorePermit>) -> Self {
+        Self { head, payload, _places: places }
     }
 }
 
@@ -46,7 +46,7 @@ struct State {
 }
 
 /// One connection as its senders see it.
-pub(crate) struct Link {
+pub struct Link {
     peer: Arc<str>,
     state: Mutex<State>,
     death: watch::Sender<Option<ConnError>>,
@@ -82,51 +82,82 @@ impl Link {
         })
     }
 
-    pub(crate) fn peer(&self) -> &Arc<str> {
+    /// Whom the connection is with, for errors.
+    pub fn peer(&self) -> &Arc<str> {
         &self.peer
     }
 
     /// Sends a frame, now or as soon as the socket takes it. The queue is bounded by the places that callers hold.
-    pub(crate) fn send(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
+    pub fn send(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
         self.enqueue(frame, false)
     }
 
-    /// Sends the last frame: the connection is closed when it has left.
-    pub(crate) fn send_last(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
-        self.enqueue(frame, true)
-    }
-
-    fn enqueue(self: &Arc<Self>, frame: Outgoing, last: bool) -> Result<(), ConnError> {
+    /// Sends a frame together with others that follow at once: a task writes what has gathered when it gets its turn. To
+    /// be used where many answers become ready together.
+    pub fn send_soon(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
         let socket = {
             let mut state = self.lock();
             if let Some(error) = self.dead() {
                 return Err(error);
             }
             state.queue.push_back(frame);
-            state.last_queued |= last;
             if state.corked { None } else { state.socket.take() }
         };
         if let Some(socket) = socket {
-            self.write_now(Active { socket, batch: VecDeque::new() });
+            self.runtime.spawn(self.clone().drain(Active { socket, batch: VecDeque::new() }));
         }
         Ok(())
     }
 
-    /// Lets frames wait in the queue. Whoever corks must uncork before waiting for anything.
-    pub(crate) fn cork(&self) {
-        self.lock().corked = true;
+    /// Sends the last frame: the connection is closed when it has left.
+    pub fn send_last(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
+        self.enqueue(frame, true)
     }
 
-    /// Writes what has gathered.
-    pub(crate) fn uncork(self: &Arc<Self>) {
+    fn enqueue(self: &Arc<Self>, frame: Outgoing, last: bool) -> Result<(), ConnError> {
+        {
+            let mut state = self.lock();
+            if let Some(error) = self.dead() {
+                return Err(error);
+            }
+            state.queue.push_back(frame);
+            state.last_queued |= last;
+        }
+        self.flush();
+        Ok(())
+    }
+
+    /// Queues a frame unless `most` wait already; [`Link::flush`] lets it leave. False when there is no room, or the
+    /// connection has died.
+    pub fn queue(&self, frame: Outgoing, most: usize) -> bool {
+        let mut state = self.lock();
+        if state.queue.len() >= most || state.last_queued || self.dead().is_some() {
+            return false;
+        }
+        state.queue.push_back(frame);
+        true
+    }
+
+    /// Writes what is queued, unless somebody does so already or will at `uncork`.
+    pub fn flush(self: &Arc<Self>) {
         let socket = {
             let mut state = self.lock();
-            let was_corked = std::mem::take(&mut state.corked);
-            if was_corked && !state.queue.is_empty() { state.socket.take() } else { None }
+            if state.corked || state.queue.is_empty() { None } else { state.socket.take() }
         };
         if let Some(socket) = socket {
             self.write_now(Active { socket, batch: VecDeque::new() });
         }
+    }
+
+    /// Lets frames wait in the queue. Whoever corks must uncork before waiting for anything.
+    pub fn cork(&self) {
+        self.lock().corked = true;
+    }
+
+    /// Writes what has gathered.
+    pub fn uncork(self: &Arc<Self>) {
+        self.lock().corked = false;
+        self.flush();
     }
 
     /// Writes what the socket takes without waiting; a task does the rest.
@@ -198,7 +229,7 @@ impl Link {
     }
 
     /// Ends the connection; the first cause counts. What is queued is dropped, the socket closed.
-    pub(crate) fn die(&self, error: ConnError) {
+    pub fn die(&self, error: ConnError) {
         let dropped = {
             let mut state = self.lock();
             self.death.send_if_modified(|death| {
@@ -213,12 +244,13 @@ impl Link {
         drop(dropped);
     }
 
-    pub(crate) fn dead(&self) -> Option<ConnError> {
+    /// Why the connection is of no further use, or `None` while it lives.
+    pub fn dead(&self) -> Option<ConnError> {
         self.death.borrow().clone()
     }
 
     /// Waits for the end of the connection.
-    pub(crate) async fn died(&self) -> ConnError {
+    pub async fn died(&self) -> ConnError {
         let mut death = self.death.subscribe();
         match death.wait_for(Option::is_some).await.map(|error| error.clone()) {
             Ok(Some(error)) => error,
