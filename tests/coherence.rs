@@ -172,3 +172,23 @@ fn a_reader_of_an_open_file_sees_its_new_length() {
         assert_eq!(last[0], b'0' + (round % 10) as u8);
     }
 }
+
+#[test]
+fn a_file_opened_a_moment_before_it_is_unlinked_elsewhere_lives_on() {
+    let (_cluster, a, b) = pair();
+    let names: Vec<String> = (0..20).map(|n| format!("f{n}")).collect();
+    names.iter().for_each(|name| fs::write(b.join(name), name).unwrap());
+    names.iter().for_each(|name| warm(&a.join(name)));
+    let mut open = Vec::new();
+    for name in &names {
+        open.push(File::open(a.join(name)).unwrap());
+        fs::remove_file(b.join(name)).unwrap();
+    }
+    // Longer than the leader lets an unlinked file rest that nobody says is open.
+    std::thread::sleep(Duration::from_secs(5));
+    for (name, file) in names.iter().zip(&open) {
+        let mut text = vec![0; name.len()];
+        file.read_exact_at(&mut text, 0).unwrap();
+        assert_eq!(&text, name.as_bytes());
+    }
+}

@@ -82,6 +82,8 @@ pub const DESCRIPTION_BYTES_MAX: usize = 1024;
 pub const LOCATE_CHUNKS_MAX: usize = 1024;
 /// A lookup carries the file's map when it has at most this many extents.
 pub const LOOKUP_EXTENTS_MAX: usize = 4;
+/// Most leases of one `ReleaseLeases`: each takes two rows away.
+pub const LEASES_PER_REQUEST_MAX: usize = 1024;
 /// Most chunks of one `ReleaseChunks` or `LeaseFile`.
 pub const CHUNKS_PER_REQUEST_MAX: usize = 1024;
 /// Deepest directory: bounds the walk to the root that a rename of a directory makes.
@@ -358,6 +360,8 @@ pub const LOOKUPS_REMEMBERED: usize = 1024;
 pub const VIEWS_REMEMBERED: usize = 65_536;
 /// Idle write leases that a client keeps after close, for the next open; the oldest goes back first.
 pub const IDLE_LEASES_MAX: usize = 1024;
+/// So many of the oldest are given back together when there are more: one request in place of many.
+pub const IDLE_LEASES_BATCH: usize = IDLE_LEASES_MAX / 4;
 /// Bytes that wait for companions leave after so long.
 pub const WRITE_LINGER: Duration = Duration::from_millis(100);
 /// Written files are synced and committed this often without being asked: what a crash of the client can lose.
@@ -460,3 +464,4 @@ const _: () = assert!(LEADER_SILENCE_MAX.as_millis() > 3 * SESSION_RENEW.as_mill
 const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() > 3 * SESSION_RENEW.as_millis());
 const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() < SHARED_LEASE_TERM.as_millis());
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() * 4 < SESSION_EXPIRY.as_millis());
+const _: () = assert!(IDLE_LEASES_BATCH <= LEASES_PER_REQUEST_MAX);

@@ -1,9 +1,10 @@
 //! Which inodes are in use here: opened, released, swept.
 
 use super::Inode;
+use super::lease::give_idle_leases_back;
 use crate::shared::Shared;
 use cairn_core::io::write_session::Urgency;
-use cairn_core::limits::{IDLE_LEASES_MAX, WRITE_BACK, WRITE_LINGER};
+use cairn_core::limits::{IDLE_LEASES_BATCH, IDLE_LEASES_MAX, WRITE_BACK, WRITE_LINGER};
 use cairn_core::namespace::answer::Map;
 use cairn_core::namespace::attr::Attr;
 use cairn_core::time::Tick;
@@ -31,7 +32,7 @@ impl Inode {
 
     /// Ends one use. The last one ends the state, unless an idle lease is worth keeping.
     pub(crate) fn close(self: &Arc<Self>, shared: &Arc<Shared>, write: bool) {
-        let mut surplus = None;
+        let mut surplus = Vec::new();
         {
             let mut inodes = shared.inodes();
             let mut state = self.state();
@@ -51,18 +52,19 @@ impl Inode {
                 let mut idle = shared.idle_leases();
                 idle.push_back(self.id);
                 if idle.len() > IDLE_LEASES_MAX {
-                    surplus = idle.pop_front().and_then(|oldest| inodes.get(&oldest).cloned());
+                    let oldest = idle.drain(..IDLE_LEASES_BATCH);
+                    surplus = oldest.filter_map(|oldest| inodes.get(&oldest).cloned()).collect();
                 }
             } else {
                 drop(state);
                 inodes.remove(&self.id);
             }
         }
-        if let Some(surplus) = surplus {
+        if !surplus.is_empty() {
             let held = shared.clone();
             shared.spawn(async move {
-                surplus.give_idle_lease_back(&held).await;
-                surplus.forget_if_unused(&held);
+                give_idle_leases_back(&held, &surplus).await;
+                surplus.iter().for_each(|inode| inode.forget_if_unused(&held));
             });
         }
     }
@@ -109,6 +111,7 @@ pub(crate) async fn sweep(shared: Weak<Shared>) {
     loop {
         tokio::time::sleep(WRITE_LINGER).await;
         let Some(shared) = shared.upgrade() else { return };
+        shared.meta.flush_declarations();
         let now = shared.env.clock.now();
         for inode in shared.all_inodes() {
             inode.sweep(&shared, now);

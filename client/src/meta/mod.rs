@@ -168,7 +168,12 @@ impl Meta {
 
     /// Tells the leader, before any request that follows, that these inodes are open or no longer so.
     pub(crate) fn declare(&self, opened: Option<InodeId>, closed: Option<InodeId>) {
-        self.shared.tell(|table| table.declare(opened, closed));
+        self.shared.table().declare(opened, closed);
+    }
+
+    /// Sends what was declared, if no request has taken it along.
+    pub(crate) fn flush_declarations(&self) {
+        self.shared.tell(Table::flush_declarations);
     }
 
     /// Answers a recall: nothing of the lease is held any more.
@@ -262,5 +267,6 @@ fn kind_name(kind: &OperationKind) -> &'static str {
         OperationKind::Commit { .. } => "commit",
         OperationKind::ReplaceReplicas { .. } => "replacement of replicas",
         OperationKind::ReleaseChunks { .. } => "release of chunks",
+        OperationKind::ReleaseLeases { .. } => "release of write leases",
     }
 }

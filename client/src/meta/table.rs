@@ -61,8 +61,10 @@ pub(super) struct Table {
     sequences: Vec<u64>,
     free_slots: Vec<u32>,
     open: BTreeSet<u64>,
-    declare_opened: Vec<u64>,
-    declare_closed: Vec<u64>,
+    /// Opened since the last declaration, and still open.
+    declare_opened: BTreeSet<u64>,
+    /// Closed since; some of them opened again.
+    declare_closed: BTreeSet<u64>,
     /// The invalidation to be confirmed, while there is no room to say so.
     confirm: Option<u64>,
     ended: Option<FsError>,
@@ -149,26 +151,31 @@ impl Table {
         self.flush_confirmation();
     }
 
+    /// What was taken back may be a file that is open here and has lost its name: that it is open is said first.
     fn flush_confirmation(&mut self) {
         if let Some(number) = self.confirm
+            && self.flush_declarations()
             && self.post(Message::Invalidated(v1::Invalidated { number }))
         {
             self.confirm = None;
         }
     }
 
+    /// Opening and closing leave with the next message: what is opened and closed between two of them need not be told.
+    ///
+    /// Why that is soon enough for an open file that somebody else unlinks: we are asked to confirm that first if we
+    /// cache, and say before what is open; else the leader reclaims nothing for `ORPHAN_INODE_GRACE`, far longer than
+    /// the pause between two sweeps.
     pub(super) fn declare(&mut self, opened: Option<InodeId>, closed: Option<InodeId>) {
         if let Some(inode) = opened {
             self.open.insert(inode.get());
-            self.declare_opened.push(inode.get());
+            self.declare_opened.insert(inode.get());
         }
         if let Some(inode) = closed {
             self.open.remove(&inode.get());
-            self.declare_closed.push(inode.get());
-        }
-        // Closing is not urgent: it leaves with the next request or renewal.
-        if opened.is_some() {
-            self.flush_declarations();
+            if !self.declare_opened.remove(&inode.get()) {
+                self.declare_closed.insert(inode.get());
+            }
         }
     }
 
@@ -180,7 +187,7 @@ impl Table {
         // An inode closed and opened again since the last message is open: the leader takes `closed` first.
         let closed: Vec<u64> =
             self.declare_closed.iter().copied().filter(|inode| !self.open.contains(inode)).collect();
-        let declare = v1::Declare { opened: self.declare_opened.clone(), closed };
+        let declare = v1::Declare { opened: self.declare_opened.iter().copied().collect(), closed };
         let sent = self.post(Message::Declare(declare));
         if sent || self.outbox.is_none() {
             // Without a stream, the Hello of the next one lists what is open.
@@ -304,5 +311,6 @@ fn is_bound(kind: &OperationKind) -> bool {
             | OperationKind::Commit { .. }
             | OperationKind::ReplaceReplicas { .. }
             | OperationKind::ReleaseChunks { .. }
+            | OperationKind::ReleaseLeases { .. }
     )
 }

@@ -1,12 +1,12 @@
-//! Taking the write lease of a file, and marking what is about to be overwritten under it.
+//! Taking the write lease of a file, marking what is about to be overwritten under it, and letting leases go.
 
 use super::act::{Act, require};
 use super::answer::Answer;
 use super::attr::NodeKind;
 use super::machine::Stop;
 use crate::error::FsError;
-use crate::ids::{ChunkId, InodeId};
-use crate::limits::CHUNKS_PER_REQUEST_MAX;
+use crate::ids::{ChunkId, InodeId, LeaseNumber};
+use crate::limits::{CHUNKS_PER_REQUEST_MAX, LEASES_PER_REQUEST_MAX};
 
 pub(super) fn lease_file(act: &mut Act<'_>, inode: InodeId, chunks: &[ChunkId]) -> Result<Answer, Stop> {
     require(chunks.len() <= CHUNKS_PER_REQUEST_MAX, FsError::InvalidArgument)?;
@@ -25,4 +25,15 @@ pub(super) fn lease_file(act: &mut Act<'_>, inode: InodeId, chunks: &[ChunkId]) 
         act.mark_chunks(inode, chunks)?;
     }
     Ok(Answer::Leased { lease, attr: row.attr() })
+}
+
+pub(super) fn release_leases(act: &mut Act<'_>, leases: &[(InodeId, LeaseNumber)]) -> Result<Answer, Stop> {
+    require(leases.len() <= LEASES_PER_REQUEST_MAX, FsError::InvalidArgument)?;
+    for &(inode, lease) in leases {
+        let held = act.lease_of(inode)?;
+        if held.is_some_and(|held| held.session == act.context.session && held.lease == lease) {
+            act.end_lease(inode)?;
+        }
+    }
+    Ok(Answer::Done)
 }

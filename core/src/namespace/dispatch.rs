@@ -56,6 +56,7 @@ pub(crate) fn act_on(act: &mut Act<'_>, kind: &OperationKind) -> Result<Answer, 
         }
         Op::ReplaceReplicas { .. } => Err(FsError::Unsupported.into()),
         Op::ReleaseChunks { chunks } => decide_chunks::release_chunks(act, chunks),
+        Op::ReleaseLeases { leases } => decide_lease::release_leases(act, leases),
     }
 }
 
@@ -79,6 +80,7 @@ pub(crate) fn kind_of(kind: &OperationKind) -> RecordKind {
         OperationKind::Commit { .. } => RecordKind::Commit,
         OperationKind::ReplaceReplicas { .. } => RecordKind::ReplaceReplicas,
         OperationKind::ReleaseChunks { .. } => RecordKind::ReleaseChunks,
+        OperationKind::ReleaseLeases { .. } => RecordKind::ReleaseLeases,
     }
 }
 

@@ -149,6 +149,7 @@ pub enum RecordKind {
     Commit = 15,
     ReplaceReplicas = 16,
     ReleaseChunks = 17,
+    ReleaseLeases = 18,
     Format = 64,
     OpenSession = 65,
     EndSession = 66,

@@ -154,6 +154,9 @@ pub enum OperationKind {
     ReplaceReplicas { chunk: ChunkId, version: ChunkVersion, failed: Vec<ServerId> },
     /// Give chunks back that were allocated and not attached. → `Done`
     ReleaseChunks { chunks: Vec<ChunkId> },
+    /// Let write leases go under which everything is recorded. Those that the session does not hold, or not under that
+    /// number, are passed over. → `Done`
+    ReleaseLeases { leases: Vec<(InodeId, LeaseNumber)> },
 }
 
 /// What asks without changing.

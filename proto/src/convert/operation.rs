@@ -9,7 +9,7 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use cairn_core::limits::{
     CHUNKS_PER_ALLOCATION_MAX, CHUNKS_PER_REQUEST_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, GROUPS_MAX,
-    REPLICAS_MAX, SYMLINK_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
+    LEASES_PER_REQUEST_MAX, REPLICAS_MAX, SYMLINK_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
 };
 use cairn_core::namespace::request::{
     AllocateMode, Credentials, Extent, Operation, OperationKind, PermissionCheck, RenameMode, XattrMode,
@@ -255,6 +255,11 @@ fn inode_kind(kind: OperationKind) -> Kind {
         Core::ReleaseChunks { chunks } => {
             Kind::ReleaseChunks(wire::ReleaseChunks { chunks: chunk_numbers(chunks) })
         }
+        Core::ReleaseLeases { leases } => {
+            let (inodes, leases) =
+                leases.into_iter().map(|(inode, lease)| (inode.get(), lease.get())).unzip();
+            Kind::ReleaseLeases(wire::ReleaseLeases { inodes, leases })
+        }
         Core::Create { .. }
         | Core::Mkdir { .. }
         | Core::Mknod { .. }
@@ -371,6 +376,14 @@ fn chunk_kind(kind: Kind) -> Result<OperationKind, ConvertError> {
         }
         Kind::ReleaseChunks(m) => {
             Core::ReleaseChunks { chunks: chunk_ids(m.chunks, CHUNKS_PER_REQUEST_MAX, "chunks")? }
+        }
+        Kind::ReleaseLeases(m) => {
+            bounded(m.inodes.len(), LEASES_PER_REQUEST_MAX, "inodes")?;
+            if m.inodes.len() != m.leases.len() {
+                return Err(ConvertError::Invalid("leases"));
+            }
+            let pairs = m.inodes.into_iter().map(InodeId).zip(m.leases.into_iter().map(LeaseNumber));
+            Core::ReleaseLeases { leases: pairs.collect() }
         }
         _ => return Err(ConvertError::Missing("operation")),
     })

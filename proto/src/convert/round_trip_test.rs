@@ -211,6 +211,7 @@ fn inode_operation() -> impl Strategy<Value = OperationKind> {
             }
         ),
         chunks().prop_map(|chunks| ReleaseChunks { chunks }),
+        vec((inode(), any::<u64>().prop_map(LeaseNumber)), 0..9).prop_map(|leases| ReleaseLeases { leases }),
     ]
 }
 

@@ -231,6 +231,23 @@ fn commits_are_refused_unless_all_of_them_is_right() {
 }
 
 #[test]
+fn only_the_holder_lets_a_lease_go_and_only_this_one() {
+    let mut world = World::new();
+    let (inode, lease) = world.make_file("f");
+    let (other, other_lease) = world.make_file("g");
+    let release = |leases| OperationKind::ReleaseLeases { leases };
+    let take = || OperationKind::LeaseFile { inode, chunks: Vec::new() };
+    world.operate(1, &root(), release(vec![(inode, lease)])).unwrap();
+    world.operate(0, &root(), release(vec![(inode, LeaseNumber(lease.get() + 1))])).unwrap();
+    assert_eq!(world.operate(1, &root(), take()), Err(FsError::LeaseHeld));
+    let gone = (InodeId(99_999), LeaseNumber(1));
+    world.operate(0, &root(), release(vec![gone, (inode, lease), (other, other_lease)])).unwrap();
+    assert!(world.operate(1, &root(), take()).is_ok());
+    assert!(work::lease_of(&world.rows, other).unwrap().is_none());
+    world.sound();
+}
+
+#[test]
 fn a_lease_taken_by_force_stops_the_writer_and_reconciles_what_it_overwrote() {
     let mut world = World::new();
     let (inode, lease) = world.make_file("f");
