@@ -1,5 +1,7 @@
 //! Two mounts of one cluster never disagree about what was acknowledged: what both cache is taken back first.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use cairn_tests::cluster::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -190,5 +192,95 @@ fn a_file_opened_a_moment_before_it_is_unlinked_elsewhere_lives_on() {
         let mut text = vec![0; name.len()];
         file.read_exact_at(&mut text, 0).unwrap();
         assert_eq!(&text, name.as_bytes());
+    }
+}
+
+/// Makes `count` files of four bytes.
+fn fill(directory: &Path, count: usize) {
+    fs::create_dir(directory).unwrap();
+    for file in 0..count {
+        fs::write(directory.join(format!("f{file:04}")), b"old!").unwrap();
+    }
+}
+
+/// Changes one file through `here`, and sees it at once through `there`.
+fn change_and_look(here: &Path, there: &Path, file: usize) {
+    let (path, seen) = (here.join(format!("f{file:04}")), there.join(format!("f{file:04}")));
+    match file % 5 {
+        0 => fs::set_permissions(&path, Permissions::from_mode(0o604)).unwrap(),
+        1 => fs::write(&path, b"longer").unwrap(),
+        2 => fs::remove_file(&path).unwrap(),
+        3 => fs::rename(&path, here.join(format!("m{file:04}"))).unwrap(),
+        _ => {
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, b"another").unwrap();
+        }
+    }
+    match file % 5 {
+        0 => assert_eq!(fs::metadata(&seen).unwrap().mode() & 0o777, 0o604, "{file}"),
+        1 => assert_eq!(fs::read(&seen).unwrap(), b"longer", "{file}"),
+        2 => assert!(is_absent(&seen), "{file}"),
+        3 => {
+            assert!(is_absent(&seen), "{file}");
+            assert_eq!(fs::read(there.join(format!("m{file:04}"))).unwrap(), b"old!");
+        }
+        _ => {
+            assert_eq!(fs::metadata(&seen).unwrap().len(), 7, "{file}");
+            assert_eq!(fs::read(&seen).unwrap(), b"another");
+        }
+    }
+}
+
+#[test]
+fn what_was_fetched_ahead_is_taken_back_like_everything_else() {
+    let (_cluster, a, b) = pair();
+    for reads in [false, true] {
+        let name = format!("walked{reads}");
+        let (here, there) = (a.join(&name), b.join(&name));
+        fill(&here, 200);
+        // In the order of the listing: by now the neighbours that follow are in memory, with maps where files were read.
+        for file in 0..60 {
+            let path = there.join(format!("f{file:04}"));
+            assert_eq!(fs::metadata(&path).unwrap().len(), 4);
+            if reads {
+                assert_eq!(fs::read(&path).unwrap(), b"old!");
+            }
+        }
+        (60..200).for_each(|file| change_and_look(&here, &there, file));
+    }
+}
+
+#[test]
+fn changes_cross_with_what_is_fetched_ahead() {
+    let (_cluster, a, b) = pair();
+    for round in 0..6 {
+        let name = format!("crossed{round}");
+        let (here, there) = (a.join(&name), b.join(&name));
+        fill(&here, 150);
+        std::thread::scope(|scope| {
+            for reader in 0..2 {
+                let there = &there;
+                scope.spawn(move || {
+                    for file in 0..150 {
+                        // It may be gone, renamed, or another one by now; its bytes are never mixed.
+                        let path = there.join(format!("f{file:04}"));
+                        if reader == 0 {
+                            let _ = fs::metadata(path);
+                        } else if let Ok(bytes) = fs::read(path) {
+                            let whole: [&[u8]; 4] = [b"old!", b"longer", b"another", b""];
+                            assert!(whole.contains(&&bytes[..]), "{bytes:?}");
+                        }
+                    }
+                });
+            }
+            (0..150).step_by(7).for_each(|file| change_and_look(&here, &there, (file * 11) % 150));
+        });
+        let mut names: Vec<_> =
+            fs::read_dir(&there).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut right: Vec<_> =
+            fs::read_dir(&here).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        right.sort();
+        assert_eq!(names, right);
     }
 }

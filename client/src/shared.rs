@@ -1,6 +1,7 @@
 //! What every part of one connected file system uses.
 
 use crate::data::Data;
+use crate::fs::Neighbours;
 use crate::inode::Inode;
 use crate::meta::{Event, Events, Heard, Meta};
 use crate::options::{ConnectOptions, Unavailable};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) pool: ChunkPool,
     pub(crate) lookups: Lookups,
     pub(crate) views: Views,
+    pub(crate) neighbours: Neighbours,
     /// Bytes that written data may still occupy.
     pub(crate) write_memory: Semaphore,
     /// Bytes that read-ahead may still occupy.
@@ -90,6 +92,7 @@ impl Shared {
             pool: ChunkPool::default(),
             lookups: Lookups::default(),
             views: Views::default(),
+            neighbours: Neighbours::default(),
             write_memory: Semaphore::new(half),
             read_memory: Arc::new(Semaphore::new(half)),
             inodes: Mutex::new(HashMap::new()),

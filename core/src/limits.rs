@@ -52,6 +52,25 @@ pub const FORGOTTEN_PER_MESSAGE_MAX: usize = 8192;
 /// Reads of the state that are tried again because it changed meanwhile, before an answer goes out not to be cached.
 pub const LEASED_READ_ATTEMPTS: usize = 8;
 
+/// Neighbours of a name fetched ahead at first: little more work for the master than the name itself.
+pub const AHEAD_ENTRIES_MIN: u32 = 16;
+/// Most neighbours fetched at once: half a millisecond to a millisecond of the master's time, in which others wait.
+pub const AHEAD_ENTRIES_MAX: u32 = 1024;
+/// As above, with the maps of small files: each costs some reads of the state. At most 3 MiB, with eight replicas on servers
+/// with the longest of names.
+pub const AHEAD_MAPS_MAX: u32 = 256;
+/// Names asked for one by one in a directory before its neighbours are fetched: one alone is the step of a path.
+pub const AHEAD_PATIENCE_MIN: u32 = 2;
+/// As above, after fetches of no use: random access to a directory fetches one name more for 64 that it asks for.
+pub const AHEAD_PATIENCE_MAX: u32 = 1024;
+/// A directory is fetched whole, in whatever order its names are asked for, when it has at most so many times the entries
+/// that were asked for already: an entry of a page costs a hundredth of a question.
+pub const AHEAD_WHOLE_FACTOR: u64 = 16;
+/// Largest directory that is fetched whole: an eighth of what a client caches.
+pub const AHEAD_WHOLE_MAX: u64 = CACHED_ITEMS_MAX as u64 / 8;
+/// Directories whose walks are remembered, some 200 bytes each: many programs at work in trees.
+pub const WALKS_REMEMBERED: usize = 64;
+
 /// A write lease that somebody else wants is taken from a holder that has been silent for so long, recalled or not: eight
 /// renewals, and longer than any restart of a master.
 pub const LEASE_SILENCE_MAX: Duration = Duration::from_secs(4);

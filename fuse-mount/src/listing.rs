@@ -75,7 +75,14 @@ mod tests {
 
     fn entry(cookie: u64) -> DirectoryEntry {
         let name = Bytes::from(format!("f{cookie}"));
-        DirectoryEntry { name, inode: InodeId(cookie), kind: NodeKind::Regular, cookie, attr: None }
+        DirectoryEntry {
+            name,
+            inode: InodeId(cookie),
+            kind: NodeKind::Regular,
+            cookie,
+            attr: None,
+            map: None,
+        }
     }
 
     fn page(after: u64, cookies: &[u64], end: bool) -> Page {

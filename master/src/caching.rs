@@ -252,7 +252,7 @@ pub(crate) async fn read(
 
 fn named(kind: &QueryKind) -> Vec<InodeId> {
     match kind {
-        QueryKind::Lookup { parent, .. } => vec![*parent],
+        QueryKind::Lookup { parent, .. } | QueryKind::Neighbours { parent, .. } => vec![*parent],
         QueryKind::LookupParent { inode }
         | QueryKind::GetAttr { inode }
         | QueryKind::ReadLink { inode }
@@ -274,7 +274,10 @@ fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Vec<InodeId> 
         (QueryKind::Map { .. }, Ok(Answer::Map(map))) => {
             map.attr.as_ref().map(|attr| attr.inode).into_iter().collect()
         }
-        (QueryKind::ReadDir { inode, with_attrs: true, .. }, Ok(Answer::Directory { entries, .. })) => {
+        (
+            QueryKind::ReadDir { inode, with_attrs: true, .. } | QueryKind::Neighbours { parent: inode, .. },
+            Ok(Answer::Directory { entries, .. }),
+        ) => {
             let attrs = entries.iter().filter_map(|entry| entry.attr.as_ref());
             std::iter::once(*inode).chain(attrs.map(|attr| attr.inode)).collect()
         }

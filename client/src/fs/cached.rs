@@ -6,7 +6,7 @@ use crate::shared::Disbelieve;
 use cairn_core::caching::cache::Known;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
-use cairn_core::namespace::answer::{Answer, DirectoryEntry, Map};
+use cairn_core::namespace::answer::{Answer, Map};
 use cairn_core::namespace::attr::Attr;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Credentials, PermissionCheck};
@@ -34,7 +34,7 @@ impl FileSystem {
         self.shared.meta.cache().believe_name(parent, name.as_bytes(), leads_to, self.now())
     }
 
-    fn now(&self) -> Tick {
+    pub(super) fn now(&self) -> Tick {
         self.shared.env.clock.now()
     }
 
@@ -48,10 +48,17 @@ impl FileSystem {
         if who.check != PermissionCheck::Kernel {
             return None;
         }
-        match self.shared.meta.cache().lookup(parent, name.as_bytes(), self.now())? {
-            Known::Inode(attr, _) => Some(Ok(attr)),
-            Known::Nothing => Some(Err(FsError::NotFound)),
+        let mut cache = self.shared.meta.cache();
+        let attr = match cache.lookup(parent, name.as_bytes(), self.now())? {
+            Known::Inode(attr, _) => attr,
+            Known::Nothing => return Some(Err(FsError::NotFound)),
+        };
+        let is_first_use = cache.take_ahead(attr.inode);
+        drop(cache);
+        if is_first_use {
+            self.used_ahead(parent, false);
         }
+        Some(Ok(attr))
     }
 
     /// Attributes and map of an inode, if they are known.
@@ -94,12 +101,6 @@ impl FileSystem {
         if !heard.leased {
             return;
         }
-        let mut cache = self.shared.meta.cache();
-        for DirectoryEntry { name, inode, attr, .. } in entries {
-            if let Some(attr) = attr {
-                cache.learn(heard.ticket, attr, None);
-                cache.learn_name(heard.ticket, parent, name, Some(*inode));
-            }
-        }
+        self.shared.meta.cache().learn_page(heard.ticket, parent, entries, false);
     }
 }

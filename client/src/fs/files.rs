@@ -63,10 +63,10 @@ impl FileSystem {
         flags: OpenFlags,
     ) -> Result<OpenFile, FsError> {
         let now = self.shared.env.clock.now();
-        let (attr, map) = match self.shared.lookups.take(now, inode) {
-            Some(lookup) => lookup,
-            None => match self.known_attr(who, inode) {
-                Some(known) => known,
+        let (attr, map) = match self.known_to_open(who, inode, !flags.truncate).await {
+            Some(known) => known,
+            None => match self.shared.lookups.take(now, inode) {
+                Some(lookup) => lookup,
                 None => self.ask(who, inode).await?,
             },
         };

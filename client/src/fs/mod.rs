@@ -4,8 +4,10 @@ mod ahead;
 mod cached;
 mod files;
 mod names;
+mod neighbours;
 mod open_file;
 
+pub(crate) use neighbours::Neighbours;
 pub(crate) use open_file::Handle;
 pub use open_file::{OpenFile, OpenFlags};
 

@@ -24,12 +24,19 @@ impl FileSystem {
         if let Some(known) = self.known_name(who, parent, name) {
             return known.map(|attr| self.seen(attr));
         }
+        if let Some(coming) = self.missed_name(who, parent, name) {
+            coming.await;
+            if let Some(known) = self.known_name(who, parent, name) {
+                return known.map(|attr| self.seen(attr));
+            }
+        }
         let kind = QueryKind::Lookup { parent, name: name.clone() };
         let heard = self.shared.meta.ask(who, kind).await?;
         self.keep_name(&heard, parent, name);
         match heard.outcome? {
             Answer::Entry { attr, map } => {
-                if attr.kind == NodeKind::Regular {
+                // What is leased stands in the cache, and is taken back there.
+                if attr.kind == NodeKind::Regular && !heard.leased {
                     self.shared.lookups.remember(self.shared.env.clock.now(), &attr, map);
                 }
                 Ok(self.seen(attr))

@@ -4,7 +4,7 @@ use super::changes::Changes;
 use super::table::Invalidation;
 use crate::ids::InodeId;
 use crate::limits::{CACHED_ITEMS_MAX, CHANGES_REMEMBERED, SHARED_LEASE_BELIEF};
-use crate::namespace::answer::Map;
+use crate::namespace::answer::{DirectoryEntry, Map};
 use crate::namespace::attr::{Attr, NodeKind};
 use crate::time::Tick;
 use bytes::Bytes;
@@ -49,6 +49,10 @@ struct Held {
     /// `names` are all there are.
     complete: bool,
     used: bool,
+    /// Fetched before anybody asked for it, and not used since.
+    ahead: bool,
+    /// A name that led here, to find its neighbours.
+    place: Option<(InodeId, Bytes)>,
     /// The kernel was told that it may believe the attributes so long.
     told_until: Tick,
 }
@@ -167,11 +171,59 @@ impl Cache {
             self.forget_name(parent, name);
             return;
         }
+        if let Some(held) = leads_to.and_then(|inode| self.held.get_mut(&inode)) {
+            held.place = Some((parent, name.clone()));
+        }
         let held = self.hold(parent);
         if held.names.insert(name.clone(), leads_to).is_none() {
             self.names += 1;
         }
         self.make_room();
+    }
+
+    /// Takes over a page of directory `parent`, granted with the answer that brought it. `ahead`: nobody has asked for these
+    /// entries. Answers how many are believed.
+    pub fn learn_page(
+        &mut self,
+        ticket: Ticket,
+        parent: InodeId,
+        entries: &[DirectoryEntry],
+        ahead: bool,
+    ) -> usize {
+        let is_current = self.is_current(ticket, parent);
+        // Otherwise what is known of its names was heard later, or from our own changes: it stays.
+        if !is_current && !self.held.contains_key(&parent) {
+            self.dropped.push((parent, Tick::default()));
+        }
+        let mut believed = 0;
+        for DirectoryEntry { name, inode, attr, map, .. } in entries {
+            let Some(attr) = attr else { continue };
+            let known = self.held.get(inode).map(|held| (held.attr.is_some(), held.map.is_some()));
+            let (has_attr, has_map) = known.unwrap_or_default();
+            if !self.learn(ticket, attr, map.as_deref()) || !is_current {
+                continue;
+            }
+            // A copy: the page's own memory would stay as long as one of its names does.
+            self.learn_name(ticket, parent, &Bytes::copy_from_slice(name), Some(*inode));
+            believed += 1;
+            if ahead
+                && (!has_attr || (map.is_some() && !has_map))
+                && let Some(held) = self.held.get_mut(inode)
+            {
+                held.ahead = true;
+            }
+        }
+        believed
+    }
+
+    /// Whether what is known of `inode` was fetched before anybody asked for it, and is used for the first time.
+    pub fn take_ahead(&mut self, inode: InodeId) -> bool {
+        self.held.get_mut(&inode).is_some_and(|held| std::mem::take(&mut held.ahead))
+    }
+
+    /// A name that led to `inode` when it was last heard of: directory and name.
+    pub fn place(&self, inode: InodeId) -> Option<(InodeId, Bytes)> {
+        self.held.get(&inode)?.place.clone()
     }
 
     fn hold(&mut self, inode: InodeId) -> &mut Held {

@@ -2,9 +2,10 @@
 
 use super::cache::{Cache, Known};
 use super::changes::Changes;
-use super::table::{ChangeNumber, SharedLeases};
+use super::table::{ChangeNumber, Invalidation, SharedLeases};
 use crate::ids::{InodeId, SessionId};
 use crate::limits::{CACHED_ITEMS_MAX, SHARED_LEASE_BELIEF, SHARED_LEASE_TERM};
+use crate::namespace::answer::DirectoryEntry;
 use crate::namespace::attr::{Attr, NodeKind};
 use crate::time::{Tick, Timestamp};
 use bytes::Bytes;
@@ -237,4 +238,47 @@ fn memory_is_bounded_and_the_leader_hears_what_was_dropped() {
         "granted before the leader heard that it was dropped"
     );
     assert!(cache.take_dropped(at(5)).contains(&dropped[0]));
+}
+
+fn entry(inode: InodeId, name: &'static str) -> DirectoryEntry {
+    let attr = Some(Box::new(attr(inode, 1)));
+    DirectoryEntry { name: Bytes::from(name), inode, kind: NodeKind::Regular, cookie: 3, attr, map: None }
+}
+
+#[test]
+fn a_page_is_believed_but_for_what_was_taken_back_meanwhile() {
+    let (one, two) = (InodeId(21), InodeId(22));
+    let page = [entry(one, "one"), entry(two, "two")];
+    let mut cache = cache();
+    let ticket = cache.ticket();
+    let taken = Invalidation { number: ChangeNumber(1), inodes: vec![two], names: vec![] };
+    cache.invalidate(&taken, at(3));
+    assert_eq!(cache.learn_page(ticket, DIR, &page, true), 1);
+    assert_eq!(cache.lookup(DIR, b"one", at(4)), Some(Known::Inode(attr(one, 1), None)));
+    assert_eq!(cache.lookup(DIR, b"two", at(4)), None, "it changed while the page was on its way");
+    assert!(cache.take_ahead(one) && !cache.take_ahead(one), "used for the first time once");
+    assert_eq!(cache.place(one), Some((DIR, Bytes::from("one"))));
+
+    let ticket = cache.ticket();
+    let renamed =
+        Invalidation { number: ChangeNumber(2), inodes: vec![DIR], names: vec![(DIR, "one".into())] };
+    cache.invalidate(&renamed, at(5));
+    assert_eq!(cache.learn_page(ticket, DIR, &page, true), 0, "names of a directory that changed");
+    assert_eq!(cache.lookup(DIR, b"one", at(6)), None);
+    assert_eq!(cache.learn_page(cache.ticket(), DIR, &page, false), 2);
+    assert!(!cache.take_ahead(two), "somebody has asked for it");
+}
+
+#[test]
+fn an_overtaken_page_leaves_alone_what_was_heard_later() {
+    let mut cache = cache();
+    let ticket = cache.ticket();
+    let made = Changes {
+        inodes: vec![(DIR, Some(attr(DIR, 2))), (FILE, Some(attr(FILE, 1)))],
+        names: vec![(DIR, name(), Some(FILE))],
+    };
+    let own = cache.ticket();
+    cache.own_changes(own, &made, true);
+    assert_eq!(cache.learn_page(ticket, DIR, &[entry(InodeId(30), "n")], true), 0);
+    assert_eq!(cache.lookup(DIR, b"n", at(4)), Some(Known::Inode(attr(FILE, 1), None)));
 }

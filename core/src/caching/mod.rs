@@ -2,7 +2,8 @@
 //!
 //! A session that holds an inode is told of every change to it before the change is acknowledged to anybody: of its
 //! attributes and map, and of the names in it when it is a directory. [`table`] is the leader's side, [`cache`] the
-//! client's, [`changes`] what an entry of the journal changes for them.
+//! client's, [`changes`] what an entry of the journal changes for them, [`ahead`] what is worth being held before it is
+//! asked for.
 //!
 //! Laws (DESIGN section 3, "Leases and caching"):
 //! - A change is acknowledged only after every other holder has said that it no longer believes the old, or its lease has
@@ -12,6 +13,9 @@
 //! - An acknowledgement never waits for anything but memory: two clients may wait for each other's.
 //! - A new connection begins without leases: the client forgets before it says hello.
 
+pub mod ahead;
+#[cfg(test)]
+mod ahead_test;
 pub mod cache;
 #[cfg(test)]
 mod caching_test;

@@ -45,6 +45,8 @@ pub struct DirectoryEntry {
     pub cookie: u64,
     /// Attributes, when asked for. Boxed: most pages come without, and entries are moved often.
     pub attr: Option<Box<Attr>>,
+    /// The map of a small file, when asked for.
+    pub map: Option<Box<Map>>,
 }
 
 /// A stretch of a file's map.

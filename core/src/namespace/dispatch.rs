@@ -94,6 +94,9 @@ pub(super) fn query(rows: &dyn Rows, context: &Context<'_>, query: &Query) -> Re
         Ask::ReadDir { inode, after, limit, with_attrs } => {
             query_names::read_dir(act, *inode, *after, *limit, *with_attrs)
         }
+        Ask::Neighbours { parent, after, limit, with_maps } => {
+            query_names::neighbours(act, *parent, after.as_ref(), *limit, *with_maps)
+        }
         Ask::ReadLink { inode } => query_names::read_link(act, *inode),
         Ask::GetXattr { inode, name } => query_attrs::get_xattr(act, *inode, name),
         Ask::ListXattr { inode } => query_attrs::list_xattr(act, *inode),

@@ -15,7 +15,10 @@ use super::rows::xattr::{Blob, SymlinkKey};
 use super::rows::{Key, prefix_range};
 use crate::error::FsError;
 use crate::ids::InodeId;
-use crate::limits::{DIRECTORY_PAGE_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, LOOKUP_EXTENTS_MAX};
+use crate::limits::{
+    AHEAD_ENTRIES_MAX, AHEAD_MAPS_MAX, DIRECTORY_PAGE_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX,
+    LOOKUP_EXTENTS_MAX,
+};
 
 /// Encoded bytes of an entry beyond its name, and of its attributes: generous, for the page's bound.
 const ENTRY_BYTES: usize = 40;
@@ -63,20 +66,63 @@ pub(super) fn read_dir(
     let row = act.directory(inode)?;
     may(act.caller, &row, READ)?;
     let limit = (limit as usize).clamp(1, DIRECTORY_PAGE_ENTRIES_MAX);
+    let (found, end) = listed_after(act, inode, after, limit, with_attrs)?;
+    let attrs = if with_attrs { rows_of(act, &found)? } else { vec![None; found.len()] };
+    let entries = found.into_iter().zip(attrs).map(|((key, listed), row)| entry(key, listed, row));
+    Ok(Answer::Directory { entries: entries.collect(), end })
+}
+
+/// A page for somebody who probably wants these names next.
+pub(super) fn neighbours(
+    act: &Act<'_>,
+    parent: InodeId,
+    after: Option<&Name>,
+    limit: u32,
+    with_maps: bool,
+) -> Result<Answer, Stop> {
+    let directory = act.directory(parent)?;
+    may(act.caller, &directory, READ | EXECUTE)?;
+    let after = match after {
+        Some(name) => act.search_present(parent, name)?.1.cookie,
+        None => 0,
+    };
+    let most = if with_maps { AHEAD_MAPS_MAX } else { AHEAD_ENTRIES_MAX };
+    let (found, end) = listed_after(act, parent, after, limit.clamp(1, most) as usize, true)?;
+    let rows = rows_of(act, &found)?;
+    let mut entries = Vec::with_capacity(found.len());
+    for ((key, listed), row) in found.into_iter().zip(rows) {
+        let map = match row.as_ref().filter(|_| with_maps).map(|row| small_map(act, row)) {
+            // As for a lookup.
+            None | Some(Err(Stop::NotInMemory)) => None,
+            Some(map) => map?.map(Box::new),
+        };
+        entries.push(DirectoryEntry { map, ..entry(key, listed, row) });
+    }
+    Ok(Answer::Directory { entries, end })
+}
+
+type Listed = (ListingKey, ListingRow);
+
+/// What is listed after a cookie, as much as a page may hold, and whether that is all.
+fn listed_after(
+    act: &Act<'_>,
+    inode: InodeId,
+    after: u64,
+    limit: usize,
+    with_attrs: bool,
+) -> Result<(Vec<Listed>, bool), Stop> {
     let (_, end) = prefix_range::<ListingKey>(&inode.get().to_be_bytes());
     let from = ListingKey { parent: inode, cookie: after.saturating_add(1) }.encode();
     let mut found = act.draft.scan::<ListingKey>(&(from, end), limit + 1)?;
     let fits = entries_within_page(&found, with_attrs).min(limit);
     let end = fits == found.len();
     found.truncate(fits);
-    let attrs = if with_attrs {
-        let keys: Vec<InodeKey> = found.iter().map(|(_, listed)| InodeKey(listed.inode)).collect();
-        act.draft.multi_get(&keys)?
-    } else {
-        vec![None; found.len()]
-    };
-    let entries = found.into_iter().zip(attrs).map(|((key, listed), row)| entry(key, listed, row));
-    Ok(Answer::Directory { entries: entries.collect(), end })
+    Ok((found, end))
+}
+
+fn rows_of(act: &Act<'_>, found: &[Listed]) -> Result<Vec<Option<InodeRow>>, Stop> {
+    let keys: Vec<InodeKey> = found.iter().map(|(_, listed)| InodeKey(listed.inode)).collect();
+    act.draft.multi_get(&keys)
 }
 
 fn entry(key: ListingKey, listed: ListingRow, row: Option<InodeRow>) -> DirectoryEntry {
@@ -86,10 +132,11 @@ fn entry(key: ListingKey, listed: ListingRow, row: Option<InodeRow>) -> Director
         kind: listed.kind,
         cookie: key.cookie,
         attr: row.map(|row| Box::new(row.attr())),
+        map: None,
     }
 }
 
-fn entries_within_page(found: &[(ListingKey, ListingRow)], with_attrs: bool) -> usize {
+fn entries_within_page(found: &[Listed], with_attrs: bool) -> usize {
     let fixed = ENTRY_BYTES + if with_attrs { ATTR_BYTES } else { 0 };
     let mut bytes = 0;
     let fits = found.iter().take_while(|(_, listed)| {

@@ -170,6 +170,9 @@ pub enum QueryKind {
     GetAttr { inode: InodeId },
     /// Entries after cookie `after` (0 at first). → `Directory`
     ReadDir { inode: InodeId, after: u64, limit: u32, with_attrs: bool },
+    /// Entries with attributes that a directory lists after `after` (from its beginning without), and the maps of small
+    /// files if so wished. `NotFound` when the name is not there. → `Directory`
+    Neighbours { parent: InodeId, after: Option<Name>, limit: u32, with_maps: bool },
     /// → `Bytes`
     ReadLink { inode: InodeId },
     /// → `Bytes`

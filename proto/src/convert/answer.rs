@@ -85,6 +85,7 @@ impl From<DirectoryEntry> for v1::DirectoryEntry {
             kind: kind_number(entry.kind),
             cookie: entry.cookie,
             attr: entry.attr.map(|attr| Box::new((*attr).into())),
+            map: entry.map.map(|map| Box::new((*map).into())),
         }
     }
 }
@@ -100,6 +101,7 @@ impl TryFrom<v1::DirectoryEntry> for DirectoryEntry {
             kind: kind(wire.kind)?,
             cookie: wire.cookie,
             attr: wire.attr.map(|attr| (*attr).try_into().map(Box::new)).transpose()?,
+            map: wire.map.map(|map| (*map).try_into().map(Box::new)).transpose()?,
         })
     }
 }

@@ -6,6 +6,7 @@ use crate::v1::query as wire;
 use crate::v1::{self, query::Kind};
 use cairn_core::ids::InodeId;
 use cairn_core::limits::LOCATE_CHUNKS_MAX;
+use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Query, QueryKind};
 
 impl From<Query> for v1::Query {
@@ -37,6 +38,10 @@ impl From<QueryKind> for Kind {
             Core::ReadDir { inode, after, limit, with_attrs } => {
                 Self::ReadDir(wire::ReadDir { inode: inode.get(), after, limit, with_attrs })
             }
+            Core::Neighbours { parent, after, limit, with_maps } => {
+                let after = after.map(Name::into_bytes).unwrap_or_default();
+                Self::Neighbours(wire::Neighbours { parent: parent.get(), after, limit, with_maps })
+            }
             Core::ReadLink { inode } => Self::ReadLink(wire::ReadLink { inode: inode.get() }),
             Core::GetXattr { inode, name } => Self::GetXattr(wire::GetXattr { inode: inode.get(), name }),
             Core::ListXattr { inode } => Self::ListXattr(wire::ListXattr { inode: inode.get() }),
@@ -63,6 +68,12 @@ impl TryFrom<Kind> for QueryKind {
                 after: m.after,
                 limit: m.limit,
                 with_attrs: m.with_attrs,
+            },
+            Kind::Neighbours(m) => Self::Neighbours {
+                parent: InodeId(m.parent),
+                after: if m.after.is_empty() { None } else { Some(name(m.after)?) },
+                limit: m.limit,
+                with_maps: m.with_maps,
             },
             Kind::ReadLink(m) => Self::ReadLink { inode: InodeId(m.inode) },
             Kind::GetXattr(m) => Self::GetXattr { inode: InodeId(m.inode), name: xattr_name(m.name)? },

@@ -116,8 +116,10 @@ prop_compose! {
 prop_compose! {
     fn directory_entry()(
         name in name(), inode in inode(), kind in kind(), cookie in any::<u64>(), attr in option::of(attr()),
+        map in option::of(map()),
     ) -> DirectoryEntry {
-        DirectoryEntry { name: name.to_bytes(), inode, kind, cookie, attr: attr.map(Box::new) }
+        let (attr, map) = (attr.map(Box::new), map.map(Box::new));
+        DirectoryEntry { name: name.to_bytes(), inode, kind, cookie, attr, map }
     }
 }
 
@@ -227,6 +229,8 @@ fn query_kind() -> impl Strategy<Value = QueryKind> {
             limit,
             with_attrs
         }),
+        (inode(), option::of(name()), any::<(u32, bool)>())
+            .prop_map(|(parent, after, (limit, with_maps))| Neighbours { parent, after, limit, with_maps }),
         inode().prop_map(|inode| ReadLink { inode }),
         (inode(), xattr_name()).prop_map(|(inode, name)| GetXattr { inode, name }),
         inode().prop_map(|inode| ListXattr { inode }),

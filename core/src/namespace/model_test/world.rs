@@ -12,6 +12,7 @@ use crate::namespace::draft::Draft;
 use crate::namespace::internal::Internal;
 use crate::namespace::machine::{Context, Outcome, Stop, decide_internal, query};
 use crate::namespace::memory::MemoryRows;
+use crate::namespace::name::Name;
 use crate::namespace::request::{Credentials, Extent, Operation, OperationKind, Query, QueryKind};
 use crate::namespace::rows::inode::InodeKey;
 use crate::namespace::work;
@@ -443,6 +444,31 @@ impl World {
             end = last;
         }
         assert_eq!(listed, node.names);
+        self.verify_neighbours(inode, node);
+    }
+
+    /// What comes ahead is what would be answered if it were asked for.
+    fn verify_neighbours(&self, parent: InodeId, node: &Node) {
+        let mut listed = BTreeMap::new();
+        let (mut after, mut end) = (None, false);
+        while !end {
+            let kind = QueryKind::Neighbours { parent, after: after.clone(), limit: 2, with_maps: true };
+            let page = self.ask(kind).unwrap();
+            let Answer::Directory { entries, end: last } = page else { panic!("{page:?}") };
+            for entry in entries {
+                let name = Name::new(entry.name.clone()).unwrap();
+                let alone = self.ask(QueryKind::Lookup { parent, name: name.clone() }).unwrap();
+                let (attr, map) = (*entry.attr.unwrap(), entry.map.map(|map| *map));
+                assert_eq!(Answer::Entry { attr, map }, alone);
+                listed.insert(entry.name.to_vec(), entry.inode.get());
+                after = Some(name);
+            }
+            end = last;
+        }
+        assert_eq!(listed, node.names);
+        let after = Some(Name::new("a name that is not there").unwrap());
+        let stranger = QueryKind::Neighbours { parent, after, limit: 2, with_maps: false };
+        assert_eq!(self.ask(stranger), Err(Stop::Refused(FsError::NotFound)));
     }
 
     fn verify_map(&self, inode: InodeId, node: &Node) {
