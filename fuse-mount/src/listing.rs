@@ -1,6 +1,6 @@
 //! One open directory: which page answers the kernel's next question, and when to fetch ahead.
 //!
-//! Pure: pages come in, answers and wishes go out. One page is held, and at most one more is on its way.
+//! Pure: pages come in, answers and wishes go out. One page is held.
 //! Cookie 1 stands after `.`, cookie 2 after `..`; entries have 3 and more, in ascending order, so "after this cookie"
 //! is exact and a listing may be resumed anywhere.
 
@@ -27,12 +27,12 @@ pub(crate) struct Page {
 
 impl Page {
     /// The last cookie that the page accounts for.
-    fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.entries.last().map_or(self.after, |entry| entry.cookie)
     }
 
     /// Whether the entry after `cookie` is in it (or is known not to exist).
-    fn answers(&self, cookie: u64, with_attrs: bool) -> bool {
+    pub(crate) fn answers(&self, cookie: u64, with_attrs: bool) -> bool {
         let reaches = cookie < self.last() || (self.end && cookie == self.last());
         self.after <= cookie && reaches && (self.with_attrs || !with_attrs)
     }

@@ -34,6 +34,11 @@ impl FileSystem {
         self.shared.meta.cache().believe_name(parent, name.as_bytes(), leads_to, self.now())
     }
 
+    /// Bytes of a file or entries of a directory, if that is known without asking.
+    pub fn known_size(&self, inode: InodeId) -> Option<u64> {
+        self.shared.meta.cache().attr(inode, self.now()).map(|(attr, _)| attr.size)
+    }
+
     pub(super) fn now(&self) -> Tick {
         self.shared.env.clock.now()
     }

@@ -8,18 +8,23 @@ use cairn_core::ids::InodeId;
 use cairn_core::namespace::answer::DirectoryEntry;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 
-/// Entries of the first page. The kernel always asks for attributes at first, and goes on only if they are looked at.
-const FIRST_ENTRIES: usize = 128;
+/// Entries of the first page. The kernel always asks for attributes at first, and goes on only if they are looked at; it takes
+/// some microseconds for each.
+const FIRST_ENTRIES: usize = 64;
 /// Entries of a page with attributes: about what one getdents(2) of libc takes (128 KiB).
 const ENTRIES_WITH_ATTRS: usize = 512;
 /// Entries of a page of names alone. Smaller than the kernel would take, so that the master, this process and the kernel
 /// work at the same time, on pages that follow each other.
 const NAMES: usize = 1024;
+/// Pages that may wait for the kernel; one more is on its way.
+const PAGES_AHEAD: usize = 1;
 
 /// An open directory.
 pub(crate) struct OpenDirectory {
@@ -35,17 +40,17 @@ struct Reading {
 }
 
 impl Reading {
-    /// Whether the page fetched ahead has come.
+    /// Whether the next page has come.
     fn is_at_hand(&self) -> bool {
-        self.ahead.as_ref().is_some_and(|ahead| ahead.task.is_finished())
+        self.ahead.as_ref().is_some_and(|ahead| !ahead.pages.is_empty())
     }
 }
 
-/// A page on its way.
+/// Pages on their way, one after the other.
 struct Ahead {
-    after: u64,
     with_attrs: bool,
-    task: JoinHandle<Result<DirPage, FsError>>,
+    pages: mpsc::Receiver<Result<Page, FsError>>,
+    task: JoinHandle<()>,
 }
 
 impl Drop for Ahead {
@@ -108,15 +113,24 @@ impl Ops {
         }
         let after = cookie.max(AFTER_DOT_DOT);
         let at_hand = reading.is_at_hand();
-        let (parent, page) = tokio::join!(
+        // Nobody has looked at the attributes of the first page yet: names are the better guess, and the cheaper one. Of a
+        // directory known to be large they are asked for at once, after the first page and from the beginning as well.
+        let is_large =
+            self.client.known_size(directory.inode).is_some_and(|size| size > FIRST_ENTRIES as u64);
+        let begins = with_attrs && cookie == 0 && is_large;
+        let (parent, page, ahead) = tokio::join!(
+            biased;
             self.parent_of(&who, directory.inode, cookie),
             self.page_after(&who, directory.inode, after, with_attrs, &mut reading),
+            async { begins.then(|| self.fetch_ahead(who.clone(), directory.inode, after, false)) },
         );
         let page = page?;
-        if let Some(next) = reading.listing.wish().filter(|_| reading.ahead.is_none()) {
-            // Nobody has looked at the attributes of the first page yet: names are the better guess, and the cheaper one.
-            let with_attrs = with_attrs && cookie != 0;
-            reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, with_attrs));
+        if let Some(ahead) = ahead.filter(|_| !page.end) {
+            reading.ahead = Some(ahead);
+        } else if reading.ahead.is_none()
+            && let Some(next) = reading.listing.wish()
+        {
+            reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, with_attrs && cookie != 0));
             if !at_hand {
                 // This very thread sends the question: before it makes the answer to the kernel, not after.
                 tokio::task::yield_now().await;
@@ -144,19 +158,68 @@ impl Ops {
         if let Some(page) = reading.listing.find(after, with_attrs) {
             return Ok(page);
         }
-        let fits = |ahead: &Ahead| ahead.after == after && (ahead.with_attrs || !with_attrs);
-        let (fetched, with_attrs) = match reading.ahead.take().filter(fits) {
-            Some(mut ahead) => ((&mut ahead.task).await.map_err(lost)?, ahead.with_attrs),
-            None => (fetch(&self.client, who, inode, after, with_attrs).await, with_attrs),
-        };
-        let DirPage { entries, end } = fetched?;
-        Ok(reading.listing.turn_to(Page { after, entries, end, with_attrs }))
+        if let Some(mut ahead) = reading.ahead.take().filter(|ahead| ahead.with_attrs || !with_attrs)
+            && let Some(page) = ahead.pages.recv().await
+        {
+            let page = page?;
+            if page.answers(after, with_attrs) {
+                reading.ahead = Some(ahead).filter(|_| !page.end);
+                return Ok(reading.listing.turn_to(page));
+            }
+        }
+        Ok(reading.listing.turn_to(fetch(&self.client, who, inode, after, with_attrs).await?))
     }
 
+    /// Fetches what follows a cookie, as long as somebody takes it.
     fn fetch_ahead(&self, who: Credentials, inode: InodeId, after: u64, with_attrs: bool) -> Ahead {
+        let (sender, pages) = mpsc::channel(PAGES_AHEAD);
+        let size = self.client.known_size(inode).unwrap_or_default();
         let client = self.client.clone();
-        let task = tokio::spawn(async move { fetch(&client, &who, inode, after, with_attrs).await });
-        Ahead { after, with_attrs, task }
+        let task = tokio::spawn(async move {
+            pages_after(&client, &who, inode, (after, size), with_attrs, &sender).await
+        });
+        Ahead { with_attrs, pages, task }
+    }
+}
+
+/// Two pages of a large directory are asked for at a time: the second as if no name had ever been removed from it, so that
+/// cookies are dense. The first that shows a gap ends that.
+async fn pages_after(
+    client: &FileSystem,
+    who: &Credentials,
+    inode: InodeId,
+    (mut after, size): (u64, u64),
+    with_attrs: bool,
+    sender: &mpsc::Sender<Result<Page, FsError>>,
+) {
+    let step = limit(after, with_attrs) as u64;
+    let mut is_dense = size > after.saturating_add(step);
+    let mut coming = FuturesOrdered::new();
+    loop {
+        while coming.len() < if is_dense { 2 } else { 1 } {
+            coming.push_back(fetch(client, who, inode, after, with_attrs));
+            after = after.saturating_add(step);
+        }
+        let Some(page) = coming.next().await else { return };
+        let goes_on = |page: &&Page| !page.end && !page.entries.is_empty();
+        let next =
+            page.as_ref().ok().filter(goes_on).map(|page| (page.after.saturating_add(step), page.last()));
+        if sender.send(page).await.is_err() {
+            return;
+        }
+        let Some((expected, next)) = next else { return };
+        if !is_dense || next != expected {
+            (is_dense, after) = (false, next);
+            coming = FuturesOrdered::new();
+        }
+    }
+}
+
+fn limit(after: u64, with_attrs: bool) -> usize {
+    match with_attrs {
+        true if after == AFTER_DOT_DOT => FIRST_ENTRIES,
+        true => ENTRIES_WITH_ATTRS,
+        false => NAMES,
     }
 }
 
@@ -166,15 +229,8 @@ async fn fetch(
     inode: InodeId,
     after: u64,
     with_attrs: bool,
-) -> Result<DirPage, FsError> {
-    let limit = match with_attrs {
-        true if after == AFTER_DOT_DOT => FIRST_ENTRIES,
-        true => ENTRIES_WITH_ATTRS,
-        false => NAMES,
-    };
-    client.read_dir(who, inode, after, limit as u32, with_attrs).await
-}
-
-fn lost(error: tokio::task::JoinError) -> FsError {
-    FsError::Io(format!("reading a directory ahead ended early: {error}"))
+) -> Result<Page, FsError> {
+    let limit = limit(after, with_attrs);
+    let DirPage { entries, end } = client.read_dir(who, inode, after, limit as u32, with_attrs).await?;
+    Ok(Page { after, entries, end, with_attrs })
 }
