@@ -39,6 +39,11 @@ impl FileSystem {
         self.shared.meta.cache().attr(inode, self.now()).map(|(attr, _)| attr.size)
     }
 
+    /// The directory above a directory, if that is known without asking.
+    pub fn known_parent(&self, inode: InodeId) -> Option<InodeId> {
+        self.shared.meta.cache().parent(inode, self.now())
+    }
+
     pub(super) fn now(&self) -> Tick {
         self.shared.env.clock.now()
     }

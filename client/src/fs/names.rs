@@ -265,6 +265,13 @@ impl FileSystem {
         limit: u32,
         with_attrs: bool,
     ) -> Result<DirPage, FsError> {
+        // Removed and looked at again: `rm -r` does so with each directory.
+        if let Some((attr, _)) = self.known_attr(who, inode)
+            && attr.kind == NodeKind::Directory
+            && attr.size == 0
+        {
+            return Ok(DirPage { entries: Vec::new(), end: true });
+        }
         let kind = QueryKind::ReadDir { inode, after: after_cookie, limit, with_attrs };
         let heard = self.shared.meta.ask(who, kind).await?;
         self.keep_page(&heard, inode);

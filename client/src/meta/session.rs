@@ -302,8 +302,7 @@ impl Session {
             inodes: told.inodes.into_iter().map(InodeId).collect(),
             names: told.names.into_iter().map(|name| (InodeId(name.parent), name.name)).collect(),
         };
-        let inodes = self.shared.cache().invalidate(&invalidation, self.now());
-        let names = !invalidation.names.is_empty();
+        let (inodes, names) = self.shared.cache().invalidate(&invalidation, self.now());
         (self.shared.events)(Event::Disbelieve { inodes, names });
         self.shared.tell(|table| table.confirm(told.number));
     }

@@ -55,6 +55,8 @@ struct Held {
     place: Option<(InodeId, Bytes)>,
     /// The kernel was told that it may believe the attributes so long.
     told_until: Tick,
+    /// And names in it, of a directory.
+    names_until: Tick,
 }
 
 impl Cache {
@@ -72,7 +74,11 @@ impl Cache {
     /// Forgets everything, and what is granted by answers that are on their way. Answers the inodes that the kernel may
     /// still believe something of.
     pub fn forget_all(&mut self, now: Tick) -> Vec<InodeId> {
-        let told = self.held.iter().filter(|(_, held)| held.told_until > now).map(|(&inode, _)| inode);
+        let told = self
+            .held
+            .iter()
+            .filter(|(_, held)| held.told_until.max(held.names_until) > now)
+            .map(|(&inode, _)| inode);
         let dropped = self.dropped.iter().filter(|(_, until)| *until > now).map(|(inode, _)| *inode);
         let in_kernel = told.chain(dropped).collect();
         self.clear();
@@ -254,7 +260,7 @@ impl Cache {
     fn drop_inode(&mut self, inode: InodeId) {
         if let Some(held) = self.held.remove(&inode) {
             self.names -= held.names.len();
-            self.dropped.push((inode, held.told_until));
+            self.dropped.push((inode, held.told_until.max(held.names_until)));
             // Answers on their way hold good only while the leader counts us among the holders.
             self.changed(inode);
         }
@@ -283,13 +289,6 @@ impl Cache {
 
     /// An operation of this client was answered: what it changed, and whether all of it is held.
     pub fn own_changes(&mut self, ticket: Ticket, changes: &Changes, leased: bool) {
-        for (parent, name, leads_to) in &changes.names {
-            if leased {
-                self.learn_name(ticket, *parent, name, *leads_to);
-            } else {
-                self.forget_name(*parent, name);
-            }
-        }
         for (inode, attr) in &changes.inodes {
             match attr {
                 Some(attr) if leased && self.is_current(ticket, *inode) => {
@@ -299,14 +298,26 @@ impl Cache {
                 None => self.vanished(*inode),
             }
         }
+        for (parent, name, leads_to) in &changes.names {
+            if leased {
+                self.learn_name(ticket, *parent, name, *leads_to);
+            } else {
+                self.forget_name(*parent, name);
+            }
+        }
         for (inode, _) in &changes.inodes {
             self.changed(*inode);
         }
     }
 
     /// Somebody else's change. What was asked before and is answered later is not believed. Answers the inodes of which
-    /// the kernel was told that it may believe them still.
-    pub fn invalidate(&mut self, invalidation: &Invalidation, now: Tick) -> Vec<InodeId> {
+    /// the kernel was told that it may believe them still, and whether it may believe names in one of the directories.
+    pub fn invalidate(&mut self, invalidation: &Invalidation, now: Tick) -> (Vec<InodeId>, bool) {
+        let is_listed = |(parent, _): &(InodeId, Bytes)| {
+            self.held.get(parent).is_some_and(|held| held.names_until > now)
+                || self.dropped.iter().any(|(inode, until)| inode == parent && *until > now)
+        };
+        let names = invalidation.names.iter().any(is_listed);
         let is_told = |inode: &&InodeId| self.held.get(inode).is_some_and(|held| held.told_until > now);
         let mut told: Vec<InodeId> = invalidation.inodes.iter().filter(is_told).copied().collect();
         let dropped =
@@ -320,7 +331,7 @@ impl Cache {
             self.forget_attr(inode);
             self.changed(inode);
         }
-        told
+        (told, names)
     }
 
     /// The leader has let go of it as well.
@@ -376,8 +387,15 @@ impl Cache {
         if !known {
             return Duration::ZERO;
         }
-        directory.told_until = directory.told_until.max(until);
+        directory.names_until = directory.names_until.max(until);
         until.since(now)
+    }
+
+    /// Whether the name that led to `inode` still does, and so in which directory it is.
+    pub fn parent(&mut self, inode: InodeId, now: Tick) -> Option<InodeId> {
+        let (parent, name) = self.place(inode)?;
+        let leads_here = self.held.get(&parent)?.names.get(&name) == Some(&Some(inode));
+        (self.is_valid(now) && leads_here).then_some(parent)
     }
 
     /// Inodes held.

@@ -137,7 +137,7 @@ fn what_was_taken_back_on_the_way_is_not_learned() {
     table.grant(B, &[DIR, FILE]);
     // The answer was made before the change, and comes after it.
     let told = table.applied(Some(A), &unlinked(), at(10)).remove(0).1;
-    assert!(cache.invalidate(&told, at(15)).is_empty(), "the kernel was told nothing");
+    assert_eq!(cache.invalidate(&told, at(15)), (vec![], false), "the kernel was told nothing");
     assert!(!cache.learn(ticket, &attr(FILE, 1), None));
     cache.learn_name(ticket, DIR, &name(), Some(FILE));
     assert_eq!(cache.lookup(DIR, &name(), at(20)), None);
@@ -159,13 +159,17 @@ fn own_changes_are_known_without_asking() {
     assert!(cache.believe(&attr(FILE, 1), at(5)) > Duration::ZERO);
     assert_eq!(cache.believe(&attr(FILE, 0), at(5)), Duration::ZERO, "an answer that came late");
     assert!(cache.believe_name(DIR, &name(), Some(FILE), at(5)) > Duration::ZERO);
-    let theirs = super::table::Invalidation { inodes: vec![FILE, DIR], ..Default::default() };
-    assert_eq!(
-        cache.clone().invalidate(&theirs, at(6)),
-        vec![FILE, DIR],
-        "the kernel believes a name and a file"
-    );
-    assert!(cache.clone().invalidate(&theirs, at(5000)).is_empty(), "and nothing after its time");
+    assert_eq!(cache.parent(FILE, at(5)), Some(DIR));
+    let theirs = Invalidation {
+        inodes: vec![FILE, DIR],
+        names: vec![(DIR, "other".into())],
+        ..Invalidation::default()
+    };
+    let told = cache.clone().invalidate(&theirs, at(6));
+    assert_eq!(told, (vec![FILE], true), "the kernel believes a file, and a name in the directory");
+    assert_eq!(cache.clone().invalidate(&theirs, at(5000)), (vec![], false), "and nothing after its time");
+    let elsewhere = Invalidation { names: vec![(InodeId(77), "other".into())], ..Invalidation::default() };
+    assert_eq!(cache.clone().invalidate(&elsewhere, at(6)), (vec![], false), "of that directory no name");
     let stale = cache.ticket();
     cache.own_changes(cache.ticket(), &unlinked(), true);
     assert_eq!(cache.lookup(DIR, &name(), at(6)), Some(Known::Nothing));

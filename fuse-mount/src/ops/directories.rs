@@ -144,6 +144,9 @@ impl Ops {
         if cookie >= AFTER_DOT_DOT || inode == InodeId::ROOT {
             return inode;
         }
+        if let Some(parent) = self.client.known_parent(inode) {
+            return parent;
+        }
         self.client.lookup_parent(who, inode).await.map_or(inode, |attr| attr.inode)
     }
 
