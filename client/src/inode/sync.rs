@@ -30,9 +30,11 @@ impl Inode {
     /// Runs in a task of its own: a caller that goes away does not leave the work half done.
     pub(crate) async fn flush(self: &Arc<Self>, shared: &Arc<Shared>, release: bool) -> Result<(), FsError> {
         {
+            // What another flush has taken to record is not dirty, and not yet recorded either.
+            let nobody_records = self.order.try_lock();
             let mut state = self.state();
             state.habit.synced();
-            if !state.is_dirty() {
+            if nobody_records.is_ok() && !state.is_dirty() {
                 return Ok(());
             }
         }

@@ -1,6 +1,8 @@
 //! What a sync costs, and what it leaves behind.
 
 use crate::cluster::{Cluster, READ_ONLY, create, pattern, root};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const BLOCK: u64 = 4096;
@@ -83,4 +85,38 @@ async fn where_several_sync_one_file_blocks_leave_before_they_are_waited_for() {
     let seen = reader.open(&root(), file.inode(), READ_ONLY).await.unwrap();
     assert_eq!(&reader.read(&seen, at, BLOCK as u32).await.unwrap()[..], &block(100).1[..]);
     assert_eq!(&reader.read(&seen, 7 * BLOCK, BLOCK as u32).await.unwrap()[..], &block(7).1[..]);
+}
+
+/// Also when the bytes are in the hands of another sync that has not recorded them yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whatever_was_written_before_a_sync_is_recorded_when_it_returns() {
+    const BYTES: u64 = 300;
+    let cluster = Cluster::start(2, 2).await;
+    let (fs, reader) = (Arc::new(cluster.client().await), Arc::new(cluster.client().await));
+    let file = Arc::new(create(&fs, "a").await);
+    let written = Arc::new(AtomicU64::new(0));
+    let syncers: Vec<_> = (0..4)
+        .map(|_| {
+            let (fs, reader, file, written) = (fs.clone(), reader.clone(), file.clone(), written.clone());
+            tokio::spawn(async move {
+                loop {
+                    let before = written.load(Ordering::SeqCst);
+                    fs.fsync(&file).await.unwrap();
+                    let size = reader.getattr(&root(), file.inode(), None).await.unwrap().size;
+                    assert!(size >= before, "{size} of {before} bytes are recorded");
+                    if before == BYTES {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    for at in 0..BYTES {
+        fs.write(&file, at, vec![7].into()).await.unwrap();
+        written.store(at + 1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for syncer in syncers {
+        syncer.await.unwrap();
+    }
 }
