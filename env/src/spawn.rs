@@ -4,9 +4,11 @@
 //! named OS thread with a timer of its own in a process, and is a task of the one simulated runtime in a simulation. So
 //! an owner awaits its channels (`tokio::sync`) instead of blocking on them, and then runs unchanged in both.
 
+use cairn_core::limits::{LOOK_OUT, LOOK_OUT_CORES_MIN};
 use futures::future::BoxFuture;
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -17,6 +19,10 @@ pub trait Spawn: Send + Sync + 'static {
     /// # Errors
     /// No thread could be made.
     fn start_owner(&self, name: &str, body: BoxFuture<'static, ()>) -> io::Result<()>;
+
+    /// How long an owner may look out for its next message before it sleeps, while messages follow each other faster than
+    /// that: waking a sleeping thread costs more than most messages do. Zero where nobody gains by it.
+    fn look_out(&self) -> Duration;
 
     /// Runs short blocking work (disk reads) beside the runtime's own threads; at once in a simulation.
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>);
@@ -91,6 +97,12 @@ impl Spawn for ThreadSpawn {
         Ok(())
     }
 
+    fn look_out(&self) -> Duration {
+        // With few cores it would stand in the way of those it waits for.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if cores >= LOOK_OUT_CORES_MIN { LOOK_OUT } else { Duration::ZERO }
+    }
+
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>) {
         drop(tokio::task::spawn_blocking(job));
     }
@@ -106,6 +118,11 @@ impl Spawn for TaskSpawn {
         Ok(())
     }
 
+    /// Simulated time stands still while a task runs.
+    fn look_out(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>) {
         job();
     }
@@ -115,7 +132,6 @@ impl Spawn for TaskSpawn {
 mod tests {
     use super::*;
     use std::sync::Arc;
-    use std::time::Duration;
     use tokio::sync::mpsc;
 
     async fn an_owner_serves_its_channel(spawn: Arc<dyn Spawn>) {

@@ -29,6 +29,7 @@ use cairn_env::kv::Wait;
 use cairn_env::random::{Random, SeededRandom};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -62,6 +63,10 @@ pub(super) struct Sequencer {
     metrics: Arc<SequencerMetrics>,
     disk_low: bool,
     stopping: bool,
+    /// How long it looks out for the next request before it sleeps.
+    patience: Duration,
+    /// The last request came within that time.
+    brisk: bool,
 }
 
 /// What a turn of the loop begins with.
@@ -111,6 +116,8 @@ impl Sequencer {
             metrics,
             disk_low: false,
             stopping: false,
+            patience: env.spawn.look_out(),
+            brisk: false,
             env,
             group,
             applier,
@@ -153,6 +160,30 @@ impl Sequencer {
     }
 
     async fn select(&mut self) -> Event {
+        let idle_since = self.env.clock.now();
+        let event = match self.look_out(idle_since) {
+            Some(event) => event,
+            None => self.sleep().await,
+        };
+        self.brisk = self.env.clock.now().since(idle_since) < self.patience;
+        event
+    }
+
+    /// While requests follow each other closely it waits awake, and lets others have the core if they want it.
+    fn look_out(&mut self, since: Tick) -> Option<Event> {
+        while self.brisk && self.env.clock.now().since(since) < self.patience {
+            if let Ok(loaded) = self.loaded.try_recv() {
+                return Some(Event::Loaded(loaded));
+            }
+            if let Ok(request) = self.inbox.try_recv() {
+                return Some(Event::Request(request));
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    async fn sleep(&mut self) -> Event {
         let wait = self.next_tick.since(self.env.clock.now());
         tokio::select! {
             biased;
