@@ -20,10 +20,10 @@ impl FileSystem {
         let _ = self.shared.above.set(above);
     }
 
-    /// How long a cache above may keep these attributes, unless it is told otherwise before. Not at all while this client
-    /// writes the file: then they change without anybody being told.
+    /// How long a cache above may keep these attributes, unless it is told otherwise before, or writes the file itself. Not at
+    /// all while bytes wait to be recorded: they change once more then, without anybody being told.
     pub fn believe(&self, attr: &Attr) -> Duration {
-        if self.shared.known_inode(attr.inode).is_some_and(|known| known.may_write()) {
+        if self.shared.known_inode(attr.inode).is_some_and(|known| known.is_ahead()) {
             return Duration::ZERO;
         }
         self.shared.meta.cache().believe(attr, self.now())

@@ -79,10 +79,10 @@ impl Inode {
         self.state().size > 0
     }
 
-    /// Whether bytes may be accepted here, which nobody else would hear of.
-    pub(crate) fn may_write(&self) -> bool {
+    /// Whether bytes were accepted here that are not recorded yet: the file has other attributes than anybody else knows.
+    pub(crate) fn is_ahead(&self) -> bool {
         let state = self.state();
-        state.lease.is_some() || state.is_dirty()
+        state.is_dirty() || state.touched.is_some()
     }
 
     /// How many background errors there were: a new handle is told of later ones only.
