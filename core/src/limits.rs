@@ -453,6 +453,8 @@ pub const SEQUENCER_LOADS_MAX: usize = 128;
 /// A decision whose rows were loaded so often and are still not in memory waits for the disk in the sequencer itself.
 pub const SEQUENCER_LOAD_ROUNDS_MAX: u32 = 6;
 
+/// Applied rows that the sequencer keeps at hand, and a batch more: with some 200 bytes each, a megabyte.
+pub const HOT_ROWS_MAX: usize = 4096;
 /// The sequencer looks out for its next request so long before it sleeps, while they come faster than that: a client that
 /// does one operation after the other is back within 150 µs, and waking the thread costs it 60 µs.
 pub const LOOK_OUT: Duration = Duration::from_micros(200);

@@ -37,7 +37,6 @@ impl Applier {
         let mut batch = Batch::default();
         let mut changed = Vec::new();
         let somebody_caches = self.caching.is_wanted();
-        let ends = entries.last().is_some_and(|last| overlay.ends_with(last.id.index));
         for entry in entries {
             if entry.id.index.get() != self.applied.last.index.get() + 1 {
                 return Err(Fatal::Order { applied: self.applied.last.index, next: entry.id.index });
@@ -52,9 +51,6 @@ impl Applier {
             let data = EntryData::decode(entry.data.clone());
             let data = data.map_err(|error| Fatal::UnknownEntry(entry.id.index, error.to_string()))?;
             self.applied.time = self.applied.time.max(data.time);
-            if !ends {
-                overlay.applied(entry.id.index, data.rows.iter().map(|(key, _)| key));
-            }
             if somebody_caches {
                 let changes = Changes::of(&data.rows);
                 let changes =
@@ -63,9 +59,8 @@ impl Applier {
             }
             batch.writes.extend(data.rows);
         }
-        if ends {
-            overlay.clear();
-        }
+        // Nothing is decided before they are written.
+        overlay.applied(self.applied.last.index);
         Ok(Prepared { last: self.applied.last.index, batch, changed })
     }
 

@@ -1,4 +1,5 @@
-//! Rows that are proposed and not yet applied, laid over the applied ones: what the next decision sees.
+//! Rows that are proposed and not yet applied, laid over the applied ones: what the next decision sees. Some stay after
+//! they were applied, because the next operations read them again: a parent, a counter, a slot.
 
 use super::rows::KvRows;
 use bytes::Bytes;
@@ -9,46 +10,40 @@ use std::ops::Bound;
 
 type Row = (Bytes, Bytes);
 
-/// The proposed rows; each with the entry that wrote it last.
-#[derive(Debug, Default)]
+/// The proposed rows, and the latest applied ones; each with the entry that wrote it last.
+#[derive(Debug)]
 pub(super) struct Overlay {
-    /// The last entry proposed.
-    last: LogIndex,
     rows: BTreeMap<Bytes, (LogIndex, Option<Bytes>)>,
+    /// With more rows than that, those that are applied go.
+    room: usize,
 }
 
 impl Overlay {
+    /// Empty, with `room` for applied rows.
+    pub(super) fn new(room: usize) -> Self {
+        Self { rows: BTreeMap::new(), room }
+    }
+
     /// The rows of entry `index`, which is being proposed.
     pub(super) fn propose(&mut self, index: LogIndex, rows: &[(Bytes, Option<Bytes>)]) {
-        self.last = index;
         for (key, value) in rows {
             self.rows.insert(key.clone(), (index, value.clone()));
         }
     }
 
-    /// Entry `index` is applied: rows that no later entry has written again are read from the state from now on.
-    pub(super) fn applied<'a>(&mut self, index: LogIndex, keys: impl Iterator<Item = &'a Bytes>) {
-        if self.rows.is_empty() {
-            return;
-        }
-        for key in keys {
-            if self.rows.get(key).is_some_and(|(last, _)| *last <= index) {
-                self.rows.remove(key);
-            }
+    /// Everything up to entry `index` stands in the state as well.
+    pub(super) fn applied(&mut self, index: LogIndex) {
+        if self.rows.len() > self.room {
+            self.rows.retain(|_, (last, _)| *last > index);
         }
     }
 
-    /// Whether everything proposed is applied with entry `index`: [`Overlay::clear`] is then cheaper than row by row.
-    pub(super) fn ends_with(&self, index: LogIndex) -> bool {
-        self.last <= index
-    }
-
-    /// Forgets all: it is applied, or the lead is lost and it may never come true.
+    /// Forgets all: the lead is lost, and what was proposed may never come true.
     pub(super) fn clear(&mut self) {
         self.rows.clear();
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
@@ -158,7 +153,15 @@ impl Rows for OverlayRows<'_> {
         if self.overlay.is_empty() {
             return self.below.multi_get(keys);
         }
-        keys.iter().map(|key| self.get(key)).collect()
+        let known = |key: &Bytes| self.overlay.rows.get(key).map(|(_, value)| value.clone());
+        let mut found: Vec<_> = keys.iter().map(known).collect();
+        let unknown = || keys.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let below: Vec<Bytes> = unknown().map(|(key, _)| key.clone()).collect();
+        let mut below = self.below.multi_get(&below)?.into_iter();
+        for value in found.iter_mut().filter(|found| found.is_none()) {
+            *value = below.next();
+        }
+        Ok(found.into_iter().map(Option::flatten).collect())
     }
 }
 
@@ -177,7 +180,7 @@ mod tests {
     fn it_reads_like_one_map_with_everything_written() {
         for seed in 0..300 {
             let random = SeededRandom::new(seed);
-            let (kv, mut overlay) = (MemoryKv::new(), Overlay::default());
+            let (kv, mut overlay) = (MemoryKv::new(), Overlay::new(random.below(30) as usize));
             let mut model = BTreeMap::new();
             for index in 1..60u64 {
                 let value = (random.below(3) > 0).then(|| Bytes::from(vec![index as u8]));
@@ -190,13 +193,16 @@ mod tests {
                 // Two thirds are applied already, always the oldest.
                 if index <= 40 {
                     kv.write(&Batch { writes: rows.clone() }).unwrap();
-                    overlay.applied(LogIndex(index), rows.iter().map(|(key, _)| key));
+                    overlay.applied(LogIndex(index));
                 }
             }
             let rows = OverlayRows { overlay: &overlay, below: KvRows::new(&kv, Wait::ForDisk) };
             for number in 0..24 {
                 assert_eq!(rows.get(&key(number)).unwrap(), model.get(&key(number)).cloned());
             }
+            let keys: Vec<Bytes> = (0..24).map(key).collect();
+            let values: Vec<_> = keys.iter().map(|key| model.get(key).cloned()).collect();
+            assert_eq!(rows.multi_get(&keys).unwrap(), values, "seed {seed}");
             for _ in 0..20 {
                 let (from, to) = (key(random.below(26)), key(random.below(26)));
                 let limit = random.below(9) as usize;
@@ -214,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_written_again_stays_proposed_until_the_later_entry_is_applied() {
-        let mut overlay = Overlay::default();
+    fn what_is_not_applied_stays_however_little_room_there_is() {
+        let mut overlay = Overlay::new(0);
         overlay.propose(LogIndex(1), &[(key(1), Some(Bytes::from_static(b"a")))]);
         overlay.propose(LogIndex(2), &[(key(1), None)]);
-        overlay.applied(LogIndex(1), [key(1)].iter());
+        overlay.applied(LogIndex(1));
         assert!(!overlay.is_empty());
-        overlay.applied(LogIndex(2), [key(1)].iter());
+        overlay.applied(LogIndex(2));
         assert!(overlay.is_empty());
     }
 }

@@ -18,7 +18,7 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
-    CHECKPOINT_REPLAY_ENTRIES, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK,
+    CHECKPOINT_REPLAY_ENTRIES, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK,
     SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX,
     SHUTDOWN_DRAIN,
 };
@@ -96,7 +96,7 @@ impl Sequencer {
         let now = env.clock.now();
         Self {
             default_replicas: settings.default_replicas,
-            overlay: Overlay::default(),
+            overlay: Overlay::new(HOT_ROWS_MAX),
             held: Held::new(runtime),
             proposals: Vec::new(),
             proposed_bytes: 0,
