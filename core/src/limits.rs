@@ -68,6 +68,9 @@ pub const AHEAD_PATIENCE_MAX: u32 = 1024;
 pub const AHEAD_WHOLE_FACTOR: u64 = 16;
 /// Largest directory that is fetched whole: an eighth of what a client caches.
 pub const AHEAD_WHOLE_MAX: u64 = CACHED_ITEMS_MAX as u64 / 8;
+/// A question waits so long at most for a fetch that probably answers it, many times what one takes: a master that is away
+/// must not be waited for twice.
+pub const AHEAD_WAIT: Duration = Duration::from_millis(20);
 /// Directories whose walks are remembered, some 200 bytes each: many programs at work in trees.
 pub const WALKS_REMEMBERED: usize = 64;
 

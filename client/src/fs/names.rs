@@ -24,11 +24,10 @@ impl FileSystem {
         if let Some(known) = self.known_name(who, parent, name) {
             return known.map(|attr| self.seen(attr));
         }
-        if let Some(coming) = self.missed_name(who, parent, name) {
-            coming.await;
-            if let Some(known) = self.known_name(who, parent, name) {
-                return known.map(|attr| self.seen(attr));
-            }
+        if self.missed_name(who, parent, name).await
+            && let Some(known) = self.known_name(who, parent, name)
+        {
+            return known.map(|attr| self.seen(attr));
         }
         let kind = QueryKind::Lookup { parent, name: name.clone() };
         let heard = self.shared.meta.ask(who, kind).await?;

@@ -5,6 +5,7 @@ use super::FileSystem;
 use bytes::Bytes;
 use cairn_core::caching::ahead::{Advice, Fetch, Walks};
 use cairn_core::ids::InodeId;
+use cairn_core::limits::AHEAD_WAIT;
 use cairn_core::namespace::answer::{Answer, Map};
 use cairn_core::namespace::attr::{Attr, NodeKind};
 use cairn_core::namespace::name::Name;
@@ -35,14 +36,17 @@ impl Neighbours {
 }
 
 impl FileSystem {
-    /// A name is not known. Answers what to wait for: it probably brings the name.
-    pub(super) fn missed_name(&self, who: &Credentials, parent: InodeId, name: &Name) -> Option<Coming> {
+    /// A name is not known. True when a fetch that probably brings it has been waited for.
+    pub(super) async fn missed_name(&self, who: &Credentials, parent: InodeId, name: &Name) -> bool {
         if who.check != PermissionCheck::Kernel {
-            return None;
+            return false;
         }
         let entries = self.shared.meta.cache().attr(parent, self.now()).map(|(attr, _)| attr.size);
         let advice = self.shared.neighbours.walks().missed(parent, name, entries);
-        self.follow(parent, advice)
+        match self.follow(parent, advice) {
+            Some(coming) => tokio::time::timeout(AHEAD_WAIT, coming).await.is_ok(),
+            None => false,
+        }
     }
 
     /// What was fetched ahead is used for the first time.
@@ -63,7 +67,8 @@ impl FileSystem {
         let (attr, map) = self.known_attr(who, inode)?;
         let lacks_map = wants_map && attr.kind == NodeKind::Regular && attr.size > 0 && map.is_none();
         let Some(coming) = self.note_open(inode, lacks_map) else { return Some((attr, map)) };
-        coming.await;
+        // What did not come in time is asked for by whoever needs it.
+        let _ = tokio::time::timeout(AHEAD_WAIT, coming).await;
         let (place, is_first_use) = self.place_and_use(inode);
         if let Some((parent, _)) = place.filter(|_| is_first_use) {
             self.used_ahead(parent, true);
