@@ -32,8 +32,12 @@ pub(super) struct Prepared {
 }
 
 impl Applier {
-    /// Decodes `entries`, which follow the last one applied.
+    /// Decodes `entries`, which follow the last one applied. Reads wait for their rows from now on: whoever begins to cache
+    /// while this runs has either registered before it looks, or reads what is new.
     pub(super) fn prepare(&mut self, entries: &[LogEntry], overlay: &mut Overlay) -> Result<Prepared, Fatal> {
+        let last = entries.last().map_or(self.applied.last.index, |last| last.id.index);
+        self.progress.answer(last);
+        self.caching.about_to_change();
         let mut batch = Batch::default();
         let mut changed = Vec::new();
         let somebody_caches = self.caching.is_wanted();
@@ -61,13 +65,11 @@ impl Applier {
         }
         // Nothing is decided before they are written.
         overlay.applied(self.applied.last.index);
-        Ok(Prepared { last: self.applied.last.index, batch, changed })
+        Ok(Prepared { last, batch, changed })
     }
 
-    /// From now on reads wait for the rows, and who holds what changes is to be told: answers may leave.
+    /// Who holds what changes is to be told: answers may leave.
     pub(super) fn announce(&self, prepared: &mut Prepared, now: Tick) {
-        self.progress.answer(prepared.last);
-        self.caching.about_to_change();
         for (origin, changes) in prepared.changed.drain(..) {
             let origin = match origin {
                 Origin::Client { session, slot, sequence } => Some((session, slot, sequence)),
