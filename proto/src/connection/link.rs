@@ -89,21 +89,16 @@ impl Link {
 
     /// Sends a frame, now or as soon as the socket takes it. The queue is bounded by the places that callers hold.
     pub fn send(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
-        self.enqueue(frame, false)
+        if let Some(socket) = self.enqueue(frame, false)? {
+            self.write_now(Active { socket, batch: VecDeque::new() });
+        }
+        Ok(())
     }
 
     /// Sends a frame together with others that follow at once: a task writes what has gathered when it gets its turn. To
     /// be used where many answers become ready together.
     pub fn send_soon(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
-        let socket = {
-            let mut state = self.lock();
-            if let Some(error) = self.dead() {
-                return Err(error);
-            }
-            state.queue.push_back(frame);
-            if state.corked { None } else { state.socket.take() }
-        };
-        if let Some(socket) = socket {
+        if let Some(socket) = self.enqueue(frame, false)? {
             self.runtime.spawn(self.clone().drain(Active { socket, batch: VecDeque::new() }));
         }
         Ok(())
@@ -111,20 +106,21 @@ impl Link {
 
     /// Sends the last frame: the connection is closed when it has left.
     pub fn send_last(self: &Arc<Self>, frame: Outgoing) -> Result<(), ConnError> {
-        self.enqueue(frame, true)
+        if let Some(socket) = self.enqueue(frame, true)? {
+            self.write_now(Active { socket, batch: VecDeque::new() });
+        }
+        Ok(())
     }
 
-    fn enqueue(self: &Arc<Self>, frame: Outgoing, last: bool) -> Result<(), ConnError> {
-        {
-            let mut state = self.lock();
-            if let Some(error) = self.dead() {
-                return Err(error);
-            }
-            state.queue.push_back(frame);
-            state.last_queued |= last;
+    /// Queues a frame; the socket, if it is the caller who must write.
+    fn enqueue(&self, frame: Outgoing, last: bool) -> Result<Option<BoxWrite>, ConnError> {
+        let mut state = self.lock();
+        if let Some(error) = self.dead() {
+            return Err(error);
         }
-        self.flush();
-        Ok(())
+        state.queue.push_back(frame);
+        state.last_queued |= last;
+        Ok(if state.corked { None } else { state.socket.take() })
     }
 
     /// Queues a frame unless `most` wait already; [`Link::flush`] lets it leave. False when there is no room, or the
