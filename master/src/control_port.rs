@@ -39,9 +39,10 @@ pub(crate) async fn serve(parts: Arc<Parts>, listener: Listener) -> Result<(), S
     let (for_grpc, incoming) = mpsc::channel(GRPC_CONNECTIONS_WAITING);
     let stopping = parts.stopping.clone().cancelled_owned();
     let grpc = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), stopping);
-    let (accepted, served) = tokio::join!(accept(parts, listener, for_grpc), grpc);
-    accepted.map_err(|error| error.to_string())?;
-    served.map_err(|error| error.to_string())
+    // One that fails does not wait for the other.
+    let accepted = async { accept(parts, listener, for_grpc).await.map_err(|error| error.to_string()) };
+    let served = async { grpc.await.map_err(|error| error.to_string()) };
+    tokio::try_join!(accepted, served).map(drop)
 }
 
 async fn accept(parts: Arc<Parts>, mut listener: Listener, for_grpc: ForGrpc) -> io::Result<()> {

@@ -249,3 +249,28 @@ async fn detaching_ends_the_session_at_once() {
     assert!(leased.is_ok(), "{leased:?}");
     master.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_restart_ends_no_session() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Running::start(config(&dir)).await;
+    let mut client = Client::open(&master).await;
+    let (inode, lease) = client.create("f").await;
+    let (session, secret) = (client.session, client.secret.clone());
+    let (last_word, ()) = tokio::join!(
+        client.wait_for(|told| match told {
+            Told::Refused(refused) => Some(refused.reason()),
+            Told::SessionEnded(_) => panic!("the session is to live on"),
+            _ => None,
+        }),
+        master.stop()
+    );
+    assert_eq!(last_word, Some(cairn_proto::v1::RefusedReason::RefusedNotLeader));
+
+    let master = Running::start(config(&dir)).await;
+    let mut again = Client::hello(&master, session, secret).await.unwrap_or_else(|told| panic!("{told:?}"));
+    assert_eq!(again.session, session);
+    let held = again.operate_at(1, 1, OperationKind::LeaseFile { inode, chunks: Vec::new() }).await;
+    assert!(matches!(held, Ok(Answer::Leased { lease: still, .. }) if still == lease), "{held:?}");
+    master.stop().await;
+}
