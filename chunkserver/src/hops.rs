@@ -100,7 +100,11 @@ impl Hops {
         let (read, write) = stream.into_split();
         let generation = self.generations.fetch_add(1, Ordering::Relaxed);
         let lane = Lane { number: lane, generation };
-        DataConnection::connect(read, write, &peer, &self.joined.hello(), lane, &self.pool).await
+        let hello = self.joined.hello();
+        let (connection, driver) =
+            DataConnection::connect(read, write, &peer, &hello, lane, &self.pool).await?;
+        drop(tokio::spawn(driver));
+        Ok(connection)
     }
 
     fn slot(&self, address: &str, lane: u64) -> Result<Arc<Slot>, ConnError> {

@@ -5,7 +5,6 @@
 
 mod data;
 pub mod error;
-mod first_step;
 pub mod fs;
 mod inode;
 mod meta;

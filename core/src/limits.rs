@@ -463,6 +463,14 @@ pub const HOT_ROWS_MAX: usize = 4096;
 pub const LOOK_OUT: Duration = Duration::from_micros(200);
 /// On machines with fewer cores it sleeps at once.
 pub const LOOK_OUT_CORES_MIN: usize = 4;
+/// Connections that a busy poll looks at: a session with the master and those with three chunk servers.
+pub const BUSY_POLLED_MAX: usize = 4;
+/// Most that one busy poll reads at a time: longer messages take several.
+pub const BUSY_READ_BYTES: usize = 16 * 1024;
+/// While a thread polls a connection busily, nobody else is woken for less: as much as the largest answers.
+pub const BUSY_LOW_WATER_BYTES: u32 = 64 * 1024;
+/// A mount polls busily so long for the answer to its only request: an operation of a master that syncs takes 250 µs.
+pub const BUSY_WAIT: Duration = Duration::from_micros(300);
 
 const _: () = assert!((FRAME_PAYLOAD_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(DATA_IDLE_PING.as_millis() * 3 < DATA_SILENCE_MAX.as_millis());

@@ -3,11 +3,13 @@
 //! Nothing outside this crate names a raw clock, socket, file, thread or random source; clippy's bans say so and name the
 //! replacement. A server takes one [`Env`] and can then run as a process or inside one seeded simulation.
 
+pub mod busy_poll;
 pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod disk_real;
 pub mod disk_sim;
+pub mod errand;
 pub mod kv;
 pub mod kv_conformance;
 pub mod kv_memory;
@@ -30,6 +32,8 @@ pub struct Env {
     pub net: Arc<dyn net::Net>,
     /// Threads.
     pub spawn: Arc<dyn spawn::Spawn>,
+    /// Connections that waiting threads read themselves.
+    pub busy_poll: busy_poll::BusyPoll,
 }
 
 impl Env {
@@ -41,6 +45,7 @@ impl Env {
             disk: Arc::new(disk_real::RealDisk),
             net: Arc::new(net::tcp::TcpNet),
             spawn: Arc::new(spawn::ThreadSpawn),
+            busy_poll: busy_poll::BusyPoll::default(),
         }
     }
 }

@@ -1,87 +1,60 @@
 //! Where a request runs: its first step on the thread that received it, the rest on the runtime.
 //!
-//! What is at hand is answered without a hand-over (each costs ~25 µs between cores); what must wait never holds the
-//! receiving thread. It becomes a task only when what it waits for has come, so that nobody is woken in vain. A panic in one request ends that request with EIO and nothing else.
+//! What is at hand is answered without a hand-over (each costs ~25 µs between cores); what must wait holds the receiving
+//! thread for a moment at most ([`crate::look_out`]). It becomes a task only when what it waits for has come, so that nobody is
+//! woken in vain. A panic in one request ends that request with EIO and nothing else.
 
 use crate::errno::is_failure;
+use crate::look_out::LookOut;
 use crate::respond::Respond;
 use cairn_core::error::FsError;
-use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use cairn_env::errand;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 use tracing::{Instrument, Span};
 
 /// Starts `operation` and sees that its outcome reaches `reply`, exactly once (a dropped reply sends EIO itself).
 pub(crate) fn start<T: Send + 'static>(
     runtime: &Handle,
+    look_out: &Arc<LookOut>,
     span: Span,
     operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
     reply: impl Respond<T>,
 ) {
+    let _runtime = runtime.enter();
+    let under_way = look_out.enter();
+    let since = under_way.since;
     let task = async move {
-        let outcome = operation.await;
+        let mut operation = pin!(operation);
+        let mut steps = 0;
+        let outcome = poll_fn(|context| {
+            steps += 1;
+            operation.as_mut().poll(context)
+        });
+        let outcome = outcome.await;
+        under_way.end(steps > 1);
         if let Some(error) = outcome.as_ref().err().filter(|error| is_failure(error)) {
             tracing::warn!(%error, "request failed");
         }
         reply.respond(outcome);
     };
-    step(runtime, Box::pin(task.instrument(span)));
-}
-
-fn step(runtime: &Handle, mut task: Pin<Box<impl Future<Output = ()> + Send + 'static>>) {
-    let _runtime = runtime.enter();
-    let parked =
-        Arc::new(Parked { task: Mutex::new(None), woken: AtomicBool::new(false), runtime: runtime.clone() });
-    let waker = Waker::from(parked.clone());
-    let mut slot = parked.task.lock().unwrap_or_else(PoisonError::into_inner);
-    match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(&mut Context::from_waker(&waker)))) {
-        Ok(Poll::Ready(())) => {}
-        Ok(Poll::Pending) => {
-            *slot = Some(task);
-            drop(slot);
-            if parked.woken.load(Ordering::SeqCst) {
-                parked.resume();
-            }
-        }
-        Err(_) => tracing::error!("a request panicked; its caller got EIO"),
-    }
-}
-
-/// A request after its first step, until it is woken for the first time.
-struct Parked<F> {
-    /// Locked during the first step.
-    task: Mutex<Option<Pin<Box<F>>>>,
-    woken: AtomicBool,
-    runtime: Handle,
-}
-
-impl<F: Future<Output = ()> + Send + 'static> Parked<F> {
-    /// Makes it a task, unless it is one or the first step still runs, which looks at `woken` afterwards.
-    fn resume(&self) {
-        let task = self.task.try_lock().ok().and_then(|mut slot| slot.take());
-        if let Some(task) = task {
-            // Polling again under another waker is part of the contract of futures.
-            drop(self.runtime.spawn(task));
-        }
-    }
-}
-
-impl<F: Future<Output = ()> + Send + 'static> Wake for Parked<F> {
-    fn wake(self: Arc<Self>) {
-        self.woken.store(true, Ordering::SeqCst);
-        self.resume();
+    let request = errand::start(task.instrument(span));
+    if !request.has_left()
+        && let Some(watch) = look_out.begin(since)
+    {
+        while !request.has_left() && watch.goes_on() {}
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_env::Env;
     use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::time::Duration;
+    use std::task::Poll;
+    use std::time::{Duration, Instant};
 
     struct Answer(Sender<Result<u32, FsError>>);
 
@@ -94,10 +67,17 @@ mod tests {
     fn run(
         operation: impl Future<Output = Result<u32, FsError>> + Send + 'static,
     ) -> Receiver<Result<u32, FsError>> {
+        run_with(&LookOut::new(&Env::real()), operation)
+    }
+
+    fn run_with(
+        look_out: &Arc<LookOut>,
+        operation: impl Future<Output = Result<u32, FsError>> + Send + 'static,
+    ) -> Receiver<Result<u32, FsError>> {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (sender, receiver) = channel();
-        start(runtime.handle(), Span::none(), operation, Answer(sender));
+        start(runtime.handle(), look_out, Span::none(), operation, Answer(sender));
         let first = receiver.recv_timeout(Duration::from_secs(5));
         let (sender, receiver) = channel();
         if let Ok(first) = first {
@@ -124,24 +104,63 @@ mod tests {
         assert_eq!(answers.recv().unwrap(), Ok(0));
     }
 
-    #[test]
-    fn a_wake_during_the_first_step_is_not_lost() {
-        let answers = run(async move {
-            tokio::task::yield_now().await;
-            std::future::poll_fn(|context| {
-                context.waker().wake_by_ref();
-                Poll::Ready(())
+    /// Begins a request whose answer comes over a connection, after a while in which the runtime does not look there. Whether
+    /// it is answered by the thread that began it.
+    fn is_looked_out_for(env: &Env, look_out: &Arc<LookOut>) -> bool {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let (sender, polled) = channel();
+        let connection = async move {
+            let soon = Instant::now() + Duration::from_millis(20);
+            let mut late = pin!(tokio::time::sleep(Duration::from_millis(200)));
+            poll_fn(|context| {
+                let _ = sender.send(());
+                let late = late.as_mut().poll(context);
+                if Instant::now() >= soon { Poll::Ready(()) } else { late }
             })
             .await;
-            Ok(7)
-        });
-        assert_eq!(answers.recv().unwrap(), Ok(7));
-        for _ in 0..1000 {
-            let (sender, receiver) = tokio::sync::oneshot::channel();
-            let waker = std::thread::spawn(move || sender.send(7).unwrap());
-            assert_eq!(run(async move { Ok(receiver.await.unwrap()) }).recv().unwrap(), Ok(7));
-            waker.join().unwrap();
-        }
+            answer.send(()).unwrap();
+        };
+        let busy_poll = env.busy_poll.clone();
+        drop(runtime.spawn(async move { busy_poll.task(connection).await }));
+        polled.recv().unwrap();
+        let here = std::thread::current().id();
+        let operation = async move {
+            answered.await.unwrap();
+            Ok(u32::from(std::thread::current().id() == here))
+        };
+        let (sender, receiver) = channel();
+        start(runtime.handle(), look_out, Span::none(), operation, Answer(sender));
+        let by_this_thread = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
+        runtime.shutdown_background();
+        by_this_thread == Ok(1)
+    }
+
+    #[test]
+    fn a_lone_request_that_is_answered_soon_ends_where_it_began() {
+        let env = Env::real();
+        let look_out = LookOut::with_patience(&env, Duration::from_secs(5));
+        assert!(!is_looked_out_for(&env, &look_out), "not yet known to be worth it");
+        assert!(is_looked_out_for(&env, &look_out));
+        let other = look_out.enter();
+        assert!(!is_looked_out_for(&env, &look_out), "not alone");
+        drop(other);
+        assert!(is_looked_out_for(&env, &look_out));
+    }
+
+    #[test]
+    fn nobody_looks_out_for_long() {
+        let look_out = LookOut::with_patience(&Env::real(), Duration::from_millis(1));
+        let here = std::thread::current().id();
+        let after = |millis| async move {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Ok(u32::from(std::thread::current().id() == here))
+        };
+        look_out.enter().end(true);
+        assert_eq!(run_with(&look_out, after(50)).recv().unwrap(), Ok(0));
+        let next = look_out.enter();
+        assert!(look_out.begin(next.since).is_none(), "that was too long to look out for the next one");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::convert::{inode, name, node_kind, open_flags, time_set};
 use crate::credentials::caller;
 use crate::dispatch::start;
+use crate::look_out::LookOut;
 use crate::ops::{Component, Ops, WriteRequest};
 use crate::respond::Respond;
 use bytes::Bytes;
@@ -33,6 +34,7 @@ pub(crate) struct KernelFs {
     ops: Arc<Ops>,
     messages: Handle,
     bytes: Handle,
+    look_out: Arc<LookOut>,
     ended: Arc<Notify>,
 }
 
@@ -51,9 +53,15 @@ thread_local! {
 }
 
 impl KernelFs {
-    /// Messages and bytes of files each have a runtime. `ended` is notified when the kernel lets go of the session, and when a receiving thread ends before.
-    pub(crate) fn new(ops: Arc<Ops>, (messages, bytes): (Handle, Handle), ended: Arc<Notify>) -> Self {
-        Self { ops, messages, bytes, ended }
+    /// Messages and bytes of files each have a runtime. `ended` is notified when the kernel lets go of the session, and when a
+    /// receiving thread ends before.
+    pub(crate) fn new(
+        ops: Arc<Ops>,
+        (messages, bytes): (Handle, Handle),
+        look_out: Arc<LookOut>,
+        ended: Arc<Notify>,
+    ) -> Self {
+        Self { ops, messages, bytes, look_out, ended }
     }
 
     /// Begins a request of messages.
@@ -87,7 +95,7 @@ impl KernelFs {
         RECEIVER.with(|receiver| {
             receiver.get_or_init(|| Ending(self.ended.clone()));
         });
-        start(runtime, span, call(self.ops.clone()), reply);
+        start(runtime, &self.look_out, span, call(self.ops.clone()), reply);
     }
 }
 

@@ -12,6 +12,7 @@ mod fs;
 mod handles;
 mod kernel_cache;
 mod listing;
+mod look_out;
 mod mount;
 mod mount_error;
 pub mod mount_table;

@@ -2,6 +2,7 @@
 
 use crate::fs::KernelFs;
 use crate::kernel_cache::KernelCache;
+use crate::look_out::LookOut;
 use crate::mount_error::MountError;
 use crate::mount_table::{mounts, unmount_at};
 use crate::ops::Ops;
@@ -64,6 +65,7 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     let asked = options.mount_point.clone();
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
+    let look_out = LookOut::new(&env);
     let client =
         FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
     let ended = Arc::new(Notify::new());
@@ -71,7 +73,7 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     let told = kernel.clone();
     client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
     let ops = Arc::new(Ops::new(client.clone(), kernel.clone()));
-    let fs = KernelFs::new(ops, (Handle::current(), bytes), ended.clone());
+    let fs = KernelFs::new(ops, (Handle::current(), bytes), look_out, ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
     let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel)).await??;
     let device = device_at(&path);

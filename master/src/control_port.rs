@@ -75,7 +75,8 @@ async fn greet(parts: Arc<Parts>, mut stream: Stream, peer: SocketAddr, for_grpc
     // Whoever says nothing, or hangs up, is not missed.
     let Ok(Ok(first)) = first else { return };
     if first == SESSION_MAGIC {
-        session_conn::serve(parts, stream, peer).await;
+        let busy_poll = parts.env.busy_poll.clone();
+        busy_poll.task(session_conn::serve(parts, stream, peer)).await;
     } else {
         // The gRPC server ends only when this master stops.
         drop(for_grpc.send(Ok(Unread::new(first, stream))).await);

@@ -5,6 +5,7 @@
 
 use cairn_core::time::Timestamp;
 use cairn_env::Env;
+use cairn_env::busy_poll::BusyPoll;
 use cairn_env::clock::RuntimeClock;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::net::stream::{SimulatedStream, Stream};
@@ -27,6 +28,7 @@ pub(crate) fn simulated_env(seed: u64, disk: SimDisk) -> Env {
         disk: Arc::new(disk),
         net: Arc::new(TurmoilNet),
         spawn: Arc::new(TaskSpawn),
+        busy_poll: BusyPoll::default(),
     }
 }
 

@@ -73,7 +73,10 @@ impl Cluster {
         let (read, write) = self.env.net.connect(&self.address(number)).await.unwrap().into_split();
         let hello = hello(self.leader.cluster, node, Role::Client);
         let name = format!("chunkserver {}", self.address(number));
-        DataConnection::connect(read, write, &name, &hello, lane, &PayloadPool::default()).await.unwrap()
+        let (connection, driver) =
+            DataConnection::connect(read, write, &name, &hello, lane, &PayloadPool::default()).await.unwrap();
+        drop(tokio::spawn(driver));
+        connection
     }
 }
 

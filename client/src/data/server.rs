@@ -55,9 +55,11 @@ impl Server {
         let stream = data.env.net.connect(&self.address).await.map_err(|error| error.to_string())?;
         let (read, write) = stream.into_split();
         let peer = format!("chunkserver {}", self.address);
-        let connection = DataConnection::connect(read, write, &peer, &data.hello, lane, &data.pool)
+        let (connection, driver) = DataConnection::connect(read, write, &peer, &data.hello, lane, &data.pool)
             .await
             .map_err(|error| error.to_string())?;
+        let busy_poll = data.env.busy_poll.clone();
+        drop(tokio::spawn(async move { busy_poll.task(driver).await }));
         let connected = Connected { connection, generation: *generation };
         *state.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
         Ok(connected)

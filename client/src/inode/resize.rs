@@ -7,6 +7,7 @@ use cairn_core::limits::FILE_BYTES_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::attr::{Attr, AttrChanges};
 use cairn_core::namespace::request::{AllocateMode, Credentials, OperationKind};
+use cairn_env::errand::begin;
 use std::sync::Arc;
 
 impl Inode {
@@ -19,7 +20,7 @@ impl Inode {
         via_handle: bool,
     ) -> Result<Attr, FsError> {
         let (inode, shared) = (self.clone(), shared.clone());
-        let work = tokio::spawn(async move {
+        let work = begin(async move {
             let orders_data = changes.size.is_some() || changes.mtime.is_some() || changes.atime.is_some();
             let _order = if orders_data { Some(inode.order.lock().await) } else { None };
             let _rest = orders_data.then(|| inode.rest());
@@ -43,7 +44,7 @@ impl Inode {
             });
             attr.await
         });
-        work.await.unwrap_or_else(|_| Err(FsError::Io(String::from("setattr was cut short"))))
+        work.outcome().await.unwrap_or_else(|_| Err(FsError::Io(String::from("setattr was cut short"))))
     }
 
     /// fallocate(2).
@@ -56,7 +57,7 @@ impl Inode {
         length: u64,
     ) -> Result<(), FsError> {
         let (inode, shared) = (self.clone(), shared.clone());
-        let work = tokio::spawn(async move {
+        let work = begin(async move {
             let _order = inode.order.lock().await;
             let _rest = inode.rest();
             inode.record_all(&shared, false).await?;
@@ -72,7 +73,7 @@ impl Inode {
             });
             attr.await.map(drop)
         });
-        work.await.unwrap_or_else(|_| Err(FsError::Io(String::from("fallocate was cut short"))))
+        work.outcome().await.unwrap_or_else(|_| Err(FsError::Io(String::from("fallocate was cut short"))))
     }
 
     async fn reshape(

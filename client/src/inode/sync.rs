@@ -4,7 +4,6 @@
 
 use super::write::Hurry;
 use super::{Inode, nonsense};
-use crate::first_step::{Begun, begin};
 use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
@@ -13,6 +12,7 @@ use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Extent, OperationKind};
+use cairn_env::errand::begin;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ struct Harvest {
 impl Inode {
     /// Everything accepted so far is durable and recorded when this returns; with `release` the lease goes with it.
     ///
-    /// Runs in a task of its own: a caller that goes away does not leave the work half done.
+    /// Goes on by itself: a caller that goes away does not leave the work half done.
     pub(crate) async fn flush(self: &Arc<Self>, shared: &Arc<Shared>, release: bool) -> Result<(), FsError> {
         {
             // What another flush has taken to record is not dirty, and not yet recorded either.
@@ -44,12 +44,10 @@ impl Inode {
             let _rest = release.then(|| inode.rest());
             inode.record_all(&held, release).await
         };
-        match begin(work) {
-            Begun::Done(outcome) => outcome,
-            Begun::GoesOn(task) => {
-                task.await.unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
-            }
-        }
+        begin(work)
+            .outcome()
+            .await
+            .unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
     }
 
     pub(super) fn flush_in_background(self: &Arc<Self>, shared: &Arc<Shared>) {

@@ -2,7 +2,6 @@
 
 use super::Inode;
 use super::state::Outgoing;
-use crate::first_step::begin;
 use crate::fs::Handle;
 use crate::shared::Shared;
 use crate::write::StoreError;
@@ -14,6 +13,7 @@ use cairn_core::limits::{
     SMALL_WRITE_BYTES_MAX, UNRECORDED_EXTENTS_MAX,
 };
 use cairn_core::units::CHUNK_BYTES;
+use cairn_env::errand::begin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;

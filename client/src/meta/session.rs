@@ -72,8 +72,9 @@ pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
         match search.next(&shared).await {
             Ok(attached) => {
                 adopt(&shared, &attached);
+                let busy_poll = shared.env.busy_poll.clone();
                 let task = Session { shared };
-                drop(tokio::spawn(task.run(attached)));
+                drop(tokio::spawn(async move { busy_poll.task(task.run(attached)).await }));
                 return Ok(());
             }
             Err(DialError::Refused(message)) => {

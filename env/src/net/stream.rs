@@ -1,5 +1,10 @@
 //! A connection: the kernel's TCP stream, or a simulation's.
 
+use crate::busy_poll;
+use crate::net::tcp::set_low_water;
+use cairn_core::limits::{BUSY_LOW_WATER_BYTES, BUSY_READ_BYTES};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -27,9 +32,18 @@ pub enum Stream {
 /// The reading half of a [`Stream`].
 pub enum ReadHalf {
     /// The kernel's.
-    Tcp(OwnedReadHalf),
+    Tcp(TcpReadHalf),
     /// A simulation's.
     Simulated(tokio::io::ReadHalf<Box<dyn SimulatedStream>>),
+}
+
+/// The reading half of a TCP connection.
+pub struct TcpReadHalf {
+    half: OwnedReadHalf,
+    /// What a busy poll reads passes through here; made for the first of them.
+    passage: Box<[u8]>,
+    /// The socket wakes nobody for a small message: a busy poll will find it.
+    is_quiet: bool,
 }
 
 /// The writing half of a [`Stream`]. Dropping it ends the writing direction only.
@@ -68,13 +82,57 @@ impl Stream {
         match self {
             Self::Tcp(stream) => {
                 let (read, write) = stream.into_split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+                (
+                    ReadHalf::Tcp(TcpReadHalf { half: read, passage: Box::default(), is_quiet: false }),
+                    WriteHalf::Tcp(write),
+                )
             }
             Self::Simulated(stream) => {
                 let (read, write) = tokio::io::split(stream);
                 (ReadHalf::Simulated(read), WriteHalf::Simulated(write))
             }
         }
+    }
+}
+
+impl TcpReadHalf {
+    /// Asks the socket itself, and sees that the next message wakes nobody in vain.
+    fn read_now(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.passage.is_empty() {
+            self.passage = vec![0; BUSY_READ_BYTES].into();
+        }
+        let most = buffer.remaining().min(BUSY_READ_BYTES);
+        let socket: &TcpStream = self.half.as_ref();
+        if !self.is_quiet {
+            // It works as well where this is refused.
+            self.is_quiet = set_low_water(socket, BUSY_LOW_WATER_BYTES).is_ok();
+        }
+        match recv(socket, &mut self.passage[..most], RecvFlags::DONTWAIT) {
+            Ok((_, count)) => {
+                buffer.put_slice(&self.passage[..count]);
+                Poll::Ready(Ok(()))
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+}
+
+impl AsyncRead for TcpReadHalf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if busy_poll::is_polling() {
+            return self.read_now(buffer);
+        }
+        if self.is_quiet {
+            // The kernel tells at once of what is there already.
+            set_low_water(self.half.as_ref(), 1)?;
+            self.is_quiet = false;
+        }
+        Pin::new(&mut self.half).poll_read(context, buffer)
     }
 }
 

@@ -6,6 +6,7 @@ use cairn_core::limits::{ACCEPT_PAUSE, TCP_DEAD_PEER};
 use futures::future::BoxFuture;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::warn;
 
@@ -68,6 +69,19 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepcnt(stream, 5)?;
     sockopt::set_tcp_user_timeout(stream, TCP_DEAD_PEER.as_millis() as u32)?;
     Ok(())
+}
+
+/// SO_RCVLOWAT (socket(7)): with less than so many bytes to read, whoever waits for the socket is not woken.
+#[allow(unsafe_code, reason = "rustix and socket2 do not have this option")]
+pub(super) fn set_low_water(socket: &TcpStream, bytes: u32) -> io::Result<()> {
+    let size = size_of_val(&bytes) as libc::socklen_t;
+    let option = libc::SO_RCVLOWAT;
+    // SAFETY: the kernel reads `size` bytes at the address of `bytes`, an int as the option wants it, which lives to the end of
+    // the call; the descriptor is open while `socket` is borrowed.
+    let outcome = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const bytes).cast(), size)
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -169,8 +169,10 @@ impl Sequencer {
         event
     }
 
-    /// While requests follow each other closely it waits awake, and lets others have the core if they want it.
+    /// While requests follow each other closely it waits awake, reads them from the connections itself, and lets others have
+    /// the core if they want it.
     fn look_out(&mut self, since: Tick) -> Option<Event> {
+        let mut connections = None;
         while self.brisk && self.env.clock.now().since(since) < self.patience {
             if let Ok(loaded) = self.loaded.try_recv() {
                 return Some(Event::Loaded(loaded));
@@ -178,6 +180,7 @@ impl Sequencer {
             if let Ok(request) = self.inbox.try_recv() {
                 return Some(Event::Request(request));
             }
+            connections.get_or_insert_with(|| self.env.busy_poll.watch()).poll();
             std::thread::yield_now();
         }
         None

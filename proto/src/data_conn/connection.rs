@@ -55,16 +55,22 @@ impl DataConnection {
     /// Exchanges Hellos over a fresh stream, given as its two halves. `peer` is how errors call the other side:
     /// component and address ("chunkserver 10.0.0.7:7102").
     ///
+    /// The future drives the connection: it must be polled, by a task as a rule, and ends with it.
+    ///
     /// # Errors
     /// `Refused` with the peer's own words, `Silent` after [`DATA_HANDSHAKE_MAX`], or how the stream failed.
-    pub async fn connect(
-        read: impl AsyncRead + Send + Unpin + 'static,
-        write: impl AsyncWrite + Send + Unpin + 'static,
+    pub async fn connect<R, W>(
+        read: R,
+        write: W,
         peer: &str,
         hello: &Hello,
         lane: Lane,
         pool: &PayloadPool,
-    ) -> Result<Self, ConnError> {
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<R, W>), ConnError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let peer: Arc<str> = peer.into();
         let mut reader = FrameReader::new(Box::new(read), pool.clone(), peer.clone());
         let link = Link::new(Box::new(write), peer.clone());
@@ -84,8 +90,8 @@ impl DataConnection {
             heard: Notify::new(),
             ping_out: AtomicBool::new(false),
         });
-        drop(tokio::spawn(inner.clone().run(reader)));
-        Ok(Self { _close: Arc::new(CloseOnDrop(inner.clone())), inner })
+        let driver = inner.clone().run(reader);
+        Ok((Self { _close: Arc::new(CloseOnDrop(inner.clone())), inner }, driver))
     }
 
     /// Sends a request and waits for its reply, whatever its status. The frame's request id is for logs; several calls

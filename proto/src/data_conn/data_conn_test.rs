@@ -74,7 +74,10 @@ async fn connect(stream: DuplexStream, cluster: u128) -> Result<DataConnection, 
     let (read, write) = tokio::io::split(stream);
     let hello = hello(ClusterId(Uuid::from_u128(cluster)), NodeId(Uuid::from_u128(1)), Role::Client);
     let lane = Lane { number: 3, generation: 1 };
-    DataConnection::connect(read, write, "chunkserver x", &hello, lane, &PayloadPool::default()).await
+    let (connection, driver) =
+        DataConnection::connect(read, write, "chunkserver x", &hello, lane, &PayloadPool::default()).await?;
+    drop(tokio::spawn(driver));
+    Ok(connection)
 }
 
 fn write_frame(chunk: u64, payload: Vec<u8>) -> Frame {

@@ -1,0 +1,324 @@
+//! Busy polling: a thread that waits for something which comes over a connection reads that connection itself for a moment,
+//! instead of sleeping until another thread has been woken, has read it and wakes this one. Each of these hand-overs costs
+//! more than most messages do.
+//!
+//! A connection is read by a task. [`BusyPoll::task`] makes it one that other threads may advance as well, one at a time; a
+//! [`Watch`] advances those that were last active. While it does, their sockets wake nobody; when it ends, each is read once
+//! more and left to its runtime again, so that nothing goes unnoticed.
+
+use cairn_core::limits::BUSY_POLLED_MAX;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::task::{Context, Poll, Waker};
+use tokio::runtime::Handle;
+use tokio::task::coop::unconstrained;
+
+thread_local! {
+    static POLLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread polls busily: a socket is then asked directly, and nobody is registered with the runtime for it.
+pub(crate) fn is_polling() -> bool {
+    POLLING.get()
+}
+
+/// The tasks that were last active. Clones share them.
+#[derive(Clone, Default)]
+pub struct BusyPoll {
+    /// Newest first.
+    recent: Arc<Mutex<Vec<Weak<Shared>>>>,
+}
+
+impl BusyPoll {
+    /// Makes a future one that a [`Watch`] advances as well, wherever it is awaited. What it awaits must not care which thread
+    /// polls it.
+    pub async fn task(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let steps = Steps { future: Some(Box::pin(future)), waker: None };
+        let owner = Owner(Arc::new(Shared {
+            runtime: Handle::current(),
+            steps: Mutex::new(steps),
+            missed: AtomicBool::new(false),
+        }));
+        poll_fn(|context| {
+            self.note(&owner.0);
+            owner.0.poll(context)
+        })
+        .await;
+    }
+
+    /// Begins to poll busily.
+    pub fn watch(&self) -> Watch {
+        let recent = self.recent();
+        Watch { tasks: recent.iter().filter_map(Weak::upgrade).collect() }
+    }
+
+    fn note(&self, task: &Arc<Shared>) {
+        let mut recent = self.recent();
+        let is_it = |other: &Weak<Shared>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(task));
+        match recent.iter().position(is_it) {
+            Some(position) => recent[..=position].rotate_right(1),
+            None => {
+                recent.truncate(BUSY_POLLED_MAX - 1);
+                recent.insert(0, Arc::downgrade(task));
+            }
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that polls busily the tasks that were last active when it began.
+pub struct Watch {
+    tasks: Vec<Arc<Shared>>,
+}
+
+impl Watch {
+    /// Reads once, without waiting, what has come.
+    pub fn poll(&self) {
+        self.tasks.iter().for_each(|task| task.poll_busily());
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(|task| task.leave_to_runtime());
+    }
+}
+
+/// Ends the future when whoever awaits it goes away.
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(self.0.steps.lock().unwrap_or_else(PoisonError::into_inner).future.take());
+    }
+}
+
+struct Shared {
+    runtime: Handle,
+    steps: Mutex<Steps>,
+    /// The runtime wanted to poll while another thread did.
+    missed: AtomicBool,
+}
+
+struct Steps {
+    /// `None`: it has ended.
+    future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// The runtime's, as of its last poll.
+    waker: Option<Waker>,
+}
+
+impl Shared {
+    /// On behalf of the runtime. Never waits: whoever polls just now polls once more, or wakes it.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut steps = match self.try_lock() {
+            Some(steps) => steps,
+            None => {
+                self.missed.store(true, SeqCst);
+                match self.try_lock() {
+                    Some(steps) => steps,
+                    None => return Poll::Pending,
+                }
+            }
+        };
+        self.missed.store(false, SeqCst);
+        steps.waker = Some(context.waker().clone());
+        let Some(future) = &mut steps.future else { return Poll::Ready(()) };
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() {
+            steps.future = None;
+        }
+        polled
+    }
+
+    fn poll_busily(&self) {
+        if let Some(steps) = self.try_lock() {
+            POLLING.set(true);
+            self.poll_here(steps);
+        }
+    }
+
+    /// Registers again with the runtime what busy polls have not.
+    fn leave_to_runtime(&self) {
+        self.poll_here(self.steps.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn poll_here(&self, mut steps: MutexGuard<'_, Steps>) {
+        let Steps { future: Some(future), waker: Some(waker) } = &mut *steps else {
+            POLLING.set(false);
+            return;
+        };
+        let waker = waker.clone();
+        let _runtime = self.runtime.enter();
+        let mut ended = step(future, &waker);
+        // The runtime's poll was in vain, and with it the registration of the socket: this one takes its place.
+        while !ended && self.missed.swap(false, SeqCst) {
+            ended = step(future, &waker);
+        }
+        if ended {
+            steps.future = None;
+        }
+        drop(steps);
+        if ended || self.missed.load(SeqCst) {
+            waker.wake();
+        }
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Steps>> {
+        match self.steps.try_lock() {
+            Ok(steps) => Some(steps),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// Whether the future has ended; no more of a busy poll after it. A panic ends it, as it would end a task, and not the thread that polls.
+fn step(future: &mut Pin<Box<dyn Future<Output = ()> + Send>>, waker: &Waker) -> bool {
+    let future = pin!(unconstrained(future.as_mut()));
+    let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(waker))));
+    POLLING.set(false);
+    match polled {
+        Ok(polled) => polled.is_ready(),
+        Err(_) => {
+            tracing::error!("a connection's task panicked; the connection is closed");
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Net;
+    use crate::net::stream::{ReadHalf, WriteHalf};
+    use crate::net::tcp::TcpNet;
+    use std::thread::ThreadId;
+    use std::time::{Duration, Instant};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    async fn connected() -> (ReadHalf, WriteHalf) {
+        let mut listener = TcpNet.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (near, far) = tokio::join!(TcpNet.connect(&address), listener.accept());
+        let ((read, _), (_, write)) = (near.unwrap().into_split(), far.unwrap().0.into_split());
+        // The other direction of each is not used; a half that is dropped only ends its own.
+        (read, write)
+    }
+
+    /// Numbers that come over the connection, and who read them.
+    fn numbers(busy_poll: &BusyPoll, mut read: ReadHalf) -> mpsc::UnboundedReceiver<(u32, ThreadId)> {
+        let (heard, numbers) = mpsc::unbounded_channel();
+        let busy_poll = busy_poll.clone();
+        drop(tokio::spawn(async move {
+            let reader = async move {
+                while let Ok(number) = read.read_u32().await {
+                    heard.send((number, std::thread::current().id())).unwrap();
+                }
+            };
+            busy_poll.task(reader).await;
+        }));
+        numbers
+    }
+
+    #[tokio::test]
+    async fn what_has_come_is_read_by_the_thread_that_polls() {
+        let busy_poll = BusyPoll::default();
+        let (read, mut write) = connected().await;
+        let mut numbers = numbers(&busy_poll, read);
+        write.write_u32(1).await.unwrap();
+        let (first, runtime) = numbers.recv().await.unwrap();
+        write.write_u32(2).await.unwrap();
+        // This runtime's only thread waits here, so nobody else can read.
+        let second = std::thread::scope(|scope| {
+            let polls = scope.spawn(|| {
+                let until = Instant::now() + Duration::from_secs(10);
+                let watch = busy_poll.watch();
+                while numbers.is_empty() && Instant::now() < until {
+                    watch.poll();
+                }
+                (numbers.try_recv(), std::thread::current().id())
+            });
+            polls.join().unwrap()
+        });
+        let (Ok((second, by)), poller) = second else { panic!("{second:?}") };
+        assert_eq!((first, second), (1, 2));
+        assert_eq!(by, poller);
+        assert_ne!(runtime, poller);
+        write.write_u32(3).await.unwrap();
+        assert_eq!(numbers.recv().await, Some((3, runtime)), "the runtime goes on where the poller ended");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_is_lost_or_late_however_polls_and_messages_meet() {
+        let busy_poll = BusyPoll::default();
+        let (read, mut write) = connected().await;
+        let mut numbers = numbers(&busy_poll, read);
+        let (done, finished) = std::sync::mpsc::channel::<()>();
+        let polls = std::thread::spawn(move || {
+            let mut turn = 0u64;
+            while finished.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let watch = busy_poll.watch();
+                (0..turn >> 57).for_each(|_| watch.poll());
+                drop(watch);
+                if turn >> 63 == 0 {
+                    std::thread::yield_now();
+                } else {
+                    std::thread::sleep(Duration::from_micros(turn >> 58));
+                }
+            }
+        });
+        for number in 0..20_000 {
+            write.write_u32(number).await.unwrap();
+            let heard = tokio::time::timeout(Duration::from_secs(10), numbers.recv()).await;
+            assert_eq!(heard.unwrap().unwrap().0, number);
+        }
+        done.send(()).unwrap();
+        polls.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_task_and_not_the_poller() {
+        let busy_poll = BusyPoll::default();
+        let (go, gone) = tokio::sync::oneshot::channel::<()>();
+        let polled = busy_poll.clone();
+        let task = tokio::spawn(async move {
+            let fails = async move {
+                gone.await.unwrap();
+                panic!("as wanted");
+            };
+            polled.task(fails).await;
+        });
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        busy_poll.watch().poll();
+        assert!(task.await.is_ok(), "it has ended in the hands of the poller");
+        busy_poll.watch().poll();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_dropped_takes_its_future_along() {
+        let busy_poll = BusyPoll::default();
+        let (alive, mut ended) = tokio::sync::mpsc::channel::<()>(1);
+        let polled = busy_poll.clone();
+        let task = tokio::spawn(async move {
+            let waits = async move {
+                let _alive = alive;
+                std::future::pending::<()>().await;
+            };
+            polled.task(waits).await;
+        });
+        tokio::task::yield_now().await;
+        task.abort();
+        assert_eq!(ended.recv().await, None);
+        busy_poll.watch().poll();
+    }
+}
