@@ -368,6 +368,8 @@ pub const FETCH_STALL_MAX: Duration = Duration::from_secs(5);
 pub const HEDGE_DELAY_MIN: Duration = Duration::from_millis(20);
 /// Longest such time, whatever the server's past: a frozen server must not stall a read.
 pub const HEDGE_DELAY_MAX: Duration = Duration::from_millis(200);
+/// Reads of so many bytes are part of a stream.
+pub const STREAM_READ_BYTES_MIN: u32 = 128 * 1024;
 /// A server that failed is asked last for so long; doubles with each failure in a row.
 pub const BREAKER_MIN: Duration = Duration::from_secs(1);
 /// Longest such time.

@@ -5,7 +5,7 @@ use super::server::Server;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
 use cairn_core::ids::RequestId;
-use cairn_core::limits::FETCH_STALL_MAX;
+use cairn_core::limits::{FETCH_STALL_MAX, STREAM_READ_BYTES_MIN};
 use cairn_core::namespace::answer::ChunkLocation;
 use cairn_core::units::{block_ceil, block_floor};
 use cairn_proto::frame::{Frame, Header, Op, Status};
@@ -41,7 +41,7 @@ impl Data {
         offset: u64,
         length: u32,
     ) -> Result<Bytes, FetchError> {
-        let mut candidates = self.candidates(at, offset).into_iter();
+        let mut candidates = self.candidates(at, offset, length).into_iter();
         let mut attempts = FuturesUnordered::new();
         let mut refusals = Vec::new();
         let mut asked: Vec<Arc<Server>> = Vec::new();
@@ -87,7 +87,7 @@ impl Data {
     }
 
     /// The servers to ask, best first. While somebody writes the chunk, its last replica has what all have.
-    fn candidates(&self, at: &ChunkLocation, offset: u64) -> Vec<Arc<Server>> {
+    fn candidates(&self, at: &ChunkLocation, offset: u64, length: u32) -> Vec<Arc<Server>> {
         let now = self.env.clock.now();
         let mut servers: Vec<Arc<Server>> = at
             .replicas
@@ -106,7 +106,13 @@ impl Data {
         // Equal costs are spread by chunk, so that one file's stretches stay on one disk's read-ahead.
         let turn = (at.chunk.get() + (offset >> 26)) as usize % servers.len();
         servers.rotate_left(turn);
-        servers.sort_by_key(|server| server.health.cost(now));
+        if length >= STREAM_READ_BYTES_MIN {
+            // A stream stays with one replica unless that is slow: each server that sees a part of it reads the whole ahead.
+            let quickest = servers.iter().map(|server| server.health.mean_us()).min().unwrap_or_default();
+            servers.sort_by_key(|server| server.health.lags_behind(quickest, now));
+        } else {
+            servers.sort_by_key(|server| server.health.cost(now));
+        }
         servers
     }
 

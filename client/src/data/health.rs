@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// A server whose answers take so many times as long as another's is too slow to stay with. Less is the noise of two disks.
+const LAG_FACTOR: u64 = 4;
+
 /// The circuit breaker and the clock-work of one server.
 #[derive(Debug, Default)]
 pub(super) struct Health {
@@ -86,6 +89,17 @@ impl Health {
         let record = self.record();
         let load = self.in_flight.load(Ordering::Relaxed) as u64 + 1;
         (record.avoided_until > now, record.mean_us.saturating_mul(load))
+    }
+
+    /// Smoothed time of an answer; 0 while there was none.
+    pub(super) fn mean_us(&self) -> u64 {
+        self.record().mean_us
+    }
+
+    /// Whether somebody whose answers take `quickest_us` should be asked instead, whatever is under way here.
+    pub(super) fn lags_behind(&self, quickest_us: u64, now: Tick) -> bool {
+        let record = self.record();
+        record.avoided_until > now || record.mean_us / LAG_FACTOR > quickest_us
     }
 
     /// After so long without an answer somebody else is asked as well: about the 95th percentile of its answers.
