@@ -248,7 +248,7 @@ fn extended_attributes() {
 
 #[test]
 fn directories_are_listed_exactly_once_while_they_change() {
-    let cluster = Cluster::up(ClusterOptions::default());
+    let mut cluster = Cluster::up(ClusterOptions::default());
     let top = cluster.mount().join("d");
     fs::create_dir(&top).unwrap();
     let count = 12_000;
@@ -266,6 +266,20 @@ fn directories_are_listed_exactly_once_while_they_change() {
         }
     }
     assert_eq!(seen.len(), count);
+
+    // As `ls -l` does it, from a mount that knows nothing of it yet.
+    let elsewhere = cluster.second_mount().join("d");
+    let listed = |looks: bool| {
+        let names = fs::read_dir(&elsewhere).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            assert!(!looks || entry.metadata().unwrap().is_file());
+            entry.file_name()
+        });
+        names.collect::<Vec<_>>()
+    };
+    let here: Vec<_> = fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(listed(true), here);
+    assert_eq!(listed(false), here);
     fs::remove_dir_all(&top).unwrap();
 }
 

@@ -115,7 +115,7 @@ impl Mounted {
     async fn first_answer(&self, read_ahead: u32) -> Result<(), MountError> {
         let failed = |source| MountError::MountPoint { path: self.path.clone(), source };
         set_read_ahead(self.device.as_deref(), read_ahead);
-        within(ANSWER_LIMIT, &self.path, |path| std::fs::metadata(path)).await?.map_err(failed)?;
+        within(ANSWER_LIMIT, &self.path, answers).await?.map_err(failed)?;
         tracing::info!(mount_point = %self.path.display(), "mounted");
         Ok(())
     }
@@ -147,6 +147,16 @@ impl Mounted {
         })
         .await?
     }
+}
+
+/// Asks for the root and for its first names: whoever comes first then finds the code of most requests in memory.
+fn answers(path: &Path) -> std::io::Result<()> {
+    std::fs::metadata(path)?;
+    // Not to be read by everybody, perhaps.
+    if let Ok(mut names) = std::fs::read_dir(path) {
+        names.next();
+    }
+    Ok(())
 }
 
 /// Pages of shared mappings that the kernel still keeps.

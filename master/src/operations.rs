@@ -12,10 +12,14 @@ use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::SESSION_SLOTS;
 use cairn_core::namespace::answer::Answer as Answered;
 use cairn_core::namespace::request::{Operation, OperationKind, Query};
+use cairn_proto::v1::query::Kind as Asked;
 use cairn_proto::v1::{ChangedName, OperationRequest, QueryRequest, Reply, reply};
 use futures::FutureExt;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+
+/// A page of so many entries takes some 20 µs.
+const ENTRIES_AT_ONCE: u32 = 64;
 
 /// Serves a sequenced operation. Returns at once; the answer follows when the operation is committed and applied, and
 /// nobody believes any more what was before it.
@@ -79,6 +83,15 @@ fn tell_own_changes(reply: &mut Reply, done: &Done) {
         inode: leads_to.map_or(0, InodeId::get),
     };
     reply.names = done.changes.names.iter().map(name).collect();
+}
+
+/// Whether the answer is a page of many entries, which takes far longer to make than a hand-over to another thread.
+pub(crate) fn takes_long(request: &QueryRequest) -> bool {
+    match request.query.as_ref().and_then(|query| query.kind.as_ref()) {
+        Some(Asked::ReadDir(page)) => page.limit > ENTRIES_AT_ONCE,
+        Some(Asked::Neighbours(page)) => page.limit > ENTRIES_AT_ONCE,
+        _ => false,
+    }
 }
 
 /// Answers a question; on this very task when the rows are in memory.

@@ -77,7 +77,10 @@ impl Page<'_> {
             let limit = DIRECTORY_PAGE_ENTRIES_MAX as u32;
             let question = QueryKind::ReadDir { inode, after, limit, with_attrs: false };
             let (entries, end) = match ask(self.parts, question).await {
-                Ok(Answer::Directory { entries, end }) => (entries, end),
+                Ok(Answer::Names(page)) => (
+                    page.entries().map_err(|_| FsError::Io("a page of names makes no sense".to_owned()))?,
+                    page.end,
+                ),
                 // Removed while we walk.
                 Err(FsError::NotFound | FsError::NotDirectory | FsError::Stale) => continue,
                 Err(error) => return Err(error),

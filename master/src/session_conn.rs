@@ -24,6 +24,8 @@ use tracing::debug;
 
 /// With so many answers outstanding on a connection, several leave with one write.
 const FEW_REQUESTS: usize = 2;
+/// An answer of so many bytes is one of a few.
+const LONG_ANSWER_BYTES: usize = 8 * 1024;
 
 type Reader = MessageReader<ClientMessage>;
 
@@ -40,7 +42,8 @@ impl Answer {
         let Some(place) = self.place.take() else { return };
         let outstanding = SESSION_REQUESTS_MAX - place.semaphore().available_permits();
         let message = sent(Message::Reply(reply), vec![place]);
-        let left = match outstanding <= FEW_REQUESTS {
+        // A long answer is worth a write of its own, and would wait for others that are made before the write.
+        let left = match outstanding <= FEW_REQUESTS || message.len() >= LONG_ANSWER_BYTES {
             true => self.link.send(message),
             false => self.link.send_soon(message),
         };
@@ -158,7 +161,14 @@ impl Serving {
             }
             Asked::Query(request) => {
                 let (answer, parts, session) = (self.answer().await?, parts.clone(), session.clone());
-                self.begin(async move { answer.send(operations::ask(&parts, &session, request).await) });
+                let takes_long = operations::takes_long(&request);
+                let work = async move { answer.send(operations::ask(&parts, &session, request).await) };
+                if takes_long {
+                    // Nobody else waits for it here, and pages of one directory are made side by side.
+                    drop(tokio::spawn(work));
+                } else {
+                    self.begin(work);
+                }
             }
             Asked::Renew(renew) => {
                 let leases = parts.caching.renew(session.id, parts.now());

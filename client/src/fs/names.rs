@@ -275,6 +275,11 @@ impl FileSystem {
         let heard = self.shared.meta.ask(who, kind).await?;
         self.keep_page(&heard, inode);
         match heard.outcome? {
+            Answer::Names(page) => {
+                let entries =
+                    page.entries().map_err(|_| FsError::Io("the master's names make no sense".into()))?;
+                Ok(DirPage { entries, end: page.end })
+            }
             Answer::Directory { mut entries, end } => {
                 for attr in entries.iter_mut().filter_map(|entry| entry.attr.as_mut()) {
                     **attr = self.seen((**attr).clone());

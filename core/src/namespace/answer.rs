@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "a field is explained by the operation that it belongs to")]
 
+use super::name_page::NamePage;
 use crate::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use crate::namespace::attr::{Attr, NodeKind};
 use crate::namespace::request::Extent;
@@ -18,7 +19,9 @@ pub enum Answer {
     Entry { attr: Attr, map: Option<Map> },
     /// `created` is false when an existing file was opened; `lease` is granted with creation only.
     Created { attr: Attr, created: bool, lease: Option<LeaseNumber> },
-    /// One page; `end` when nothing follows.
+    /// One page of names without attributes.
+    Names(NamePage),
+    /// One page with attributes; `end` when nothing follows.
     Directory { entries: Vec<DirectoryEntry>, end: bool },
     /// Symlink target, extended attribute, or list of names.
     Bytes(Bytes),

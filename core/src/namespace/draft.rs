@@ -1,7 +1,7 @@
 //! The rows of one decision in the making: typed reads that see the decision's own writes.
 
 use super::machine::{Rows, Stop};
-use super::rows::{Key, Value, damaged};
+use super::rows::{Damaged, Key, Value, damaged};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -77,6 +77,27 @@ impl<'a> Draft<'a> {
     pub fn scan<K: Key>(&self, range: &(Bytes, Bytes), limit: usize) -> Result<Vec<Found<K>>, Stop> {
         let rows = self.merged(range, limit, false)?;
         rows.iter().map(|(key, value)| decode_row(key, value)).collect()
+    }
+
+    /// Shows at most `limit` keys and values of the range as they stand, until `act` says that it has enough. Whether it
+    /// saw all there are.
+    ///
+    /// # Errors
+    /// As [`Draft::get`]; what `act` finds damaged.
+    pub fn visit<K: Key>(
+        &self,
+        range: &(Bytes, Bytes),
+        limit: usize,
+        mut act: impl FnMut(&K, &[u8]) -> Result<bool, Damaged>,
+    ) -> Result<bool, Stop> {
+        let rows = self.merged(range, limit.saturating_add(1), false)?;
+        for (raw, value) in rows.iter().take(limit) {
+            let goes_on = K::decode(raw).and_then(|key| act(&key, value));
+            if !goes_on.map_err(|_| damaged(K::TABLE, raw))? {
+                return Ok(false);
+            }
+        }
+        Ok(rows.len() <= limit)
     }
 
     /// As [`Draft::scan`], from the last backwards.

@@ -35,6 +35,7 @@ pub mod memory;
 #[cfg(test)]
 mod model_test;
 pub mod name;
+pub mod name_page;
 mod permission;
 mod query_attrs;
 mod query_map;

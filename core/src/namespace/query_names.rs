@@ -8,9 +8,10 @@ use super::answer::{Answer, DirectoryEntry, Map};
 use super::attr::NodeKind;
 use super::machine::Stop;
 use super::name::Name;
+use super::name_page::NamePacker;
 use super::permission::{EXECUTE, READ, may};
 use super::rows::inode::{InodeKey, InodeRow};
-use super::rows::names::{ListingKey, ListingRow};
+use super::rows::names::{ListedName, ListingKey, ListingRow};
 use super::rows::xattr::{Blob, SymlinkKey};
 use super::rows::{Key, prefix_range};
 use crate::error::FsError;
@@ -19,10 +20,10 @@ use crate::limits::{
     AHEAD_ENTRIES_MAX, AHEAD_MAPS_MAX, DIRECTORY_PAGE_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX,
     LOOKUP_EXTENTS_MAX,
 };
+use bytes::Bytes;
 
-/// Encoded bytes of an entry beyond its name, and of its attributes: generous, for the page's bound.
-const ENTRY_BYTES: usize = 40;
-const ATTR_BYTES: usize = 150;
+/// Encoded bytes of an entry with attributes beyond its name: generous, for the page's bound.
+const ENTRY_BYTES: usize = 190;
 
 pub(super) fn lookup(act: &Act<'_>, parent: InodeId, name: &Name) -> Result<Answer, Stop> {
     let (_, entry) = act.search_present(parent, name)?;
@@ -66,10 +67,21 @@ pub(super) fn read_dir(
     let row = act.directory(inode)?;
     may(act.caller, &row, READ)?;
     let limit = (limit as usize).clamp(1, DIRECTORY_PAGE_ENTRIES_MAX);
-    let (found, end) = listed_after(act, inode, after, limit, with_attrs)?;
-    let attrs = if with_attrs { rows_of(act, &found)? } else { vec![None; found.len()] };
+    if !with_attrs {
+        return names(act, inode, after, limit);
+    }
+    let (found, end) = listed_after(act, inode, after, limit)?;
+    let attrs = rows_of(act, &found)?;
     let entries = found.into_iter().zip(attrs).map(|((key, listed), row)| entry(key, listed, row));
     Ok(Answer::Directory { entries: entries.collect(), end })
+}
+
+fn names(act: &Act<'_>, inode: InodeId, after: u64, limit: usize) -> Result<Answer, Stop> {
+    let mut page = NamePacker::with_capacity(limit);
+    let end = act.draft.visit::<ListingKey>(&range_after(inode, after), limit, |key, value| {
+        Ok(page.add(key.cookie, &ListedName::decode(value)?))
+    })?;
+    Ok(Answer::Names(page.finish(end)))
 }
 
 /// A page for somebody who probably wants these names next.
@@ -87,7 +99,7 @@ pub(super) fn neighbours(
         None => 0,
     };
     let most = if with_maps { AHEAD_MAPS_MAX } else { AHEAD_ENTRIES_MAX };
-    let (found, end) = listed_after(act, parent, after, limit.clamp(1, most) as usize, true)?;
+    let (found, end) = listed_after(act, parent, after, limit.clamp(1, most) as usize)?;
     let rows = rows_of(act, &found)?;
     let mut entries = Vec::with_capacity(found.len());
     for ((key, listed), row) in found.into_iter().zip(rows) {
@@ -109,15 +121,17 @@ fn listed_after(
     inode: InodeId,
     after: u64,
     limit: usize,
-    with_attrs: bool,
 ) -> Result<(Vec<Listed>, bool), Stop> {
-    let (_, end) = prefix_range::<ListingKey>(&inode.get().to_be_bytes());
-    let from = ListingKey { parent: inode, cookie: after.saturating_add(1) }.encode();
-    let mut found = act.draft.scan::<ListingKey>(&(from, end), limit + 1)?;
-    let fits = entries_within_page(&found, with_attrs).min(limit);
+    let mut found = act.draft.scan::<ListingKey>(&range_after(inode, after), limit + 1)?;
+    let fits = entries_within_page(&found).min(limit);
     let end = fits == found.len();
     found.truncate(fits);
     Ok((found, end))
+}
+
+fn range_after(inode: InodeId, after: u64) -> (Bytes, Bytes) {
+    let (_, end) = prefix_range::<ListingKey>(&inode.get().to_be_bytes());
+    (ListingKey { parent: inode, cookie: after.saturating_add(1) }.encode(), end)
 }
 
 fn rows_of(act: &Act<'_>, found: &[Listed]) -> Result<Vec<Option<InodeRow>>, Stop> {
@@ -136,11 +150,10 @@ fn entry(key: ListingKey, listed: ListingRow, row: Option<InodeRow>) -> Director
     }
 }
 
-fn entries_within_page(found: &[Listed], with_attrs: bool) -> usize {
-    let fixed = ENTRY_BYTES + if with_attrs { ATTR_BYTES } else { 0 };
+fn entries_within_page(found: &[Listed]) -> usize {
     let mut bytes = 0;
     let fits = found.iter().take_while(|(_, listed)| {
-        bytes += fixed + listed.name.as_bytes().len();
+        bytes += ENTRY_BYTES + listed.name.as_bytes().len();
         bytes <= DIRECTORY_PAGE_BYTES_MAX
     });
     fits.count()

@@ -59,7 +59,11 @@ pub fn encode(answer: &Answer) -> Option<Bytes> {
             out.u64(lease.get());
             write_attr(&mut out, attr);
         }
-        Answer::Directory { .. } | Answer::Bytes(_) | Answer::Map(_) | Answer::FileSystem(_) => return None,
+        Answer::Names(_)
+        | Answer::Directory { .. }
+        | Answer::Bytes(_)
+        | Answer::Map(_)
+        | Answer::FileSystem(_) => return None,
     }
     let encoded = out.finish();
     assert!(encoded.len() <= SLOT_ANSWER_BYTES_MAX, "operations answer little");

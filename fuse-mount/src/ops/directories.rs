@@ -8,21 +8,24 @@ use cairn_core::ids::InodeId;
 use cairn_core::namespace::answer::DirectoryEntry;
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::Credentials;
+use cairn_env::errand;
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinHandle;
 
 /// Entries of the first page. The kernel always asks for attributes at first, and goes on only if they are looked at; it takes
-/// some microseconds for each.
+/// some microseconds for each. In a directory known to have more, nobody has asked for one yet: the first answer is `.` and
+/// `..`, the next so many names, and then it is known what is wanted.
 const FIRST_ENTRIES: usize = 64;
 /// Entries of a page with attributes: about what one getdents(2) of libc takes (128 KiB).
 const ENTRIES_WITH_ATTRS: usize = 512;
 /// Entries of a page of names alone. Smaller than the kernel would take, so that the master, this process and the kernel
 /// work at the same time, on pages that follow each other.
 const NAMES: usize = 1024;
+/// Pages of a large directory on their way at a time.
+const PAGES_ASKED: usize = 3;
 /// Pages that may wait for the kernel; one more is on its way.
 const PAGES_AHEAD: usize = 1;
 
@@ -50,13 +53,6 @@ impl Reading {
 struct Ahead {
     with_attrs: bool,
     pages: mpsc::Receiver<Result<Page, FsError>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Ahead {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 /// What follows a cookie in a directory: more, as a rule, than fits the kernel's buffer.
@@ -67,6 +63,8 @@ pub(crate) struct Entries {
     pub(crate) parent: InodeId,
     /// The kernel has everything up to here.
     pub(crate) cookie: u64,
+    /// No more of them are shown.
+    most: usize,
     page: Arc<Page>,
     ops: Arc<Ops>,
 }
@@ -74,7 +72,8 @@ pub(crate) struct Entries {
 impl Entries {
     /// Entries after `.` and `..`.
     pub(crate) fn rest(&self) -> &[DirectoryEntry] {
-        &self.page.entries[self.page.position(self.cookie)..]
+        let rest = &self.page.entries[self.page.position(self.cookie)..];
+        &rest[..rest.len().min(self.most)]
     }
 
     /// How long the kernel may keep an entry and the attributes of its inode.
@@ -113,21 +112,30 @@ impl Ops {
         }
         let after = cookie.max(AFTER_DOT_DOT);
         let at_hand = reading.is_at_hand();
-        // Nobody has looked at the attributes of the first page yet: names are the better guess, and the cheaper one. Of a
-        // directory known to be large they are asked for at once, after the first page and from the beginning as well.
         let is_large =
             self.client.known_size(directory.inode).is_some_and(|size| size > FIRST_ENTRIES as u64);
-        let begins = with_attrs && cookie == 0 && is_large;
-        let (parent, page, ahead) = tokio::join!(
+        let is_first = after == AFTER_DOT_DOT && is_large;
+        if is_first && with_attrs {
+            reading.ahead = Some(self.fetch_ahead(who.clone(), directory.inode, after, false));
+            let parent = self.parent_of(&who, directory.inode, cookie).await;
+            let page = Page { after, entries: Vec::new(), end: false, with_attrs };
+            let dots = Entries {
+                inode: directory.inode,
+                parent,
+                cookie,
+                most: 0,
+                page: Arc::new(page),
+                ops: self.clone(),
+            };
+            return Ok(dots);
+        }
+        let (parent, page) = tokio::join!(
             biased;
             self.parent_of(&who, directory.inode, cookie),
             self.page_after(&who, directory.inode, after, with_attrs, &mut reading),
-            async { begins.then(|| self.fetch_ahead(who.clone(), directory.inode, after, false)) },
         );
         let page = page?;
-        if let Some(ahead) = ahead.filter(|_| !page.end) {
-            reading.ahead = Some(ahead);
-        } else if reading.ahead.is_none()
+        if reading.ahead.is_none()
             && let Some(next) = reading.listing.wish()
         {
             reading.ahead = Some(self.fetch_ahead(who, directory.inode, next, with_attrs && cookie != 0));
@@ -136,7 +144,8 @@ impl Ops {
                 tokio::task::yield_now().await;
             }
         }
-        Ok(Entries { inode: directory.inode, parent, cookie, page, ops: self.clone() })
+        let most = if is_first { FIRST_ENTRIES } else { usize::MAX };
+        Ok(Entries { inode: directory.inode, parent, cookie, most, page, ops: self.clone() })
     }
 
     /// The inode shown for `..`, asked only where it is shown. A directory that has just been removed has itself.
@@ -178,14 +187,15 @@ impl Ops {
         let (sender, pages) = mpsc::channel(PAGES_AHEAD);
         let size = self.client.known_size(inode).unwrap_or_default();
         let client = self.client.clone();
-        let task = tokio::spawn(async move {
+        // It ends when nobody takes its pages any more.
+        drop(errand::start(async move {
             pages_after(&client, &who, inode, (after, size), with_attrs, &sender).await
-        });
-        Ahead { with_attrs, pages, task }
+        }));
+        Ahead { with_attrs, pages }
     }
 }
 
-/// Two pages of a large directory are asked for at a time: the second as if no name had ever been removed from it, so that
+/// Several pages of a large directory are asked for at a time: those after the first as if no name had ever been removed from it, so that
 /// cookies are dense. The first that shows a gap ends that.
 async fn pages_after(
     client: &FileSystem,
@@ -199,7 +209,7 @@ async fn pages_after(
     let mut is_dense = size > after.saturating_add(step);
     let mut coming = FuturesOrdered::new();
     loop {
-        while coming.len() < if is_dense { 2 } else { 1 } {
+        while coming.len() < if is_dense { PAGES_ASKED } else { 1 } {
             coming.push_back(fetch(client, who, inode, after, with_attrs));
             after = after.saturating_add(step);
         }

@@ -34,6 +34,12 @@ impl Outgoing {
     pub fn new(head: Bytes, payload: Bytes, places: Vec<OwnedSemaphorePermit>) -> Self {
         Self { head, payload, _places: places }
     }
+
+    /// Bytes that have not left yet.
+    #[allow(clippy::len_without_is_empty, reason = "no frame is empty")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
 }
 
 struct State {

@@ -6,12 +6,13 @@ use crate::v1::answer as wire;
 use crate::v1::{self, answer::Kind};
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use cairn_core::limits::{
-    ADDRESS_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, EXTENTS_PER_MESSAGE_MAX, LOCATE_CHUNKS_MAX, REPLICAS_MAX,
-    XATTR_TOTAL_BYTES_MAX,
+    ADDRESS_BYTES_MAX, DIRECTORY_PAGE_BYTES_MAX, DIRECTORY_PAGE_ENTRIES_MAX, EXTENTS_PER_MESSAGE_MAX,
+    LOCATE_CHUNKS_MAX, REPLICAS_MAX, XATTR_TOTAL_BYTES_MAX,
 };
 use cairn_core::namespace::answer::{
     Answer, ChunkLocation, DirectoryEntry, FileSystemStats, Map, ReplicaLocation,
 };
+use cairn_core::namespace::name_page::NamePage;
 
 impl From<Answer> for v1::Answer {
     fn from(answer: Answer) -> Self {
@@ -26,6 +27,10 @@ impl From<Answer> for v1::Answer {
                 created,
                 lease: lease.map(LeaseNumber::get),
             }),
+            Answer::Names(page) => {
+                let end = page.end;
+                Kind::Names(wire::Names { packed: page.into_packed(), end })
+            }
             Answer::Directory { entries, end } => Kind::Directory(wire::Directory {
                 entries: entries.into_iter().map(Into::into).collect(),
                 end,
@@ -59,6 +64,10 @@ impl TryFrom<v1::Answer> for Answer {
                 created: m.created,
                 lease: m.lease.map(LeaseNumber),
             },
+            Kind::Names(m) => {
+                bounded(m.packed.len(), DIRECTORY_PAGE_BYTES_MAX, "names")?;
+                Self::Names(NamePage::from_wire(m.packed, m.end))
+            }
             Kind::Directory(m) => Self::Directory {
                 entries: all(m.entries, DIRECTORY_PAGE_ENTRIES_MAX, "directory entries")?,
                 end: m.end,

@@ -9,6 +9,7 @@ use cairn_core::limits::*;
 use cairn_core::namespace::answer::*;
 use cairn_core::namespace::attr::*;
 use cairn_core::namespace::name::Name;
+use cairn_core::namespace::name_page::NamePage;
 use cairn_core::namespace::request::*;
 use cairn_core::time::Timestamp;
 use cairn_core::units::CHUNK_BYTES;
@@ -252,6 +253,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         (attr(), option::of(map())).prop_map(|(attr, map)| Answer::Entry { attr, map }),
         (attr(), any::<bool>(), option::of(any::<u64>().prop_map(LeaseNumber)))
             .prop_map(|(attr, created, lease)| Answer::Created { attr, created, lease }),
+        (raw(5000), any::<bool>()).prop_map(|(packed, end)| Answer::Names(NamePage::from_wire(packed, end))),
         (vec(directory_entry(), 0..5), any::<bool>())
             .prop_map(|(entries, end)| Answer::Directory { entries, end }),
         raw(5000).prop_map(Answer::Bytes),

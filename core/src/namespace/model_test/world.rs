@@ -444,7 +444,24 @@ impl World {
             end = last;
         }
         assert_eq!(listed, node.names);
+        self.verify_names(inode, node);
         self.verify_neighbours(inode, node);
+    }
+
+    fn verify_names(&self, inode: InodeId, node: &Node) {
+        let mut listed = BTreeMap::new();
+        let (mut after, mut end) = (0, false);
+        while !end {
+            let page = self.ask(QueryKind::ReadDir { inode, after, limit: 2, with_attrs: false }).unwrap();
+            let Answer::Names(page) = page else { panic!("{page:?}") };
+            for entry in page.entries().unwrap() {
+                assert!(entry.cookie > after);
+                after = entry.cookie;
+                assert!(listed.insert(entry.name.to_vec(), entry.inode.get()).is_none());
+            }
+            end = page.end;
+        }
+        assert_eq!(listed, node.names);
     }
 
     /// What comes ahead is what would be answered if it were asked for.

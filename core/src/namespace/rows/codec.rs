@@ -60,6 +60,14 @@ impl Writer {
         self.bytes(&value.as_bytes()[..end]);
     }
 
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn finish(self) -> Bytes {
         Bytes::from(self.0)
     }

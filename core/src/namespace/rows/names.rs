@@ -14,6 +14,7 @@
 use super::codec::{Reader, Writer};
 use super::{Damaged, Key, Present, Table, Value};
 use crate::ids::{InodeId, TreeId};
+use crate::limits::NAME_BYTES_MAX;
 use crate::namespace::attr::NodeKind;
 use crate::namespace::name::Name;
 
@@ -55,6 +56,37 @@ pub struct ListingRow {
     pub inode: InodeId,
     /// The name.
     pub name: Name,
+}
+
+/// A [`ListingRow`] read where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedName<'a> {
+    /// Kind of the inode.
+    pub kind: NodeKind,
+    /// The inode.
+    pub inode: InodeId,
+    /// The name, as it was checked when the row was made.
+    pub name: &'a [u8],
+}
+
+impl<'a> ListedName<'a> {
+    /// Reads a whole value.
+    ///
+    /// # Errors
+    /// [`Damaged`] when its format is unknown or it is malformed.
+    pub fn decode(value: &'a [u8]) -> Result<Self, Damaged> {
+        let mut input = Reader::new(value);
+        if input.u8()? != ListingRow::FORMAT {
+            return Err(Damaged);
+        }
+        let listed = Self::read(&mut input)?;
+        if listed.name.len() > NAME_BYTES_MAX { Err(Damaged) } else { Ok(listed) }
+    }
+
+    fn read(input: &mut Reader<'a>) -> Result<Self, Damaged> {
+        let kind = NodeKind::from_number(input.u8()?).ok_or(Damaged)?;
+        Ok(Self { kind, inode: InodeId(input.u64()?), name: input.rest() })
+    }
 }
 
 /// Where an inode is named.
@@ -123,8 +155,9 @@ impl Value for ListingRow {
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
-        let kind = NodeKind::from_number(input.u8()?).ok_or(Damaged)?;
-        Ok(Self { kind, inode: InodeId(input.u64()?), name: read_name(input)? })
+        let ListedName { kind, inode, name } = ListedName::read(input)?;
+        let name = Name::new(bytes::Bytes::copy_from_slice(name)).map_err(|_| Damaged)?;
+        Ok(Self { kind, inode, name })
     }
 }
 
