@@ -368,6 +368,8 @@ pub const FETCH_STALL_MAX: Duration = Duration::from_secs(5);
 pub const HEDGE_DELAY_MIN: Duration = Duration::from_millis(20);
 /// Longest such time, whatever the server's past: a frozen server must not stall a read.
 pub const HEDGE_DELAY_MAX: Duration = Duration::from_millis(200);
+/// A client's clock ticks so long after the last call to a chunk server.
+pub const PULSE_IDLE: Duration = Duration::from_millis(200);
 /// Reads of so many bytes are part of a stream.
 pub const STREAM_READ_BYTES_MIN: u32 = 128 * 1024;
 /// A server that failed is asked last for so long; doubles with each failure in a row.
@@ -471,8 +473,8 @@ pub const BUSY_POLLED_MAX: usize = 4;
 pub const BUSY_READ_BYTES: usize = 16 * 1024;
 /// While a thread polls a connection busily, nobody else is woken for less: as much as the largest answers.
 pub const BUSY_LOW_WATER_BYTES: u32 = 64 * 1024;
-/// A mount polls busily so long for the answer to its only request: an operation of a master that syncs takes 250 µs.
-pub const BUSY_WAIT: Duration = Duration::from_micros(300);
+/// A mount polls busily so long for the answer to its only request: an operation of a master that syncs takes 200 to 400 µs.
+pub const BUSY_WAIT: Duration = Duration::from_micros(500);
 
 const _: () = assert!((FRAME_PAYLOAD_BYTES_MAX as u64).is_multiple_of(BLOCK_BYTES));
 const _: () = assert!(DATA_IDLE_PING.as_millis() * 3 < DATA_SILENCE_MAX.as_millis());

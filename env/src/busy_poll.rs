@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
@@ -35,28 +35,52 @@ pub struct BusyPoll {
 
 impl BusyPoll {
     /// Makes a future one that a [`Watch`] advances as well, wherever it is awaited. What it awaits must not care which thread
-    /// polls it.
-    pub async fn task(&self, future: impl Future<Output = ()> + Send + 'static) {
-        let steps = Steps { future: Some(Box::pin(future)), waker: None };
-        let owner = Owner(Arc::new(Shared {
+    /// polls it. Must be called within a runtime.
+    pub fn task<F>(&self, future: F) -> impl Future<Output = ()> + Send + use<F>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (demand, task) = self.on_demand(future);
+        async move {
+            let _always = demand.expect();
+            task.await;
+        }
+    }
+
+    /// As [`BusyPoll::task`], for one that is worth a look only while somebody expects something of it.
+    pub fn on_demand<F>(&self, future: F) -> (Demand, impl Future<Output = ()> + Send + use<F>)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let task = Arc::new(Shared {
             runtime: Handle::current(),
-            steps: Mutex::new(steps),
+            steps: Mutex::new(Steps { future: Some(Box::pin(future)), waker: None }),
             missed: AtomicBool::new(false),
-        }));
-        poll_fn(|context| {
-            self.note(&owner.0);
-            owner.0.poll(context)
-        })
-        .await;
+            expecting: AtomicUsize::new(0),
+        });
+        let demand = Demand { busy_poll: self.clone(), task: task.clone() };
+        let (busy_poll, owner) = (self.clone(), Owner(task));
+        let task = async move {
+            poll_fn(|context| {
+                busy_poll.note(&owner.0);
+                owner.0.poll(context)
+            })
+            .await;
+        };
+        (demand, task)
     }
 
     /// Begins to poll busily.
     pub fn watch(&self) -> Watch {
         let recent = self.recent();
-        Watch { tasks: recent.iter().filter_map(Weak::upgrade).collect() }
+        let tasks = recent.iter().filter_map(Weak::upgrade);
+        Watch { tasks: tasks.filter(|task| task.expecting.load(Relaxed) > 0).collect() }
     }
 
     fn note(&self, task: &Arc<Shared>) {
+        if task.expecting.load(Relaxed) == 0 {
+            return;
+        }
         let mut recent = self.recent();
         let is_it = |other: &Weak<Shared>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(task));
         match recent.iter().position(is_it) {
@@ -70,6 +94,31 @@ impl BusyPoll {
 
     fn recent(&self) -> MutexGuard<'_, Vec<Weak<Shared>>> {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that something is expected of a task.
+#[derive(Clone)]
+pub struct Demand {
+    busy_poll: BusyPoll,
+    task: Arc<Shared>,
+}
+
+/// Something is expected until this is dropped.
+pub struct Expected<'a>(&'a Demand);
+
+impl Demand {
+    /// From now on.
+    pub fn expect(&self) -> Expected<'_> {
+        self.task.expecting.fetch_add(1, Relaxed);
+        self.busy_poll.note(&self.task);
+        Expected(self)
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.0.task.expecting.fetch_sub(1, Relaxed);
     }
 }
 
@@ -105,6 +154,8 @@ struct Shared {
     steps: Mutex<Steps>,
     /// The runtime wanted to poll while another thread did.
     missed: AtomicBool,
+    /// How many expect something of it.
+    expecting: AtomicUsize,
 }
 
 struct Steps {
@@ -283,6 +334,20 @@ mod tests {
         }
         done.send(()).unwrap();
         polls.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_looks_where_nothing_is_expected() {
+        let busy_poll = BusyPoll::default();
+        let (demand, task) = busy_poll.on_demand(std::future::pending());
+        let task = tokio::spawn(task);
+        assert_eq!(busy_poll.watch().tasks.len(), 0);
+        let (one, two) = (demand.expect(), demand.expect());
+        drop(one);
+        assert_eq!(busy_poll.watch().tasks.len(), 1);
+        drop(two);
+        assert_eq!(busy_poll.watch().tasks.len(), 0);
+        task.abort();
     }
 
     #[tokio::test]

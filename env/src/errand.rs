@@ -74,6 +74,9 @@ pub trait Errand: Send + Sync {
     fn leave(&self);
 }
 
+/// Work that wakes itself while it makes a step (sets of futures do, to let others go first) is gone on with so often.
+const STEPS_AT_ONCE: u32 = 3;
+
 type Work<F> = Pin<Box<F>>;
 
 /// An errand while it waits.
@@ -97,23 +100,24 @@ impl<F: Future<Output = ()> + Send + 'static> Errand for Parked<F> {
     }
 
     fn step(self: Arc<Self>) {
-        let Some(mut work) = self.take() else { return };
-        self.woken.store(false, SeqCst);
         let waker = Waker::from(self.clone());
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker)))) {
-            Ok(Poll::Pending) => {
-                *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
-                // A wake meanwhile found nothing to go on with.
-                if self.woken.load(SeqCst) {
-                    attend_or_leave(self);
+        for _ in 0..STEPS_AT_ONCE {
+            let Some(mut work) = self.take() else { return };
+            self.woken.store(false, SeqCst);
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut Context::from_waker(&waker)))) {
+                Ok(Poll::Pending) => *self.work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work),
+                Ok(Poll::Ready(())) => return self.left.store(true, SeqCst),
+                Err(_) => {
+                    tracing::error!("a piece of work panicked; whoever waits for it gets an error");
+                    return self.left.store(true, SeqCst);
                 }
             }
-            Ok(Poll::Ready(())) => self.left.store(true, SeqCst),
-            Err(_) => {
-                tracing::error!("a piece of work panicked; whoever waits for it gets an error");
-                self.left.store(true, SeqCst);
+            // A wake meanwhile found nothing to go on with.
+            if !self.woken.load(SeqCst) {
+                return;
             }
         }
+        attend_or_leave(self);
     }
 
     fn leave(&self) {

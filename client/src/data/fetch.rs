@@ -47,6 +47,7 @@ impl Data {
         let mut asked: Vec<Arc<Server>> = Vec::new();
         let mut patience = Duration::ZERO;
         let started = self.env.clock.now();
+        self.pulse.feel();
         loop {
             if attempts.is_empty() || patience.is_zero() {
                 match candidates.next() {
@@ -147,6 +148,7 @@ impl Data {
         header.length = length;
         header.deadline_ms = FETCH_STALL_MAX.as_millis() as u32;
         let sent = self.env.clock.now();
+        let _expected = connected.demand.expect();
         let reply = connected.connection.call(Frame::bare(header)).await;
         let reply = reply.map_err(|error| Refusal::Failed(error.to_string()))?;
         let bytes = judge(server, at, offset, length, reply)?;

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod health;
+mod pulse;
 mod server;
 mod watched;
 
@@ -13,6 +14,7 @@ use cairn_env::Env;
 use cairn_proto::data_conn::PayloadPool;
 use cairn_proto::hello;
 use cairn_proto::v1::{Hello, Role};
+use pulse::Pulse;
 use server::Server;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The data plane as this client sees it.
 pub(crate) struct Data {
     env: Env,
+    pulse: Arc<Pulse>,
     hello: Hello,
     pool: PayloadPool,
     /// By `host:port`. Grows with the servers ever met, never with time.
@@ -29,7 +32,8 @@ pub(crate) struct Data {
 impl Data {
     pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Self {
         let hello = hello::hello(cluster, node, Role::Client);
-        Self { env, hello, pool: PayloadPool::default(), servers: Mutex::new(HashMap::new()) }
+        let pulse = Pulse::new(Arc::clone(&env.clock));
+        Self { env, pulse, hello, pool: PayloadPool::default(), servers: Mutex::new(HashMap::new()) }
     }
 
     fn server(&self, address: &str) -> Arc<Server> {

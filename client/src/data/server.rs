@@ -3,6 +3,7 @@
 use super::Data;
 use super::health::Health;
 use cairn_core::limits::DATA_LANES;
+use cairn_env::busy_poll::Demand;
 use cairn_proto::data_conn::{DataConnection, Lane};
 use std::sync::{Mutex, PoisonError};
 
@@ -27,6 +28,8 @@ pub(super) struct Connected {
     pub(super) connection: DataConnection,
     /// Two equal generations mean one unbroken connection, hence one run of the server process.
     pub(super) generation: u64,
+    /// Whoever waits for a reply says so.
+    pub(super) demand: Demand,
 }
 
 impl Server {
@@ -58,9 +61,9 @@ impl Server {
         let (connection, driver) = DataConnection::connect(read, write, &peer, &data.hello, lane, &data.pool)
             .await
             .map_err(|error| error.to_string())?;
-        let busy_poll = data.env.busy_poll.clone();
-        drop(tokio::spawn(async move { busy_poll.task(driver).await }));
-        let connected = Connected { connection, generation: *generation };
+        let (demand, driver) = data.env.busy_poll.on_demand(driver);
+        drop(tokio::spawn(driver));
+        let connected = Connected { connection, generation: *generation, demand };
         *state.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
         Ok(connected)
     }

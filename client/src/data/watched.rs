@@ -73,6 +73,7 @@ impl Data {
     ) -> Result<Frame, CallFailure> {
         let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
         let slow_hop = std::sync::Mutex::new(None::<String>);
+        let _expected = connected.demand.expect();
         let reply = connected.connection.call_with_progress(frame, |notice| {
             if let (Status::NextHopSlow, Some(hop)) = (notice.header.status, notice.hops.first()) {
                 *slow_hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(hop.clone());
@@ -81,6 +82,7 @@ impl Data {
         tokio::pin!(reply);
         let (first, _) = self.patience(&self.server(to.address));
         let mut waited = Duration::ZERO;
+        self.pulse.feel();
         loop {
             match tokio::time::timeout(first, &mut reply).await {
                 Ok(Ok(frame)) => return Ok(frame),

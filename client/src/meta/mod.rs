@@ -25,8 +25,9 @@ use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
 use cairn_env::Env;
+use cairn_env::busy_poll::Demand;
 use cairn_proto::v1;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use table::{Table, Told};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     kick: Notify,
     /// The task has ended.
     stopped: Notify,
+    /// Of the task, by whoever waits for an answer.
+    demand: OnceLock<Demand>,
 }
 
 /// An answer to a question, and what it is worth.
@@ -110,6 +113,7 @@ impl Meta {
             queries: Arc::new(Semaphore::new(QUERIES_IN_FLIGHT_MAX)),
             kick: Notify::new(),
             stopped: Notify::new(),
+            demand: OnceLock::new(),
         });
         session::start(shared.clone()).await?;
         Ok(Self { shared })
@@ -204,6 +208,7 @@ impl Meta {
         let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
         let (reply, answer) = oneshot::channel();
         let ticket = self.shared.cache().ticket();
+        let _expected = self.shared.demand.get().map(Demand::expect);
         self.shared.tell(|table| table.begin_operation(operation, permit, reply))?;
         let Told { outcome, leased, changes } = answer.await.unwrap_or_else(|_| FsError::Stale.into());
         self.shared.cache().own_changes(ticket, &changes, leased);
@@ -216,6 +221,7 @@ impl Meta {
         };
         let (reply, answer) = oneshot::channel();
         let ticket = self.shared.cache().ticket();
+        let _expected = self.shared.demand.get().map(Demand::expect);
         self.shared.tell(|table| table.begin_query(query, permit, reply))?;
         let told: Told = answer.await.unwrap_or_else(|_| FsError::Stale.into());
         Ok(Heard { outcome: told.outcome, leased: told.leased, ticket })

@@ -72,9 +72,11 @@ pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
         match search.next(&shared).await {
             Ok(attached) => {
                 adopt(&shared, &attached);
-                let busy_poll = shared.env.busy_poll.clone();
-                let task = Session { shared };
-                drop(tokio::spawn(async move { busy_poll.task(task.run(attached)).await }));
+                let session = Session { shared: shared.clone() };
+                let (demand, task) = shared.env.busy_poll.on_demand(session.run(attached));
+                // There is one task, from here to the end.
+                let _ = shared.demand.set(demand);
+                drop(tokio::spawn(task));
                 return Ok(());
             }
             Err(DialError::Refused(message)) => {
