@@ -1,14 +1,15 @@
 //! How long a question and an operation take over loopback, and how many go through: run with
-//! `cargo test --release -p cairn-master --test latency -- --ignored --nocapture`.
+//! `cargo run --release -p cairn-master --example session_latency`.
 
 #![allow(
     missing_docs,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    reason = "a test"
+    reason = "a measurement"
 )]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use cairn_core::ids::InodeId;
@@ -29,9 +30,8 @@ fn mkdir(number: usize) -> OperationKind {
     OperationKind::Mkdir { parent: InodeId::ROOT, name: name(&number.to_string()), mode: 0o755 }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn round_trips() {
+#[tokio::main]
+async fn main() {
     let dir = tempfile::tempdir().unwrap();
     let master = Running::start(config(&dir)).await;
     let mut client = Client::open(&master).await;
