@@ -4,8 +4,8 @@
 //! are taken up again; a failed sync is passed on and never retried (I3).
 
 use crate::disk::{DirItem, Disk, DiskFile, OpenMode, Space};
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev, retry_on_intr};
+use rustix::fs::{FallocateFlags, FlockOperation, FsWord, fallocate, flock, fstatfs, statvfs};
+use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev, retry_on_intr};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -20,6 +20,11 @@ const PARTS_PER_CALL_MAX: usize = 1024;
 pub struct RealDisk;
 
 struct RealFile(File);
+
+/// statfs(2).
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
+/// Longest read of a file system in memory that counts as needing no waiting.
+const MEMORY_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Holds a file open whose advisory lock is ours; the kernel drops the lock with the last descriptor, also on SIGKILL.
 struct LockGuard {
@@ -118,6 +123,12 @@ impl Disk for RealDisk {
     }
 }
 
+impl RealFile {
+    fn is_in_memory(&self) -> bool {
+        fstatfs(&self.0).is_ok_and(|status| status.f_type == TMPFS_MAGIC)
+    }
+}
+
 impl DiskFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
@@ -134,7 +145,13 @@ impl DiskFile for RealFile {
 
     fn try_read_at(&self, buffer: &mut [u8], offset: u64) -> bool {
         let wanted = buffer.len();
-        let read = preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT);
+        let read = match preadv2(&self.0, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            // tmpfs cannot say what is swapped out; it has no device to wait for otherwise. Long copies are left to others.
+            Err(Errno::OPNOTSUPP) if wanted <= MEMORY_READ_BYTES_MAX && self.is_in_memory() => {
+                preadv(&self.0, &mut [IoSliceMut::new(buffer)], offset)
+            }
+            read => read,
+        };
         // Not cached, partly cached, at the end, or a file system that cannot tell: all the same to the caller.
         read.is_ok_and(|read| read == wanted)
     }
@@ -245,6 +262,18 @@ mod tests {
             assert_eq!(buffer, vec![7; 4096]);
         }
         assert!(!file.try_read_at(&mut buffer, 4097));
+    }
+
+    #[test]
+    fn memory_is_not_waited_for() {
+        // As good as always a tmpfs; the rule does not depend on it elsewhere.
+        let Ok(root) = tempfile::tempdir_in("/dev/shm") else { return };
+        let file = RealDisk.open(&root.path().join("file"), OpenMode::Create).unwrap();
+        file.write_all_at(&[7; 1 << 20], 0).unwrap();
+        let mut buffer = vec![0; 4096];
+        assert!(file.try_read_at(&mut buffer, 4096));
+        assert_eq!(buffer, vec![7; 4096]);
+        assert!(!file.try_read_at(&mut buffer, (1 << 20) - 4095), "short");
     }
 
     #[test]
