@@ -17,13 +17,31 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
-thread_local! {
-    static POLLING: Cell<bool> = const { Cell::new(false) };
+/// How a socket is read by this thread just now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Polling {
+    /// As ever, by the runtime.
+    ByRuntime,
+    /// Once, directly, and nobody is registered with the runtime for it. Once: a peer that sends without end must not hold the
+    /// thread.
+    Busily,
+    /// Not at all: it was read busily.
+    Read,
+    /// Not at all: it is left to the runtime, which is registered for it.
+    Leaving,
 }
 
-/// Whether this thread polls busily: a socket is then asked directly, and nobody is registered with the runtime for it.
-pub(crate) fn is_polling() -> bool {
-    POLLING.get()
+thread_local! {
+    static POLLING: Cell<Polling> = const { Cell::new(Polling::ByRuntime) };
+}
+
+/// How to read now. After a busy read, there is none until the next busy poll.
+pub(crate) fn polling() -> Polling {
+    let polling = POLLING.get();
+    if polling == Polling::Busily {
+        POLLING.set(Polling::Read);
+    }
+    polling
 }
 
 /// The tasks that were last active. Clones share them.
@@ -190,27 +208,23 @@ impl Shared {
 
     fn poll_busily(&self) {
         if let Some(steps) = self.try_lock() {
-            POLLING.set(true);
-            self.poll_here(steps);
+            self.poll_here(steps, Polling::Busily);
         }
     }
 
     /// Registers again with the runtime what busy polls have not.
     fn leave_to_runtime(&self) {
-        self.poll_here(self.steps.lock().unwrap_or_else(PoisonError::into_inner));
+        self.poll_here(self.steps.lock().unwrap_or_else(PoisonError::into_inner), Polling::Leaving);
     }
 
-    fn poll_here(&self, mut steps: MutexGuard<'_, Steps>) {
-        let Steps { future: Some(future), waker: Some(waker) } = &mut *steps else {
-            POLLING.set(false);
-            return;
-        };
+    fn poll_here(&self, mut steps: MutexGuard<'_, Steps>, how: Polling) {
+        let Steps { future: Some(future), waker: Some(waker) } = &mut *steps else { return };
         let waker = waker.clone();
         let _runtime = self.runtime.enter();
-        let mut ended = step(future, &waker);
+        let mut ended = step(future, &waker, how);
         // The runtime's poll was in vain, and with it the registration of the socket: this one takes its place.
         while !ended && self.missed.swap(false, SeqCst) {
-            ended = step(future, &waker);
+            ended = step(future, &waker, Polling::Leaving);
         }
         if ended {
             steps.future = None;
@@ -230,11 +244,12 @@ impl Shared {
     }
 }
 
-/// Whether the future has ended; no more of a busy poll after it. A panic ends it, as it would end a task, and not the thread that polls.
-fn step(future: &mut Pin<Box<dyn Future<Output = ()> + Send>>, waker: &Waker) -> bool {
+/// Whether the future has ended. A panic ends it, as it would end a task, and not the thread that polls.
+fn step(future: &mut Pin<Box<dyn Future<Output = ()> + Send>>, waker: &Waker, how: Polling) -> bool {
     let future = pin!(unconstrained(future.as_mut()));
+    POLLING.set(how);
     let polled = catch_unwind(AssertUnwindSafe(|| future.poll(&mut Context::from_waker(waker))));
-    POLLING.set(false);
+    POLLING.set(Polling::ByRuntime);
     match polled {
         Ok(polled) => polled.is_ready(),
         Err(_) => {
@@ -250,6 +265,7 @@ mod tests {
     use crate::net::Net;
     use crate::net::stream::{ReadHalf, WriteHalf};
     use crate::net::tcp::TcpNet;
+    use cairn_core::limits::BUSY_READ_BYTES;
     use std::thread::ThreadId;
     use std::time::{Duration, Instant};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -334,6 +350,25 @@ mod tests {
         }
         done.send(()).unwrap();
         polls.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_sends_without_end_does_not_hold_the_poller() {
+        let busy_poll = BusyPoll::default();
+        let (read, mut write) = connected().await;
+        let mut numbers = numbers(&busy_poll, read);
+        tokio::task::yield_now().await;
+        // This runtime's only thread waits below, so what comes is read by nobody else.
+        write.write_all(&[7; 8 * BUSY_READ_BYTES]).await.unwrap();
+        let watch = busy_poll.watch();
+        for _ in 0..3 {
+            watch.poll();
+            // A number begun in one poll ends in another.
+            let heard = std::iter::from_fn(|| numbers.try_recv().ok()).count();
+            assert!(heard <= BUSY_READ_BYTES / 4 + 1, "{heard}");
+        }
+        drop(watch);
+        assert!(numbers.recv().await.is_some(), "the runtime reads the rest");
     }
 
     #[tokio::test]

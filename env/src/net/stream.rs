@@ -1,6 +1,6 @@
 //! A connection: the kernel's TCP stream, or a simulation's.
 
-use crate::busy_poll;
+use crate::busy_poll::{self, Polling};
 use crate::net::tcp::set_low_water;
 use cairn_core::limits::{BUSY_LOW_WATER_BYTES, BUSY_READ_BYTES};
 use rustix::io::Errno;
@@ -8,7 +8,7 @@ use rustix::net::{RecvFlags, recv};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -96,6 +96,15 @@ impl Stream {
 }
 
 impl TcpReadHalf {
+    /// Ends the silence; the kernel tells at once of what is there already.
+    fn be_heard(&mut self) -> io::Result<()> {
+        if self.is_quiet {
+            set_low_water(self.half.as_ref(), 1)?;
+            self.is_quiet = false;
+        }
+        Ok(())
+    }
+
     /// Asks the socket itself, and sees that the next message wakes nobody in vain.
     fn read_now(&mut self, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.passage.is_empty() {
@@ -124,15 +133,22 @@ impl AsyncRead for TcpReadHalf {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if busy_poll::is_polling() {
-            return self.read_now(buffer);
+        match busy_poll::polling() {
+            Polling::Busily => self.read_now(buffer),
+            Polling::Read => Poll::Pending,
+            Polling::Leaving => {
+                self.be_heard()?;
+                let socket: &TcpStream = self.half.as_ref();
+                ready!(socket.poll_read_ready(context))?;
+                // The runtime has heard of something: it reads.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Polling::ByRuntime => {
+                self.be_heard()?;
+                Pin::new(&mut self.half).poll_read(context, buffer)
+            }
         }
-        if self.is_quiet {
-            // The kernel tells at once of what is there already.
-            set_low_water(self.half.as_ref(), 1)?;
-            self.is_quiet = false;
-        }
-        Pin::new(&mut self.half).poll_read(context, buffer)
     }
 }
 
