@@ -113,7 +113,7 @@ mod tests {
         let (sender, polled) = channel();
         let connection = async move {
             let soon = Instant::now() + Duration::from_millis(20);
-            let mut late = pin!(tokio::time::sleep(Duration::from_millis(200)));
+            let mut late = pin!(tokio::time::sleep(Duration::from_secs(1)));
             poll_fn(|context| {
                 let _ = sender.send(());
                 let late = late.as_mut().poll(context);
