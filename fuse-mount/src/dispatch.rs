@@ -115,6 +115,7 @@ mod tests {
             let soon = Instant::now() + Duration::from_millis(20);
             let mut late = pin!(tokio::time::sleep(Duration::from_secs(1)));
             poll_fn(|context| {
+                // Only the first poll is waited for.
                 let _ = sender.send(());
                 let late = late.as_mut().poll(context);
                 if Instant::now() >= soon { Poll::Ready(()) } else { late }

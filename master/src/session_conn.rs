@@ -43,7 +43,7 @@ impl Answer {
         let outstanding = SESSION_REQUESTS_MAX - place.semaphore().available_permits();
         let message = sent(Message::Reply(reply), vec![place]);
         // A long answer is worth a write of its own, and would wait for others that are made before the write.
-        let left = match outstanding <= FEW_REQUESTS || message.len() >= LONG_ANSWER_BYTES {
+        let left = match outstanding <= FEW_REQUESTS || message.bytes_left() >= LONG_ANSWER_BYTES {
             true => self.link.send(message),
             false => self.link.send_soon(message),
         };

@@ -109,7 +109,8 @@ impl Data {
         servers.rotate_left(turn);
         if length >= STREAM_READ_BYTES_MIN {
             // A stream stays with one replica unless that is slow: each server that sees a part of it reads the whole ahead.
-            let quickest = servers.iter().map(|server| server.health.mean_us()).min().unwrap_or_default();
+            let known = servers.iter().map(|server| server.health.mean_us()).filter(|&mean_us| mean_us > 0);
+            let quickest = known.min().unwrap_or_default();
             servers.sort_by_key(|server| server.health.lags_behind(quickest, now));
         } else {
             servers.sort_by_key(|server| server.health.cost(now));

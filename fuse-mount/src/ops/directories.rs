@@ -195,8 +195,8 @@ impl Ops {
     }
 }
 
-/// Several pages of a large directory are asked for at a time: those after the first as if no name had ever been removed from it, so that
-/// cookies are dense. The first that shows a gap ends that.
+/// Several pages of a large directory are asked for at a time: those after the first as if no name had ever been removed
+/// from it, so that cookies are dense. The first that shows a gap ends that.
 async fn pages_after(
     client: &FileSystem,
     who: &Credentials,

@@ -36,8 +36,7 @@ impl Outgoing {
     }
 
     /// Bytes that have not left yet.
-    #[allow(clippy::len_without_is_empty, reason = "no frame is empty")]
-    pub fn len(&self) -> usize {
+    pub fn bytes_left(&self) -> usize {
         self.head.len() + self.payload.len()
     }
 }
