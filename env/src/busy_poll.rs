@@ -74,6 +74,7 @@ impl BusyPoll {
             runtime: Handle::current(),
             steps: Mutex::new(Steps { future: Some(Box::pin(future)), waker: None }),
             missed: AtomicBool::new(false),
+            unattended: AtomicBool::new(false),
             expecting: AtomicUsize::new(0),
         });
         let demand = Demand { busy_poll: self.clone(), task: task.clone() };
@@ -172,6 +173,8 @@ struct Shared {
     steps: Mutex<Steps>,
     /// The runtime wanted to poll while another thread did.
     missed: AtomicBool,
+    /// A watch ended while the runtime polled: what the watch had silenced may have been passed already.
+    unattended: AtomicBool,
     /// How many expect something of it.
     expecting: AtomicUsize,
 }
@@ -203,6 +206,11 @@ impl Shared {
         if polled.is_ready() {
             steps.future = None;
         }
+        drop(steps);
+        // After the lock is free: who found it taken had said so before.
+        if self.unattended.swap(false, SeqCst) {
+            context.waker().wake_by_ref();
+        }
         polled
     }
 
@@ -212,9 +220,13 @@ impl Shared {
         }
     }
 
-    /// Registers again with the runtime what busy polls have not.
+    /// Registers again with the runtime what busy polls have not. Never waits: if the runtime polls just now, it does so again.
     fn leave_to_runtime(&self) {
-        self.poll_here(self.steps.lock().unwrap_or_else(PoisonError::into_inner), Polling::Leaving);
+        self.unattended.store(true, SeqCst);
+        if let Some(steps) = self.try_lock() {
+            self.unattended.store(false, SeqCst);
+            self.poll_here(steps, Polling::Leaving);
+        }
     }
 
     fn poll_here(&self, mut steps: MutexGuard<'_, Steps>, how: Polling) {
