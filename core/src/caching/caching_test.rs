@@ -101,6 +101,18 @@ fn nobody_is_told_of_what_it_does_not_hold() {
 }
 
 #[test]
+fn an_inode_that_the_master_reclaims_concerns_nobody() {
+    let mut table = table();
+    table.grant(A, &[DIR, FILE]);
+    let reclaimed = Changes { inodes: vec![(FILE, None)], names: Vec::new() };
+    assert!(table.applied(None, &reclaimed, at(1)).is_empty());
+    assert_eq!(table.len(), 1, "the leases on it are gone all the same");
+    table.grant(A, &[FILE]);
+    let removed = table.applied(Some(B), &reclaimed, at(2));
+    assert_eq!(removed.len(), 1, "a client that removes the last name may still have it open");
+}
+
+#[test]
 fn a_silent_holder_is_waited_for_until_its_lease_has_run_out() {
     let mut table = table();
     table.grant(B, &[DIR]);

@@ -150,7 +150,11 @@ impl SharedLeases {
         now: Tick,
     ) -> Vec<(SessionId, Invalidation)> {
         let mut told: BTreeMap<SessionId, Invalidation> = BTreeMap::new();
-        for (inode, _) in &changes.inodes {
+        // What the master itself removes had no name and nobody had it open: it cannot be asked for, so what is believed of it
+        // does not matter. (A kernel told of an inode that it has forgotten gives up every name that it knows, and with
+        // the names the pages of all files.)
+        let can_be_asked_for = |attr: &Option<_>| attr.is_some() || origin.is_some();
+        for (inode, _) in changes.inodes.iter().filter(|(_, attr)| can_be_asked_for(attr)) {
             for session in self.others(*inode, origin) {
                 told.entry(session).or_default().inodes.push(*inode);
             }
