@@ -11,7 +11,6 @@ use crate::{place, session};
 use cairn_client::fs::FileSystem;
 use cairn_env::Env;
 use fuser::BackgroundSession;
-use rustix::fs::{Mode, OFlags};
 use std::future::Future;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -159,11 +158,20 @@ fn answers(path: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Pages of shared mappings that the kernel still keeps.
+/// Pages of shared mappings that the kernel still keeps. By a process of its own: were this one killed while one of its
+/// threads waits for an answer of its own file system, neither would ever end, since the kernel gives up the requests only
+/// when the last thread is gone.
 fn write_back(path: &Path) {
-    let opened = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    if let Err(error) = opened.and_then(rustix::fs::syncfs) {
-        tracing::warn!(mount_point = %path.display(), %error, "syncing before the unmount failed");
+    let synced = std::process::Command::new("sync").arg("--file-system").arg(path).output();
+    match synced {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            tracing::warn!(mount_point = %path.display(), said, "syncing before the unmount failed");
+        }
+        Err(error) => {
+            tracing::warn!(mount_point = %path.display(), %error, "`sync` cannot be run before the unmount")
+        }
     }
 }
 
