@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let files = protox::compile(["proto/meta.proto", "proto/cluster.proto", "proto/admin.proto"], ["proto"])?;
+    let files = protox::compile(
+        ["proto/meta.proto", "proto/cluster.proto", "proto/admin.proto", "proto/peer.proto"],
+        ["proto"],
+    )?;
     // A page of names alone is moved far more cheaply when attributes stand elsewhere.
     tonic_prost_build::configure()
         .bytes(".")

@@ -65,7 +65,7 @@ fn file_verbs_do_what_their_names_say() {
 
 #[test]
 fn operators_see_servers_chunks_and_health() {
-    let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas: 2 });
+    let cluster = Cluster::up(ClusterOptions { replicas: 2, ..ClusterOptions::default() });
     let moved = cluster.try_dev(&["up", "--address", "127.0.0.1"]);
     assert!(errors(&moved).contains("--address 127."), "{}", errors(&moved));
     fs::write(cluster.mount().join("f"), bytes(2, 1_000_000)).unwrap();

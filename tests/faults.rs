@@ -103,7 +103,7 @@ fn a_killed_chunk_server_is_not_noticed_by_writers_and_readers() {
     let scale = Scale::from_environment();
     let contents = bytes(5, scale.bytes);
     for replicas in [2, 3] {
-        let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas });
+        let cluster = Cluster::up(ClusterOptions { replicas, ..ClusterOptions::default() });
         let path = cluster.mount().join("f");
         for run in 0..scale.runs {
             let kill = || {
@@ -158,7 +158,7 @@ fn a_frozen_chunk_server_is_not_noticed_by_writers_and_readers() {
     let scale = Scale::from_environment();
     let contents = bytes(6, scale.bytes);
     for replicas in [2, 3] {
-        let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas });
+        let cluster = Cluster::up(ClusterOptions { replicas, ..ClusterOptions::default() });
         let path = cluster.mount().join("f");
         for run in 0..scale.runs {
             let frozen = RefCell::new(None);
@@ -195,7 +195,7 @@ fn flip(path: &Path, offset: u64) {
 
 #[test]
 fn a_damaged_replica_never_reaches_a_reader_and_is_counted() {
-    let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas: 3 });
+    let cluster = Cluster::up(ClusterOptions::default());
     let contents = bytes(7, 3 << 20);
     let path = cluster.mount().join("f");
     fs::write(&path, &contents).unwrap();
@@ -234,7 +234,7 @@ fn damage_all(cluster: &Cluster, offsets: impl Fn(u64) -> Vec<u64>) {
 
 #[test]
 fn a_stopped_server_comes_back_and_its_stale_replicas_are_not_read() {
-    let cluster = Cluster::up(ClusterOptions { chunkservers: 3, replicas: 2 });
+    let cluster = Cluster::up(ClusterOptions { replicas: 2, ..ClusterOptions::default() });
     let path = cluster.mount().join("f");
     fs::write(&path, bytes(8, 1 << 20)).unwrap();
     let away = holder(&cluster, 0);

@@ -1,6 +1,7 @@
 //! The stream to one master: registration, heartbeats, inventories, events; commands come down the same stream.
 //!
-//! Every configured master has a task of its own. Only a leader registers us; the others refuse, and are asked again.
+//! Every configured master has a task of its own. A leader registers us; a standby takes us once we are on record, so that it
+//! knows us from the moment it leads, and refuses us before, to be asked again.
 
 use crate::commands::Commands;
 use crate::joined::Joined;

@@ -197,11 +197,29 @@ pub enum AdminCommand {
     /// Health of the cluster in one screen
     Status,
     /// The masters and who leads
-    Masters,
+    Masters(MastersCommand),
     /// Chunk servers with their disks
     Servers,
     /// Where the chunks of a file, or of all files below a directory, are
     Chunks(PathArgument),
+}
+
+/// The masters, and what can be done with them.
+#[derive(Debug, Args)]
+pub struct MastersCommand {
+    /// What to do; without it they are listed
+    #[command(subcommand)]
+    pub action: Option<MastersAction>,
+}
+
+/// What can be done with the masters.
+#[derive(Debug, Subcommand)]
+pub enum MastersAction {
+    /// Let another master lead; applications notice nothing
+    TransferLeader {
+        /// Its number, as listed; without it whichever has most of the journal
+        id: Option<u64>,
+    },
 }
 
 /// A path in the file system.

@@ -101,6 +101,9 @@ pub(crate) struct DevService<'a> {
     pub(crate) http_address: String,
     pub(crate) data_dirs: Vec<PathBuf>,
     pub(crate) masters: Vec<String>,
+    /// Among those of its role, from 1.
+    pub(crate) number: usize,
+    pub(crate) cluster: Option<uuid::Uuid>,
     pub(crate) replicas: u8,
 }
 
@@ -119,6 +122,19 @@ pub(crate) fn dev_master_config(service: &DevService<'_>) -> String {
         format!("# {}, written by `cairn dev up`. See `cairn master --print-config`.\n", service.name);
     for directory in &service.data_dirs {
         writeln!(text, "data_dir = {}", quoted_path(directory)).expect("a string can be written to");
+    }
+    if let Some(cluster) = service.cluster {
+        let members = service.masters.iter().enumerate();
+        let members: Vec<String> =
+            members.map(|(at, address)| quoted(&format!("{}={address}", at + 1))).collect();
+        write!(
+            text,
+            "cluster = {}\nnode_id = {}\nmembers = [{}]\n",
+            quoted(&cluster.to_string()),
+            service.number,
+            members.join(", ")
+        )
+        .expect("a string can be written to");
     }
     text + &format!(
         "listen = {}\nhttp_listen = {}\ndefault_replicas = {}\n",
@@ -156,7 +172,9 @@ mod tests {
             address: "127.0.0.1:15000".into(),
             http_address: "127.0.0.1:15001".into(),
             data_dirs: vec!["/tmp/with \"quotes\" and \\".into()],
-            masters: vec!["127.0.0.1:15002".into()],
+            masters: vec!["127.0.0.1:15000".into(), "127.0.0.1:15002".into()],
+            number: 1,
+            cluster: Some(uuid::Uuid::from_u128(7)),
             replicas: 2,
         };
         let master = MasterConfig::parse(Path::new("m"), &dev_master_config(&service)).unwrap();

@@ -27,7 +27,7 @@ pub const SLOT_ANSWER_BYTES_MAX: usize = 512;
 /// A session silent for so long is ended by the leader. Twice the term plus slack for a failover.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(15);
 /// How often a client renews its session.
-pub const SESSION_RENEW: Duration = Duration::from_millis(500);
+pub const SESSION_RENEW: Duration = Duration::from_millis(300);
 /// How long a holder has to give a recalled write lease back before it is taken (its unsynced writes are then lost).
 pub const LEASE_RECALL: Duration = Duration::from_secs(10);
 
@@ -126,6 +126,8 @@ pub const SMALL_WRITE_BYTES_MAX: usize = 32 * 1024;
 pub const REPLICAS_MAX: usize = 8;
 /// Longest `host:port`: hop lists store its length in one byte.
 pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Masters of one group, learners included: more than seven voters cost more than they protect.
+pub const MASTERS_MAX: usize = 9;
 /// Frames in flight on one data-plane connection.
 pub const FRAMES_IN_FLIGHT_MAX: usize = 128;
 /// Requests that a server holds of one connection, from header read to reply written: twice what a caller may have in
@@ -348,11 +350,13 @@ pub const OUTBOX_MESSAGES: usize = 1024;
 /// A master that does not answer a client's Hello in this time is passed over.
 pub const HELLO_ANSWER_MAX: Duration = Duration::from_millis(1500);
 /// A leader from which a client has heard nothing for so long, renewals included, is looked for elsewhere.
-pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(2000);
+pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(1000);
 /// First pause between two rounds of looking for the leader.
 pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause: a restarted master is found soon, an absent one costs two tries a second.
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Longest such pause while masters answer that none of them leads: an election takes some 300 ms.
+pub const ELECTION_PAUSE_MAX: Duration = Duration::from_millis(40);
 /// First pause before an operation is tried again that was told to come back (lease recalled, overloaded).
 pub const LEASE_RETRY_MIN: Duration = Duration::from_millis(2);
 /// Longest such pause.
@@ -422,8 +426,35 @@ pub const RAFT_HEARTBEAT_TICKS: usize = 2;
 pub const RAFT_ELECTION_TICKS_MIN: usize = 10;
 /// Bound of the election timeout, which is drawn below it, so that candidates seldom meet.
 pub const RAFT_ELECTION_TICKS_MAX: usize = 20;
-/// Largest Raft append message.
-pub const RAFT_MESSAGE_BYTES_MAX: u64 = 8 << 20;
+/// Most bytes of entries in one append message, unless a single entry is larger.
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Largest message from master to master: an entry of the largest size, and what stands around it.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Messages that wait for one member to read. More are dropped, which Raft bears: with the window of append messages they
+/// are mostly heartbeats and votes.
+pub const PEER_MESSAGES_QUEUED_MAX: usize = 256;
+/// Messages of other members that wait for the sequencer; then their connections are not read.
+pub const PEER_MESSAGES_WAITING: usize = 256;
+/// A master pings each other one so often.
+pub const PEER_PING: Duration = Duration::from_millis(200);
+/// A connection between masters on which nothing has come for so long is given up: a new one is made sooner than TCP tries
+/// again after a partition.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_millis(800);
+/// A connection to another master is made, and its hello answered, within this.
+pub const PEER_DIAL_MAX: Duration = Duration::from_millis(400);
+/// First and longest pause before another master is dialled again.
+pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// See [`PEER_BACKOFF_MIN`]: a returning member is found within half an election timeout.
+pub const PEER_BACKOFF_MAX: Duration = Duration::from_millis(100);
+/// A follower that has heard its leader votes for nobody else for so long, on its own clock.
+pub const RAFT_PROMISE: Duration = RAFT_TICK.saturating_mul(RAFT_ELECTION_TICKS_MIN as u32 - 1);
+/// For so long after a heartbeat was sent that a majority answered, nobody else leads: their promise, less 10 % for clocks
+/// that run at different speeds.
+pub const READ_LEASE: Duration = Duration::from_millis(160);
+/// A leader that stops, or is asked to, waits so long until another one has been elected: two elections.
+pub const HAND_OVER_PATIENCE: Duration = Duration::from_millis(800);
+/// A read whose leader lost its lease waits so long for the next heartbeat's answers.
+pub const READ_LEASE_PATIENCE: Duration = Duration::from_millis(2000);
 /// Most bytes of entries applied in one go: a full batch of ordinary requests. Entries, rows and the batch of writes are in
 /// memory together, five times as much; a replay that takes more at a time is no faster.
 pub const RAFT_APPLY_BYTES_MAX: u64 = 1 << 20;
@@ -498,6 +529,8 @@ const _: () = assert!(FILE_IN_FLIGHT_BYTES_MAX < FILE_UNACKNOWLEDGED_BYTES_MAX a
 const _: () = assert!(
     RAFT_HEARTBEAT_TICKS * 3 < RAFT_ELECTION_TICKS_MIN && RAFT_ELECTION_TICKS_MIN < RAFT_ELECTION_TICKS_MAX
 );
+const _: () = assert!(READ_LEASE.as_millis() * 11 <= RAFT_PROMISE.as_millis() * 10);
+const _: () = assert!(JOURNAL_ENTRY_BYTES_MAX + (64 << 10) < PEER_MESSAGE_BYTES_MAX);
 const _: () = assert!(JOURNAL_MARK_AFTER.as_millis() + RAFT_TICK.as_millis() <= 100);
 const _: () = assert!(SEQUENCER_BATCH_BYTES_MAX + JOURNAL_ENTRY_BYTES_MAX < JOURNAL_SEGMENT_BYTES as usize);
 const _: () = assert!(CHECKPOINT_JOURNAL_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);

@@ -8,6 +8,7 @@
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, NodeId, Sequence, SessionId, SlotId};
+use cairn_core::journal::members::Members;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
@@ -39,7 +40,9 @@ async fn open(env: &Env, directory: &Path) -> Member {
     env.disk.create_dir_all(directory).expect("the directory can be made");
     let (view, receiver) = watch::channel(Arc::new(ClusterView::default()));
     let settings = Settings::new(directory.to_owned(), 1, NodeId(uuid::Uuid::from_u128(1)));
-    let (handle, owner) = start(env, settings, receiver).await.unwrap_or_else(|error| panic!("{error}"));
+    let (handle, owner) = start(env, settings, receiver, async { Ok(Members::default()) })
+        .await
+        .unwrap_or_else(|error| panic!("{error}"));
     let leads = |now: &Leadership| matches!(now, Leadership::Leads { .. });
     handle.leadership().wait_for(leads).await.expect("it leads");
     Member { handle, owner, _view: view }

@@ -8,13 +8,15 @@ use crate::servers::ServerReport;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId};
-use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, WORK_PAGE};
+use cairn_core::journal::members::Member;
+use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::{
     ChunksReply, ChunksRequest, CorruptionReport, DiskState, DiskStatus, MasterStatus, MastersReply,
     MastersRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest,
+    TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -36,19 +38,37 @@ impl Admin for AdminService {
     }
 
     async fn masters(&self, _: Request<MastersRequest>) -> Result<Response<MastersReply>, Status> {
-        let parts = &self.parts;
-        let term = parts.term();
-        let metrics = parts.sequencer.metrics();
-        let this = MasterStatus {
-            id: parts.config.node_id,
-            address: parts.address.clone(),
-            leader: term.is_some(),
-            state: if term.is_some() { "leader" } else { "follower" }.to_owned(),
-            term: term.map_or(0, cairn_core::ids::Term::get),
-            commit_index: metrics.commit_index.load(Ordering::Relaxed),
-            applied_index: metrics.applied_index.load(Ordering::Relaxed),
-        };
-        Ok(Response::new(MastersReply { masters: vec![this] }))
+        Ok(Response::new(MastersReply {
+            masters: masters(&self.parts),
+            answered_by: self.parts.config.node_id,
+        }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderReply>, Status> {
+        let to = Some(request.into_inner().to).filter(|to| *to != 0);
+        let (parts, address) = (&self.parts, &self.parts.address);
+        if parts.term().is_none() {
+            return Err(to_status(parts, &FsError::NotLeader));
+        }
+        if to == Some(parts.config.node_id) {
+            return Ok(Response::new(TransferLeaderReply {}));
+        }
+        if let Some(to) = to
+            && parts.sequencer.members().get(to).is_none()
+        {
+            let message = format!("master {address}: there is no master {to}: see `cairn admin masters`");
+            return Err(Status::invalid_argument(message));
+        }
+        match parts.sequencer.hand_over(to, HAND_OVER_PATIENCE).await {
+            true => Ok(Response::new(TransferLeaderReply {})),
+            false => Err(Status::unavailable(format!(
+                "master {address}: nobody has taken the lead over: the other must be there and caught up, see `cairn \
+                 admin masters`"
+            ))),
+        }
     }
 
     async fn servers(&self, _: Request<ServersRequest>) -> Result<Response<ServersReply>, Status> {
@@ -72,6 +92,42 @@ impl Admin for AdminService {
         };
         Ok(Response::new(Driven::new(work.boxed(), out)))
     }
+}
+
+/// The group: exact for this member, of the others what a leader knows.
+fn masters(parts: &Parts) -> Vec<MasterStatus> {
+    let group = parts.sequencer.group();
+    let group = group.borrow();
+    let leads = parts.term().is_some();
+    let status = |member: &Member| {
+        let this = member.id == parts.config.node_id;
+        let follower = group.followers.iter().find(|follower| follower.id == member.id);
+        let state = match follower {
+            _ if this && leads => "leader",
+            _ if this && group.leader == 0 => "candidate",
+            _ if this && group.is_caught_up() => "follower",
+            _ if this => "catching up",
+            Some(follower) if !follower.active => "down",
+            Some(follower) if follower.learner => "learner",
+            Some(follower) if follower.matched < group.applied => "catching up",
+            Some(_) => "follower",
+            None if member.id == group.leader => "leader",
+            None if parts.peers.reaches(member.id) => "reachable",
+            None => "unreachable",
+        };
+        MasterStatus {
+            id: member.id,
+            address: member.address.clone(),
+            leader: if this { leads } else { member.id == group.leader },
+            state: state.to_owned(),
+            term: if this || follower.is_some() { group.term.get() } else { 0 },
+            commit_index: if this { group.told_commit.get() } else { 0 },
+            applied_index: if this { group.applied.get() } else { 0 },
+            durable_index: follower
+                .map_or(if this { group.applied.get() } else { 0 }, |follower| follower.matched.get()),
+        }
+    };
+    parts.sequencer.members().iter().map(status).collect()
 }
 
 async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {

@@ -9,10 +9,10 @@ use crate::inventory;
 use crate::link::{Link, Outgoing, down};
 use crate::parts::Parts;
 use cairn_core::ids::{ChunkId, ServerId};
-use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE};
+use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
-use cairn_core::namespace::work::ServerRecord;
+use cairn_core::namespace::work::{ServerRecord, servers};
 use cairn_proto::hello::refused;
 use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::cluster_server::Cluster;
@@ -114,11 +114,10 @@ async fn register(
         return Err(refused(RefusedReason::RefusedBadRequest, message));
     };
     let peer = hello::check(parts, asked.hello.as_ref(), Role::Chunkserver)?;
-    let Some(term) = parts.term() else {
-        let message = format!("master {} does not lead at present: ask the others", parts.address);
-        return Err(refused(RefusedReason::RefusedNotLeader, message));
+    let (record, term) = match parts.term() {
+        Some(term) => (number(parts, &asked, peer.node).await?, term),
+        None => (known_here(parts, &asked, peer.node).await?, parts.sequencer.group().borrow().term),
     };
-    let record = number(parts, &asked, peer.node).await?;
     if asked.highest_term > term.get() {
         warn!(server = %record.server, theirs = asked.highest_term, ours = %term, "chunk server has seen a later leader");
     }
@@ -136,6 +135,28 @@ async fn register(
     parts.servers.connected(record, asked.disks, link.clone(), parts.now());
     parts.publish_view();
     Ok(Connected { parts: parts.clone(), link })
+}
+
+/// A standby takes a server that is on record with these addresses, so that it knows it from the first moment it leads. Only
+/// the leader can put one on record.
+async fn known_here(
+    parts: &Parts,
+    asked: &Register,
+    node: cairn_core::ids::NodeId,
+) -> Result<ServerRecord, Refused> {
+    let (mut after, mut found) = (None, None);
+    while found.is_none() {
+        let page = parts.reader.peek(move |rows| servers(rows, after, WORK_PAGE)).await.unwrap_or_default();
+        let Some(newest) = page.last().map(|record| record.server) else { break };
+        after = Some(newest);
+        found = page.into_iter().find(|record| record.node == node);
+    }
+    found
+        .filter(|known| known.data_address == asked.data_address && known.http_address == asked.http_address)
+        .ok_or_else(|| {
+            let message = format!("master {} does not lead at present: ask the others", parts.address);
+            Refused { leader: parts.leader_address(), ..refused(RefusedReason::RefusedNotLeader, message) }
+        })
 }
 
 /// The short number of a node: from the state, or a new one. A known server at its old addresses writes nothing.

@@ -1,8 +1,9 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
-use cairn_core::limits::{REPLICAS_MAX, SESSION_EXPIRY};
+use cairn_core::limits::{ADDRESS_BYTES_MAX, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY};
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct MasterConfig {
     pub http_listen: SocketAddr,
     /// Number of this master in its group, from 1.
     pub node_id: u64,
+    /// The masters of the group to be founded, each `id=host:port`; empty: this master alone.
+    pub members: Vec<String>,
     /// Uuid of the cluster to found or to belong to; empty: a new one when the directory is new.
     pub cluster: String,
     /// Copies of each new chunk.
@@ -46,6 +49,7 @@ impl Default for MasterConfig {
             advertise: String::new(),
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9401)),
             node_id: 1,
+            members: Vec::new(),
             cluster: String::new(),
             default_replicas: 3,
             session_expiry_ms: SESSION_EXPIRY.as_millis() as u64,
@@ -84,6 +88,59 @@ impl MasterConfig {
         Ok(Some(cairn_core::ids::ClusterId(uuid)))
     }
 
+    /// `host:port` told to others, when `bound` is what was bound.
+    pub(crate) fn reached_at(&self, bound: &str) -> String {
+        if self.advertise.is_empty() { bound.to_owned() } else { self.advertise.clone() }
+    }
+
+    /// Raft id and `host:port` of each master of the group to be founded; `bound` is where this one listens.
+    ///
+    /// # Errors
+    /// `Value` when `members` makes no sense.
+    pub(crate) fn group(&self, bound: &str) -> Result<Vec<(u64, String)>, ConfigError> {
+        if self.members.is_empty() {
+            return Ok(vec![(self.node_id, self.reached_at(bound))]);
+        }
+        let bad = |detail: String| ConfigError::Value {
+            command: COMMAND,
+            file: "configuration".to_owned(),
+            key: "members",
+            detail,
+        };
+        let member = |text: &String| {
+            let (id, address) =
+                text.split_once('=').ok_or_else(|| bad(format!("has \"{text}\", not id=host:port")))?;
+            let id = id.trim().parse().ok().filter(|id| *id > 0);
+            let id = id.ok_or_else(|| bad(format!("has \"{text}\", whose id is no number from 1")))?;
+            let address = address.trim();
+            let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+            match port {
+                Some((host, Ok(_))) if !host.is_empty() && address.len() <= ADDRESS_BYTES_MAX => {
+                    Ok((id, address.to_owned()))
+                }
+                _ => Err(bad(format!("has \"{text}\", whose address is not host:port"))),
+            }
+        };
+        let group: Vec<(u64, String)> = self.members.iter().map(member).collect::<Result<_, _>>()?;
+        let ids: BTreeSet<u64> = group.iter().map(|(id, _)| *id).collect();
+        if ids.len() < group.len() || group.len() > MASTERS_MAX {
+            return Err(bad(format!("must name at most {MASTERS_MAX} masters, each with an id of its own")));
+        }
+        if !ids.contains(&self.node_id) {
+            return Err(bad(format!("does not name this master, node_id {}", self.node_id)));
+        }
+        if group.len() > 1 && self.cluster.is_empty() {
+            return Err(ConfigError::Value {
+                command: COMMAND,
+                file: "configuration".to_owned(),
+                key: "cluster",
+                detail: "must be set, to the same uuid in the configuration of every master of the group"
+                    .to_owned(),
+            });
+        }
+        Ok(group)
+    }
+
     /// How long a session may be silent.
     pub fn session_expiry(&self) -> Duration {
         Duration::from_millis(self.session_expiry_ms)
@@ -111,7 +168,7 @@ impl MasterConfig {
         if self.data_dir.as_os_str().is_empty() {
             return bad("data_dir", "must name a directory".to_owned());
         }
-        self.cluster_id().map(drop)
+        self.group("").and(self.cluster_id()).map(drop)
     }
 }
 
@@ -133,7 +190,13 @@ http_listen = "127.0.0.1:9401"
 # Number of this master in its group, from 1; never changes for a data directory.
 node_id = 1
 
-# Uuid of the cluster to found or to belong to. Empty: a new one is drawn when data_dir is new.
+# The masters of the group, this one included, each "id=host:port" of its control plane: an odd number, three as a rule. Read
+# when the group is founded, which takes all of them; the same list stands in the configuration of each. Empty: this
+# master alone.
+members = []
+
+# Uuid of the cluster to found or to belong to. Empty: a new one is drawn when data_dir is new; a group of several masters
+# needs one that is the same in the configuration of each (`uuidgen` prints one).
 cluster = ""
 
 # Copies of each new chunk, on as many servers: 1 to 8. Two survive one loss, three survive two.
@@ -184,6 +247,10 @@ mod tests {
             "node_id = 0",
             "session_expiry_ms = 1",
             "cluster = \"x\"",
+            "members = [\"1=127.0.0.1:1\", \"1=127.0.0.1:2\"]",
+            "members = [\"2=127.0.0.1:1\"]",
+            "members = [\"127.0.0.1:1\"]",
+            "members = [\"1=nowhere\"]",
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(text.split(' ').next().unwrap()), "{message}");

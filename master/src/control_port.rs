@@ -4,12 +4,13 @@
 use crate::admin_service::AdminService;
 use crate::chunkserver_stream::ClusterService;
 use crate::parts::Parts;
+use crate::peers;
 use crate::session_conn;
 use cairn_core::limits::{CONTROL_MESSAGE_BYTES_MAX, HELLO_PATIENCE};
 use cairn_env::net::first_bytes::{Unread, first_bytes};
 use cairn_env::net::stream::Stream;
 use cairn_env::net::{Listener, grpc};
-use cairn_proto::session_conn::SESSION_MAGIC;
+use cairn_proto::session_conn::{PEERS, SESSION};
 use cairn_proto::v1::admin_server::AdminServer;
 use cairn_proto::v1::cluster_server::ClusterServer;
 use std::io;
@@ -74,9 +75,11 @@ async fn greet(parts: Arc<Parts>, mut stream: Stream, peer: SocketAddr, for_grpc
     };
     // Whoever says nothing, or hangs up, is not missed.
     let Ok(Ok(first)) = first else { return };
-    if first == SESSION_MAGIC {
-        let busy_poll = parts.env.busy_poll.clone();
+    let busy_poll = parts.env.busy_poll.clone();
+    if first == SESSION.magic {
         busy_poll.task(session_conn::serve(parts, stream, peer)).await;
+    } else if first == PEERS.magic {
+        busy_poll.task(peers::attend::serve(parts, stream, peer)).await;
     } else {
         // The gRPC server ends only when this master stops.
         drop(for_grpc.send(Ok(Unread::new(first, stream))).await);

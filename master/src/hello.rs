@@ -27,7 +27,11 @@ pub(crate) fn check(parts: &Parts, theirs: Option<&Hello>, role: Role) -> Result
     judge(&ours, theirs, role)
 }
 
-fn judge(ours: &Hello, theirs: Option<&Hello>, role: Role) -> Result<Peer, Refused> {
+/// Checks `theirs` against the hello that this master says itself.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn judge(ours: &Hello, theirs: Option<&Hello>, role: Role) -> Result<Peer, Refused> {
     let bad = |message: String| hello::refused(RefusedReason::RefusedBadRequest, message);
     let theirs = theirs.ok_or_else(|| bad("the first message must carry a hello".to_owned()))?;
     if theirs.role() != role {

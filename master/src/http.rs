@@ -2,6 +2,7 @@
 
 use crate::metrics;
 use crate::parts::Parts;
+use crate::sequencer::Leadership;
 use cairn_env::net::Listener;
 use cairn_env::net::pages::{self, Readiness};
 use std::io;
@@ -21,8 +22,22 @@ fn readiness(parts: &Parts) -> Readiness {
     if parts.stopping.is_cancelled() {
         return Readiness::NotYet("stopping".to_owned());
     }
-    match parts.term() {
-        Some(term) => Readiness::Ready(format!("leads in {term}")),
-        None => Readiness::NotYet("does not lead".to_owned()),
+    if let Some(term) = parts.term() {
+        return Readiness::Ready(format!("leads in {term}"));
+    }
+    let group = parts.sequencer.group();
+    let group = group.borrow();
+    match *parts.leadership.borrow() {
+        Leadership::Follows { leader } if group.is_caught_up() => {
+            Readiness::Ready(format!("follows master {leader} in {}", group.term))
+        }
+        Leadership::Follows { leader: 0 } => Readiness::NotYet("knows no leader".to_owned()),
+        Leadership::Follows { leader } => Readiness::NotYet(format!(
+            "follows master {leader}, and has applied entry {} of {}",
+            group.applied.get(),
+            group.told_commit.get()
+        )),
+        Leadership::Leads { .. } => Readiness::NotYet("takes the lead over".to_owned()),
+        Leadership::Stopped => Readiness::NotYet("stopped".to_owned()),
     }
 }

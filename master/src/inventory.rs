@@ -29,6 +29,11 @@ pub(crate) struct Strays {
 }
 
 impl Strays {
+    /// Another lead begins, and with it every grace.
+    pub(crate) fn begin_anew(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Notes the strays of a range of a server, forgets those gone, and returns those beyond their grace.
     fn update(
         &self,

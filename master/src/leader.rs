@@ -75,6 +75,9 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         after = Some(newest);
         parts.servers.load(page);
     }
+    // What an earlier lead of this member had begun is as good as never begun.
+    parts.recalls.begin_anew();
+    parts.strays.begin_anew();
     let (mut after, mut all) = (None, Vec::new());
     loop {
         let page = parts.reader.read(move |rows| sessions(rows, after, WORK_PAGE)).await?;

@@ -54,6 +54,11 @@ impl Recalls {
         late
     }
 
+    /// Another lead begins: nothing has been asked by it yet.
+    pub(crate) fn begin_anew(&self) {
+        self.locked().clear();
+    }
+
     /// Leases of a session that were asked back.
     fn asked_of(&self, session: SessionId) -> Vec<(InodeId, LeaseNumber)> {
         let asked = self.locked();

@@ -23,6 +23,7 @@ mod link;
 mod metrics;
 mod operations;
 mod parts;
+mod peers;
 mod placement_pages;
 pub mod raft;
 mod replace;

@@ -6,6 +6,7 @@ use crate::damage::Damage;
 use crate::inventory::Strays;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
+use crate::peers::{Identity, Peers};
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
@@ -32,6 +33,8 @@ pub(crate) struct Parts {
     pub(crate) address: String,
     /// Everything that changes the namespace passes here.
     pub(crate) sequencer: SequencerHandle,
+    /// The way to the other members.
+    pub(crate) peers: Arc<Peers>,
     /// This member's part in the group, as it changes.
     pub(crate) leadership: watch::Receiver<Leadership>,
     /// Reads of the applied state.
@@ -71,6 +74,22 @@ impl Parts {
         match *self.leadership.borrow() {
             Leadership::Leads { term } if self.taken_over.load(Ordering::Acquire) == term.get() => Some(term),
             Leadership::Leads { .. } | Leadership::Follows { .. } | Leadership::Stopped => None,
+        }
+    }
+
+    /// Who this master is in its group.
+    pub(crate) fn identity(&self) -> Identity {
+        Identity { cluster: self.cluster, node: self.node, id: self.config.node_id }
+    }
+
+    /// `host:port` of the leader, as far as this member knows; empty otherwise.
+    pub(crate) fn leader_address(&self) -> String {
+        match *self.leadership.borrow() {
+            Leadership::Leads { .. } => self.address.clone(),
+            Leadership::Follows { leader } => {
+                self.sequencer.members().get(leader).map_or_else(String::new, |member| member.address.clone())
+            }
+            Leadership::Stopped => String::new(),
         }
     }
 

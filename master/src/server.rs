@@ -7,20 +7,22 @@ use crate::data_dir::{self, DataDir, DataDirError};
 use crate::leader;
 use crate::leases;
 use crate::parts::Parts;
-use crate::sequencer::{self, Leadership};
+use crate::peers::{Identity, Peers, assembly, dial};
+use crate::sequencer::{self, Leadership, StartError};
 use crate::session_open;
 use crate::sessions::Sessions;
 use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    DELETIONS_PERIOD, GARBAGE_PERIOD, ORPHANS_PERIOD, RECONCILE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX,
-    VIEW_PERIOD,
+    DELETIONS_PERIOD, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD, RECONCILE_PERIOD, SHUTDOWN_DRAIN,
+    SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
 use cairn_env::net::Listener;
 use cairn_env::spawn::Owner;
+use futures::TryFutureExt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,7 +83,7 @@ impl Master {
     /// See [`MasterError`].
     pub async fn start(env: Env, config: MasterConfig) -> Result<Self, MasterError> {
         let wanted = config.cluster_id()?;
-        let control = bind(&env, "listen", config.listen).await?;
+        let mut control = bind(&env, "listen", config.listen).await?;
         let http = bind(&env, "http_listen", config.http_listen).await?;
         let data_dir = {
             let (env, config) = (env.clone(), config.clone());
@@ -99,15 +101,28 @@ impl Master {
             store: sequencer::StateStore::Rocks,
             tuning: sequencer::Tuning::default(),
             caching: Arc::default(),
+            peers: Arc::default(),
         };
-        let caching = Arc::clone(&settings.caching);
-        let (handle, owner) = sequencer::start(&env, settings, view_receiver)
+        let shared = (Arc::clone(&settings.caching), Arc::clone(&settings.peers));
+        let identity = Identity { cluster: data_dir.cluster, node: data_dir.node, id: config.node_id };
+        let configured = config.group(&addresses.0.to_string())?;
+        let founding =
+            assembly::assemble(&env, &identity, &configured, &mut control).map_err(StartError::Group);
+        let (handle, owner) = sequencer::start(&env, settings, view_receiver, founding)
             .await
             .map_err(|error| MasterError::State(error.to_string()))?;
-        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, caching));
+        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, shared));
+        let group = parts.sequencer.members();
+        if !group.is_empty() && group.get(identity.id).is_none() {
+            return Err(MasterError::State(format!(
+                "master {} is no member of its group any more",
+                identity.id
+            )));
+        }
         let mut tasks = JoinSet::new();
         spawn_services(&mut tasks, &parts, control, http);
         spawn_jobs(&mut tasks, &parts);
+        spawn_peers(&mut tasks, &parts, &identity);
         info!(control = %addresses.0, http = %addresses.1, cluster = %parts.cluster, "master serves");
         let (control, http) = addresses;
         Ok(Self { parts, control, http, tasks, sequencer: owner, _data_dir: data_dir })
@@ -161,6 +176,9 @@ impl Master {
 
     /// Connections first (their clients are told), then the tasks, then the sequencer, which makes the state durable.
     async fn stop(mut self) {
+        if self.parts.term().is_some() && self.parts.sequencer.hand_over(None, HAND_OVER_PATIENCE).await {
+            info!("the lead is handed over");
+        }
         info!("master drains");
         self.parts.stopping.cancel();
         let drained =
@@ -194,9 +212,9 @@ fn build(
     sequencer: sequencer::SequencerHandle,
     bound: SocketAddr,
     view: watch::Sender<Arc<ClusterView>>,
-    caching: Arc<Caching>,
+    (caching, peers): (Arc<Caching>, Arc<Peers>),
 ) -> Parts {
-    let address = if config.advertise.is_empty() { bound.to_string() } else { config.advertise.clone() };
+    let address = config.reached_at(&bound.to_string());
     Parts {
         sessions: Sessions::new(config.session_expiry()),
         cluster: data_dir.cluster,
@@ -207,6 +225,7 @@ fn build(
         sequencer,
         servers: Default::default(),
         caching,
+        peers,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
@@ -238,6 +257,16 @@ fn spawn_services(
         let served = crate::http::serve(parts, http).await;
         ended(&stopping, "the http server", served.err().map(|error| error.to_string()))
     });
+}
+
+fn spawn_peers(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>, identity: &Identity) {
+    for member in parts.sequencer.members().iter().filter(|member| member.id != identity.id) {
+        let keeping = dial::keep(parts.clone(), identity.clone(), member.clone());
+        tasks.spawn(async move {
+            keeping.await;
+            Ok(())
+        });
+    }
 }
 
 fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) {

@@ -41,21 +41,27 @@ pub(crate) struct ServerReport {
 }
 
 impl Servers {
-    /// Takes over what the state knows, at the start of a leader: nobody is connected yet.
+    /// Takes over what the state knows, at the start of a leader. Who is connected to this master already stays so.
     pub(crate) fn load(&self, records: impl IntoIterator<Item = ServerRecord>) {
         let mut table = self.locked();
         for record in records {
-            table.entry(record.server).or_insert_with(|| Server {
-                node: record.node,
-                data_address: record.data_address,
-                http_address: record.http_address,
-                link: None,
-                heard: None,
-                distrusted_until: Tick::default(),
-                disks: Vec::new(),
-                load: 0,
-                corrupt_blocks: 0,
-            });
+            if table.get(&record.server).is_some_and(|known| known.link.is_some()) {
+                continue;
+            }
+            table.insert(
+                record.server,
+                Server {
+                    node: record.node,
+                    data_address: record.data_address,
+                    http_address: record.http_address,
+                    link: None,
+                    heard: None,
+                    distrusted_until: Tick::default(),
+                    disks: Vec::new(),
+                    load: 0,
+                    corrupt_blocks: 0,
+                },
+            );
         }
     }
 

@@ -12,7 +12,7 @@ use cairn_core::ids::{InodeId, LeaseNumber};
 use cairn_core::limits::{HELLO_PATIENCE, SESSION_REQUESTS_MAX};
 use cairn_env::net::stream::Stream;
 use cairn_proto::connection::{ConnError, Link};
-use cairn_proto::session_conn::{MessageReader, attend};
+use cairn_proto::session_conn::{MessageReader, SESSION, attend};
 use cairn_proto::v1::client_message::Message as Asked;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ClientHello, ClientMessage, RefusedReason, Renewed, Reply, SessionEnded};
@@ -71,7 +71,7 @@ struct Serving {
 pub(crate) async fn serve(parts: Arc<Parts>, stream: Stream, peer: SocketAddr) {
     let _counted = parts.metrics.session_stream();
     let (read, write) = stream.into_split();
-    let (link, mut reader) = attend(read, write, &format!("client {peer}"));
+    let (link, mut reader) = attend(SESSION, read, write, &format!("client {peer}"));
     let error = match converse(parts, &link, &mut reader).await {
         Ok(()) => link.died().await,
         Err(error) => error,
@@ -171,7 +171,8 @@ impl Serving {
                 }
             }
             Asked::Renew(renew) => {
-                let leases = parts.caching.renew(session.id, parts.now());
+                // What is promised here binds whoever leads: nobody else does at this moment.
+                let leases = parts.reader.holds_lease() && parts.caching.renew(session.id, parts.now());
                 let renewed = Renewed { sent_at_ns: renew.sent_at_ns, leases };
                 self.link.send(sent(Message::Renewed(renewed), Vec::new()))?;
             }

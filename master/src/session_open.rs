@@ -34,6 +34,8 @@ pub(crate) async fn open(parts: Arc<Parts>, asked: ClientHello) -> Result<Opened
         0 => create(&parts, &asked, peer.node).await?,
         number => reattach(&parts, SessionId(number), &asked)?,
     };
+    // One that was deposed without having heard of it must not hold the client.
+    parts.reader.led_at(parts.now()).await.map_err(|_| not_leader(&parts))?;
     parts.caching.attach(session.id, asked.caches, parts.now());
     let welcome = Welcome {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
@@ -131,7 +133,7 @@ pub(crate) async fn expire(parts: &Parts) {
 
 fn not_leader(parts: &Parts) -> Refused {
     let message = format!("master {} does not lead at present: ask the others", parts.address);
-    refused(RefusedReason::RefusedNotLeader, message)
+    Refused { leader: parts.leader_address(), ..refused(RefusedReason::RefusedNotLeader, message) }
 }
 
 fn failed(parts: &Parts, error: &FsError) -> Refused {

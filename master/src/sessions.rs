@@ -278,7 +278,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use cairn_core::ids::NodeId;
-    use cairn_proto::session_conn::attend;
+    use cairn_proto::session_conn::{SESSION, attend};
     use cairn_proto::v1::{ClientMessage, Renewed};
 
     const EXPIRY: Duration = Duration::from_secs(15);
@@ -361,8 +361,8 @@ mod tests {
         let connection = || {
             let (near, far) = tokio::io::duplex(1 << 10);
             let ((read, write), (far_read, far_write)) = (tokio::io::split(near), tokio::io::split(far));
-            let link = attend::<ClientMessage>(read, write, "client").0;
-            (link, attend::<MasterMessage>(far_read, far_write, "master"))
+            let link = attend::<ClientMessage>(SESSION, read, write, "client").0;
+            (link, attend::<MasterMessage>(SESSION, far_read, far_write, "master"))
         };
         let renewed = || Message::Renewed(Renewed { sent_at_ns: 1, leases: true });
         assert!(!session.push(renewed()), "there is no connection");

@@ -1,18 +1,19 @@
-//! The connection of a client's session with a master: prost messages in frames of our own.
+//! The connection of a client's session with a master, and of a master with another: prost messages in frames of our own.
 //!
 //! ```text
-//!   client:  "CRNs"  frame  frame …          master:  frame  frame …
+//!   caller:  "CRNs" or "CRNp"  frame  frame …          master:  frame  frame …
 //!   frame:   length u32 LE | CRC-32 of the message u32 LE | message
 //! ```
 //!
 //! Why not a gRPC stream, as everywhere else on the control plane: a stream's connection is driven by a task, to which each
 //! message must be handed over, which costs a wake-up of another core in each direction; here whoever has a message
-//! writes it ([`Link`]). Both share the master's port: gRPC begins with "PRI ", a session with [`SESSION_MAGIC`].
+//! writes it ([`Link`]). All share the master's port: gRPC begins with "PRI ", a session with [`SESSION`]'s magic, another
+//! master with [`PEERS`]'.
 
 use crate::connection::{BoxRead, ConnError, Link, Outgoing};
 use crate::frame::FrameError;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use cairn_core::limits::CONTROL_MESSAGE_BYTES_MAX;
+use cairn_core::limits::{CONTROL_MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX};
 use prost::Message;
 use std::io;
 use std::marker::PhantomData;
@@ -20,29 +21,44 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// First bytes of a session's connection.
-pub const SESSION_MAGIC: [u8; 4] = *b"CRNs";
+/// Who talks in these frames, and how much at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// First bytes of the connection.
+    pub magic: [u8; 4],
+    /// A longer message breaks the protocol.
+    pub message_bytes_max: usize,
+}
+
+/// A client's session with a master.
+pub const SESSION: Conversation =
+    Conversation { magic: *b"CRNs", message_bytes_max: CONTROL_MESSAGE_BYTES_MAX };
+/// A master with another of its group.
+pub const PEERS: Conversation = Conversation { magic: *b"CRNp", message_bytes_max: PEER_MESSAGE_BYTES_MAX };
+
 const HEAD_BYTES: usize = 8;
 /// Room for several small messages per read of the socket.
 const READ_AHEAD_BYTES: usize = 16 * 1024;
 
-/// Begins a session's connection on a fresh stream, as its client. `peer` names the other side in errors. Must be called
+/// Begins a conversation on a fresh stream, as the one who dialled. `peer` names the other side in errors. Must be called
 /// within a runtime.
 ///
 /// # Errors
 /// The connection has died already.
 pub fn begin<M: Message + Default>(
+    conversation: Conversation,
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
     peer: &str,
 ) -> Result<(Arc<Link>, MessageReader<M>), ConnError> {
-    let (link, reader) = attend(read, write, peer);
-    link.send(Outgoing::new(Bytes::from_static(&SESSION_MAGIC), Bytes::new(), Vec::new()))?;
+    let (link, reader) = attend(conversation, read, write, peer);
+    link.send(Outgoing::new(Bytes::copy_from_slice(&conversation.magic), Bytes::new(), Vec::new()))?;
     Ok((link, reader))
 }
 
-/// As [`begin`], on the side of the master, which has read [`SESSION_MAGIC`].
+/// As [`begin`], on the side that was dialled and has read the magic.
 pub fn attend<M: Message + Default>(
+    conversation: Conversation,
     read: impl AsyncRead + Send + Unpin + 'static,
     write: impl AsyncWrite + Send + Unpin + 'static,
     peer: &str,
@@ -52,6 +68,7 @@ pub fn attend<M: Message + Default>(
         source: Box::new(read),
         buffer: BytesMut::with_capacity(READ_AHEAD_BYTES),
         peer: peer.clone(),
+        message_bytes_max: conversation.message_bytes_max,
         _message: PhantomData,
     };
     (Link::new(Box::new(write), peer), reader)
@@ -74,6 +91,7 @@ pub struct MessageReader<M> {
     source: BoxRead,
     buffer: BytesMut,
     peer: Arc<str>,
+    message_bytes_max: usize,
     _message: PhantomData<fn() -> M>,
 }
 
@@ -113,7 +131,7 @@ impl<M: Message + Default> MessageReader<M> {
     fn buffered(&mut self) -> Result<Option<M>, ConnError> {
         let Some(head) = self.buffer.first_chunk::<HEAD_BYTES>() else { return Ok(None) };
         let (length, sum) = (u32_at(head, 0) as usize, u32_at(head, 4));
-        if length > CONTROL_MESSAGE_BYTES_MAX {
+        if length > self.message_bytes_max {
             return Err(self.broken("message: longer than permitted"));
         }
         if self.buffer.len() < HEAD_BYTES + length {
@@ -146,7 +164,7 @@ mod tests {
 
     fn reader(of: DuplexStream) -> MessageReader<SessionEnded> {
         let (read, write) = tokio::io::split(of);
-        attend(read, write, "client 7").1
+        attend(SESSION, read, write, "client 7").1
     }
 
     fn said(reason: &str) -> SessionEnded {
@@ -156,7 +174,7 @@ mod tests {
     async fn sent(messages: &[SessionEnded]) -> Vec<u8> {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         let (read, write) = tokio::io::split(near);
-        let (link, _reader) = begin::<Invalidated>(read, write, "master 7").unwrap();
+        let (link, _reader) = begin::<Invalidated>(SESSION, read, write, "master 7").unwrap();
         for message in messages {
             link.send(framed(message, Vec::new())).unwrap();
         }
@@ -171,7 +189,7 @@ mod tests {
     async fn messages_arrive_whole_and_in_order_however_they_are_cut() {
         let long = "x".repeat(100_000);
         let bytes = sent(&[said("one"), said(&long), said("")]).await;
-        assert_eq!(bytes[..4], SESSION_MAGIC);
+        assert_eq!(bytes[..4], SESSION.magic);
         let (mut near, far) = tokio::io::duplex(64);
         let mut reader = reader(far);
         let feed = async {

@@ -7,11 +7,18 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
+
+/// Most of the processes that a test cluster can have.
+const PROCESSES: [&str; 7] =
+    ["mount", "chunkserver-1", "chunkserver-2", "chunkserver-3", "master-1", "master-2", "master-3"];
 
 /// Shape of a test cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct ClusterOptions {
+    /// Masters.
+    pub masters: u32,
     /// Chunk servers.
     pub chunkservers: u32,
     /// Replicas of each chunk.
@@ -20,7 +27,7 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { chunkservers: 3, replicas: 3 }
+        Self { masters: 1, chunkservers: 3, replicas: 3 }
     }
 }
 
@@ -44,6 +51,8 @@ pub struct Process {
     pub state: String,
     /// Data directories.
     pub data_dirs: Vec<PathBuf>,
+    /// Of a master: whether it leads.
+    pub leader: Option<bool>,
 }
 
 /// A suite that is a crate with a binary: `./scripts/test` installs it below the target directory.
@@ -88,8 +97,10 @@ impl Cluster {
     /// Starts a cluster and its mount.
     pub fn up(options: ClusterOptions) -> Self {
         let cluster = Self { root: test_dir(), cairn: cairn_binary(), extra_mounts: Vec::new() };
-        let (chunkservers, replicas) = (options.chunkservers.to_string(), options.replicas.to_string());
-        let shape = ["--chunkservers", &chunkservers, "--replicas", &replicas];
+        let ClusterOptions { masters, chunkservers, replicas } = options;
+        let (masters, chunkservers) = (masters.to_string(), chunkservers.to_string());
+        let replicas = replicas.to_string();
+        let shape = ["--masters", &masters, "--chunkservers", &chunkservers, "--replicas", &replicas];
         cluster.dev(&[&["up", "--address", &own_address().to_string()], &shape[..]].concat());
         cluster
     }
@@ -171,6 +182,18 @@ impl Cluster {
         masters.join(",")
     }
 
+    /// Name of the master that leads, as soon as one does.
+    pub fn leader(&self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(leader) = self.ps().into_iter().find(|process| process.leader == Some(true)) {
+                return leader.name;
+            }
+            assert!(Instant::now() < deadline, "nobody leads: {:?}", self.ps());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGKILL.
     pub fn kill(&self, name: &str) {
         self.dev(&["kill", name]);
@@ -233,8 +256,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for process in ["master-1", "chunkserver-1", "chunkserver-2", "chunkserver-3", "mount"] {
+            for process in PROCESSES {
                 let log = self.log(process);
+                if log.is_empty() {
+                    continue;
+                }
                 let lines: Vec<&str> = log.lines().collect();
                 let tail = lines[lines.len().saturating_sub(25)..].join("\n");
                 eprintln!("--- end of the log of {process}\n{tail}");
@@ -249,7 +275,7 @@ impl Drop for Cluster {
         let down = self.try_dev(&["down"]);
         if !down.status.success() {
             eprintln!("dev down: {}", String::from_utf8_lossy(&down.stderr));
-            for name in ["mount", "chunkserver-1", "chunkserver-2", "chunkserver-3", "master-1"] {
+            for name in PROCESSES {
                 self.try_dev(&["kill", name]);
             }
             drop(Command::new(&self.cairn).arg("umount").arg(self.mount()).output());

@@ -5,7 +5,7 @@ mod masters;
 mod servers;
 mod status;
 
-use crate::args::{AdminCommand, Global};
+use crate::args::{AdminCommand, Global, MastersAction, MastersCommand};
 use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
 use cairn_env::Env;
@@ -14,10 +14,21 @@ use cairn_env::Env;
 pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError> {
     let env = Env::real();
     block_on(Work::Messages, async {
-        let mut admin = Admin::connect(&env, global).await?;
+        let mut admin = match command {
+            // The group is most looked at when nobody leads it.
+            AdminCommand::Masters(MastersCommand { action: None }) => {
+                Admin::leader_or_any(&env, global).await?
+            }
+            _ => Admin::leader(&env, global).await?,
+        };
         match command {
             AdminCommand::Status => status::status(&mut admin, global.json).await,
-            AdminCommand::Masters => masters::masters(&mut admin, global.json).await,
+            AdminCommand::Masters(MastersCommand { action: None }) => {
+                masters::masters(&mut admin, global.json).await
+            }
+            AdminCommand::Masters(MastersCommand { action: Some(MastersAction::TransferLeader { id }) }) => {
+                masters::transfer_leader(&env, global, &mut admin, id).await
+            }
             AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
         }

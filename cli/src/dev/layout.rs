@@ -20,6 +20,9 @@ pub(super) struct Layout {
     /// Where all its services listen.
     #[serde(default = "loopback")]
     pub(super) address: IpAddr,
+    /// Uuid of the cluster; absent in one that was made with a single master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cluster: Option<uuid::Uuid>,
     /// Replicas of a chunk.
     pub(super) replicas: u8,
     /// Where it is mounted, absolute.
@@ -60,6 +63,7 @@ impl Layout {
     /// A cluster that does not exist yet. `ports` must hold two for each master and chunk server.
     pub(super) fn new(
         root: &Path,
+        cluster: uuid::Uuid,
         address: IpAddr,
         (masters, chunkservers, replicas): (u32, u32, u8),
         mount: PathBuf,
@@ -75,7 +79,17 @@ impl Layout {
             .map(|((name, role), pair)| Member { name, role, port: pair[0], http_port: pair[1] })
             .collect();
         members.push(Member { name: "mount".into(), role: Role::Mount, port: 0, http_port: 0 });
-        Self { format: FORMAT, root: root.to_owned(), address, replicas, mount, mount_options, members }
+        let cluster = Some(cluster);
+        Self {
+            format: FORMAT,
+            root: root.to_owned(),
+            cluster,
+            address,
+            replicas,
+            mount,
+            mount_options,
+            members,
+        }
     }
 
     pub(super) fn exists(root: &Path) -> bool {

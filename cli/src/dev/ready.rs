@@ -21,13 +21,13 @@ enum Unready {
     Never(String),
 }
 
-/// What `http://address/readyz` says.
-fn ask(address: &str) -> Result<(), Unready> {
+/// What `http://address/readyz` says; its text when ready.
+fn ask(address: &str) -> Result<String, Unready> {
     let answer = http_get(address, "/readyz").map_err(|error| Unready::NotYet(error.to_string()))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     let said = || body.trim_end().to_owned();
     match head.split(' ').nth(1) {
-        Some("200") => Ok(()),
+        Some("200") => Ok(said()),
         Some("409") => Err(Unready::Never(said())),
         _ => Err(Unready::NotYet(format!("not ready yet: {}", said()))),
     }
@@ -58,7 +58,22 @@ pub(super) fn wait_service(
     limit: Duration,
 ) -> Result<(), CliError> {
     let address = layout.http_address(member);
-    wait(layout, member, running, limit, || ask(&address))
+    wait(layout, member, running, limit, || ask(&address).map(drop))
+}
+
+/// One look at whether the service is ready, and a short pause if it is not.
+///
+/// # Errors
+/// As [`wait_service`], the limit counted from `start`.
+pub(super) fn is_service_ready(
+    layout: &Layout,
+    member: &Member,
+    running: Running,
+    start: Instant,
+    limit: Duration,
+) -> Result<bool, CliError> {
+    let address = layout.http_address(member);
+    look(layout, member, running, (start, limit), || ask(&address).map(drop))
 }
 
 /// Waits until a file can be made, written, synced and removed through the mount.
@@ -94,29 +109,41 @@ fn wait(
     mut probe: impl FnMut() -> Result<(), Unready>,
 ) -> Result<(), CliError> {
     let start = Instant::now();
-    loop {
-        let (never, detail) = match probe() {
-            Ok(()) => return Ok(()),
-            Err(Unready::NotYet(detail)) => (false, detail),
-            Err(Unready::Never(detail)) => (true, detail),
-        };
-        let ended = !process::is_alive(running);
-        if ended || never || start.elapsed() > limit {
-            let detail =
-                if ended { format!("it ended:\n{}", process::log_tail(layout, member)) } else { detail };
-            return Err(CliError::NotReady {
-                name: member.name.clone(),
-                seconds: start.elapsed().as_secs(),
-                detail,
-                log: layout.log(member),
-            });
-        }
-        std::thread::sleep(POLL);
-    }
+    while !look(layout, member, running, (start, limit), &mut probe)? {}
+    Ok(())
 }
 
-/// Address of the leading master, when one answers ready. A group of one leads whenever it is ready.
+/// One probe; after one that failed a short pause.
+fn look(
+    layout: &Layout,
+    member: &Member,
+    running: Running,
+    (start, limit): (Instant, Duration),
+    probe: impl FnOnce() -> Result<(), Unready>,
+) -> Result<bool, CliError> {
+    let (never, detail) = match probe() {
+        Ok(()) => return Ok(true),
+        Err(Unready::NotYet(detail)) => (false, detail),
+        Err(Unready::Never(detail)) => (true, detail),
+    };
+    let ended = !process::is_alive(running);
+    if ended || never || start.elapsed() > limit {
+        let detail = if ended { format!("it ended:\n{}", process::log_tail(layout, member)) } else { detail };
+        return Err(CliError::NotReady {
+            name: member.name.clone(),
+            seconds: start.elapsed().as_secs(),
+            detail,
+            log: layout.log(member),
+        });
+    }
+    std::thread::sleep(POLL);
+    Ok(false)
+}
+
+/// Address of the leading master, when one says that it leads.
 pub(super) fn leader(layout: &Layout) -> Option<String> {
     let mut masters = layout.of_role(Role::Master);
-    masters.find(|master| ask(&layout.http_address(master)).is_ok()).map(|master| layout.address(master))
+    let leads =
+        |master: &&Member| matches!(ask(&layout.http_address(master)), Ok(said) if said.starts_with("leads"));
+    masters.find(leads).map(|master| layout.address(master))
 }

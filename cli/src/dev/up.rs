@@ -7,6 +7,7 @@ use super::{down, ports, ready};
 use crate::args::{DevUp, Global};
 use crate::error::CliError;
 use crate::{mounting, output, services};
+use cairn_core::limits::MASTERS_MAX;
 use cairn_env::Env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 /// Longest wait for one process: a start replays the journal first, which is bounded well below this.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const CHUNKSERVERS_MAX: u32 = 64;
+/// One may fail.
+const MASTERS_DEFAULT: u32 = 3;
 
 pub(super) fn up(global: &Global, options: &DevUp) -> Result<(), CliError> {
     let begun = Instant::now();
@@ -89,11 +92,11 @@ fn existing(options: &DevUp) -> Result<Layout, CliError> {
 }
 
 fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
-    let masters = master_count(options)?.unwrap_or(1);
+    let masters = master_count(options)?.unwrap_or(MASTERS_DEFAULT);
     let chunkservers = options.chunkservers.unwrap_or(3);
     let replicas = options.replicas.unwrap_or(3);
-    if masters != 1 {
-        return Err(CliError::Usage(format!("--masters {masters}: one master is what this release runs")));
+    if masters == 0 || masters as usize > MASTERS_MAX {
+        return Err(CliError::Usage(format!("--masters {masters}: 1 to {MASTERS_MAX}, an odd number")));
     }
     if chunkservers == 0 || chunkservers > CHUNKSERVERS_MAX {
         return Err(CliError::Usage(format!("--chunkservers {chunkservers}: 1 to {CHUNKSERVERS_MAX}")));
@@ -119,7 +122,10 @@ fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     let mount = options.mount.as_deref().map_or_else(|| Ok(root.join("mnt")), absolute)?;
     let ports: Vec<u16> = reserved.ports().collect();
     let shape = (masters, chunkservers, replicas);
-    let layout = Layout::new(&root, address, shape, mount, options.options.clone(), &ports);
+    let mut uuid = [0; 16];
+    Env::real().random.fill(&mut uuid);
+    let cluster = uuid::Builder::from_random_bytes(uuid).into_uuid();
+    let layout = Layout::new(&root, cluster, address, shape, mount, options.options.clone(), &ports);
     layout.save()?;
     Ok((layout, reserved))
 }
@@ -134,12 +140,26 @@ fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     std::path::absolute(path).map_err(CliError::host(path.display().to_string()))
 }
 
-/// Starts masters and chunk servers together, then waits for each.
+/// Starts masters and chunk servers together, and waits for all: no master is ready before a majority is there.
 fn start_services(layout: &Layout) -> Result<(), CliError> {
     let services = || layout.of_role(Role::Master).chain(layout.of_role(Role::Chunkserver));
-    let launched: Vec<(&Member, Launched)> =
+    let mut waiting: Vec<(&Member, Launched)> =
         services().map(|member| Ok((member, launch(layout, member)?))).collect::<Result<_, CliError>>()?;
-    launched.into_iter().try_for_each(|(member, launched)| bring_up(layout, member, launched))
+    let start = Instant::now();
+    while !waiting.is_empty() {
+        let mut unready = Vec::new();
+        for (member, launched) in waiting {
+            let launched = match launched.found && !process::is_alive(launched.running) {
+                true => launch(layout, member)?,
+                false => launched,
+            };
+            if !ready::is_service_ready(layout, member, launched.running, start, READY_LIMIT)? {
+                unready.push((member, launched));
+            }
+        }
+        waiting = unready;
+    }
+    Ok(())
 }
 
 /// Starts one process unless it runs, and returns when it is usable.
@@ -198,6 +218,8 @@ fn service_of<'a>(layout: &Layout, member: &'a Member) -> services::DevService<'
         http_address: layout.http_address(member),
         data_dirs: layout.data_dirs(member),
         masters: layout.of_role(Role::Master).map(|master| layout.address(master)).collect(),
+        number: 1 + layout.of_role(member.role).take_while(|other| other.name != member.name).count(),
+        cluster: layout.cluster,
         replicas: layout.replicas,
         name: &member.name,
     }

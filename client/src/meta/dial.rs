@@ -1,16 +1,23 @@
-//! Finding the leader: each address in turn, and whomever a refusal names.
+//! Finding the leader: all masters are asked at once, and whomever a refusal names. Only the leader welcomes.
 
 use super::Shared;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{HELLO_ANSWER_MAX, OUTBOX_MESSAGES};
 use cairn_proto::connection::{ConnError, Link};
 use cairn_proto::hello;
-use cairn_proto::session_conn::{self, MessageReader, framed};
+use cairn_proto::session_conn::{self, MessageReader, SESSION, framed};
 use cairn_proto::v1::client_message::Message;
 use cairn_proto::v1::{
     ClientHello, ClientMessage, MasterMessage, RefusedReason, Role, Welcome, master_message,
 };
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long masters that have not answered yet are waited for when one has refused.
+const STRAGGLER_PATIENCE: Duration = Duration::from_millis(150);
 
 /// An attached connection.
 pub(super) struct Attached {
@@ -56,8 +63,65 @@ pub(super) enum DialError {
     Refused(String),
 }
 
+impl DialError {
+    /// Which of several refusals a user is shown: a clear no before a temporary one before silence.
+    fn tells_more_than(&self, other: &Self) -> bool {
+        let rank = |error: &Self| match error {
+            Self::Unreachable(_) => 0,
+            Self::NotLeader(_) => 1,
+            Self::Refused(_) => 2,
+            Self::SessionUnknown => 3,
+        };
+        rank(self) > rank(other)
+    }
+}
+
+/// Asks every master of `addresses`, and the leader that one of them names. The first welcome wins; a master that does not
+/// answer holds nobody up for long once another has. An error comes with the address that gave it.
+pub(super) async fn dial_any(
+    shared: &Shared,
+    addresses: impl IntoIterator<Item = String>,
+) -> Result<Attached, (String, DialError)> {
+    shared.believe_nothing();
+    let dialled = |address: String| async move {
+        let outcome = dial(shared, &address).await;
+        (address, outcome)
+    };
+    let mut asked: BTreeSet<String> = addresses.into_iter().collect();
+    let mut answers: FuturesUnordered<_> = asked.iter().cloned().map(dialled).collect();
+    let mut refusal: Option<(String, DialError)> = None;
+    loop {
+        let next = match &refusal {
+            Some((_, DialError::NotLeader(_) | DialError::Refused(_))) => {
+                tokio::time::timeout(STRAGGLER_PATIENCE, answers.next()).await.unwrap_or(None)
+            }
+            _ => answers.next().await,
+        };
+        match next {
+            Some((_, Ok(attached))) => return Ok(attached),
+            Some((address, Err(error @ DialError::SessionUnknown))) => return Err((address, error)),
+            Some((address, Err(error))) => {
+                if let DialError::NotLeader(leader) = &error
+                    && !leader.is_empty()
+                    && asked.insert(leader.clone())
+                {
+                    answers.push(dialled(leader.clone()));
+                }
+                if refusal.as_ref().is_none_or(|(_, before)| error.tells_more_than(before)) {
+                    refusal = Some((address, error));
+                }
+            }
+            None => {
+                let nobody =
+                    || (String::new(), DialError::Unreachable(String::from("no master is configured")));
+                return Err(refusal.unwrap_or_else(nobody));
+            }
+        }
+    }
+}
+
 /// Connects to one master and says hello.
-pub(super) async fn dial(shared: &Shared, address: &str) -> Result<Attached, DialError> {
+async fn dial(shared: &Shared, address: &str) -> Result<Attached, DialError> {
     let attempt = attach(shared, address);
     match tokio::time::timeout(HELLO_ANSWER_MAX, attempt).await {
         Ok(outcome) => outcome,
@@ -71,10 +135,9 @@ async fn attach(shared: &Shared, address: &str) -> Result<Attached, DialError> {
     let unreachable = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
     let stream = shared.env.net.connect(address).await.map_err(|error| unreachable(&error))?;
     let (read, write) = stream.into_split();
-    let begun = session_conn::begin(read, write, &format!("master {address}"));
+    let begun = session_conn::begin(SESSION, read, write, &format!("master {address}"));
     let (link, mut inbox) = begun.map_err(|error| unreachable(&error))?;
     let outbox = Outbox(Arc::new(Closing(link)));
-    shared.believe_nothing();
     outbox.queue(Message::Hello(client_hello(shared)));
     outbox.flush();
     let first: Option<MasterMessage> = inbox.next().await.map_err(|error| unreachable(&error))?;

@@ -1,7 +1,7 @@
 //! The task of the session: attaches, receives, renews, attaches again.
 
 use super::Shared;
-use super::dial::{Attached, DialError, dial};
+use super::dial::{Attached, DialError, dial_any};
 use super::table::{Table, Told};
 use crate::error::ConnectError;
 use cairn_core::caching::changes::Changes;
@@ -9,7 +9,8 @@ use cairn_core::caching::table::{ChangeNumber, Invalidation};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber};
 use cairn_core::limits::{
-    FORGOTTEN_PER_MESSAGE_MAX, LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX, RECONNECT_PAUSE_MIN, SESSION_RENEW,
+    ELECTION_PAUSE_MAX, FORGOTTEN_PER_MESSAGE_MAX, LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX,
+    RECONNECT_PAUSE_MIN, SESSION_RENEW,
 };
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::attr::Attr;
@@ -62,11 +63,10 @@ pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
             return Err(ConnectError::BadAddress(address.clone()));
         }
     }
-    let first = match shared.options.masters.first() {
-        Some(first) => first.clone(),
-        None => return Err(ConnectError::NoMasters),
-    };
-    let mut search = Search::new(&shared, first);
+    if shared.options.masters.is_empty() {
+        return Err(ConnectError::NoMasters);
+    }
+    let mut search = Search::new(String::new());
     let begun = shared.env.clock.now();
     loop {
         match search.next(&shared).await {
@@ -79,17 +79,17 @@ pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
                 drop(tokio::spawn(task));
                 return Ok(());
             }
-            Err(DialError::Refused(message)) => {
-                return Err(ConnectError::Refused { address: search.address.clone(), message });
+            Err((address, DialError::Refused(message))) => {
+                return Err(ConnectError::Refused { address, message });
             }
-            Err(error) => {
+            Err((address, error)) => {
                 let waited = shared.env.clock.now().since(begun);
                 if waited >= shared.options.connect_deadline {
                     let reason = match error {
                         DialError::Unreachable(reason) => reason,
                         _ => String::from("it does not lead, and knows no leader"),
                     };
-                    let (address, waited_ms) = (search.address.clone(), waited.as_millis());
+                    let waited_ms = waited.as_millis();
                     return Err(ConnectError::Unreachable { address, reason, waited_ms });
                 }
                 search.pause(&shared).await;
@@ -98,35 +98,25 @@ pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
     }
 }
 
-/// Which address to try next, and how soon.
+/// Rounds of asking the masters, and the pauses between.
 struct Search {
-    /// Tried last.
-    address: String,
-    hint: Option<String>,
-    turn: usize,
+    /// A master that is not configured, but was named as the leader.
+    hint: String,
     pause: Duration,
 }
 
 impl Search {
-    fn new(shared: &Shared, first: String) -> Self {
-        let turn = shared.env.random.below(shared.options.masters.len().max(1) as u64) as usize;
-        Self { address: first.clone(), hint: Some(first), turn, pause: RECONNECT_PAUSE_MIN }
+    fn new(hint: String) -> Self {
+        Self { hint, pause: RECONNECT_PAUSE_MIN }
     }
 
-    async fn next(&mut self, shared: &Shared) -> Result<Attached, DialError> {
-        let masters = &shared.options.masters;
-        self.address = match self.hint.take() {
-            Some(hint) if !hint.is_empty() => hint,
-            _ => {
-                self.turn = (self.turn + 1) % masters.len();
-                masters[self.turn].clone()
-            }
-        };
-        let outcome = dial(shared, &self.address).await;
-        if let Err(DialError::NotLeader(leader)) = &outcome
-            && *leader != self.address
-        {
-            self.hint = Some(leader.clone());
+    async fn next(&mut self, shared: &Shared) -> Result<Attached, (String, DialError)> {
+        let hint = Some(self.hint.clone()).filter(|hint| !hint.is_empty());
+        let outcome = dial_any(shared, shared.options.masters.iter().cloned().chain(hint)).await;
+        if let Err((_, DialError::NotLeader(leader))) = &outcome {
+            self.hint.clone_from(leader);
+            // Masters are there and will soon have elected one.
+            self.pause = self.pause.min(ELECTION_PAUSE_MAX);
         }
         outcome
     }
@@ -161,27 +151,23 @@ impl Session {
     async fn run(self, first: Attached) {
         let mut attached = first;
         loop {
-            let address = attached.address.clone();
             self.shared.tell(|table| table.attach(attached.outbox.clone()));
             let broken = self.serve(&mut attached).await;
             self.shared.table().detach_stream();
             match broken {
                 Broken::Ended => break,
-                Broken::Reconnect(leader) => {
-                    let first = if leader.is_empty() { address } else { leader };
-                    match self.reattach(first).await {
-                        Some(next) => attached = next,
-                        None => break,
-                    }
-                }
+                Broken::Reconnect(leader) => match self.reattach(leader).await {
+                    Some(next) => attached = next,
+                    None => break,
+                },
             }
         }
         self.shared.stopped.notify_waiters();
     }
 
     /// Finds the leader, as long as it takes: each operation has a deadline of its own.
-    async fn reattach(&self, first: String) -> Option<Attached> {
-        let mut search = Search::new(&self.shared, first);
+    async fn reattach(&self, hint: String) -> Option<Attached> {
+        let mut search = Search::new(hint);
         loop {
             if self.shared.table().has_ended() {
                 return None;
@@ -195,18 +181,15 @@ impl Session {
                     }
                     return Some(attached);
                 }
-                Err(DialError::SessionUnknown) => {
+                Err((_, DialError::SessionUnknown)) => {
                     self.shared.table().secret = bytes::Bytes::new();
                     self.forget_session();
                     continue;
                 }
-                Err(DialError::NotLeader(leader)) if !leader.is_empty() && leader != search.address => {
-                    continue;
+                Err((master, DialError::Unreachable(reason) | DialError::Refused(reason))) => {
+                    warn!(%master, %reason, "cannot attach");
                 }
-                Err(DialError::Unreachable(reason) | DialError::Refused(reason)) => {
-                    warn!(master = %search.address, %reason, "cannot attach");
-                }
-                Err(DialError::NotLeader(_)) => {}
+                Err((_, DialError::NotLeader(_))) => {}
             }
             search.pause(&self.shared).await;
         }

@@ -3,8 +3,9 @@
 //! Traps of raft-rs 0.7 that are met here: it draws election timeouts from a global random source, so ours replace them
 //! after every change of term or role; after a restart it forgets its leader, so a restarted member grants no vote for
 //! one maximum election timeout (a group of one is exempt); followers must not forward proposals, so only a leader may
-//! propose; its own lease counts ticks, so it is not used.
+//! propose; its own lease counts ticks and ends with any change of term, so a promise of ours stands in front of it.
 
+use super::lease::{LeaseClock, ReadLease};
 use super::log_bridge::logger;
 use super::storage::{JournalStorage, from_raft_entry, from_raft_hard_state};
 use crate::journal::{Journal, JournalError, LogEntry};
@@ -12,14 +13,18 @@ use bytes::Bytes;
 use cairn_core::ids::{LogIndex, Term};
 use cairn_core::limits::{
     RAFT_APPLY_BYTES_MAX, RAFT_ELECTION_TICKS_MAX, RAFT_ELECTION_TICKS_MIN, RAFT_HEARTBEAT_TICKS,
-    RAFT_INFLIGHT_MESSAGES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_TICK,
+    RAFT_INFLIGHT_MESSAGES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_PROMISE, RAFT_TICK,
 };
 use cairn_core::time::Tick;
 use cairn_env::random::Random;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
+
+/// The context of a vote request that the leader has asked for (raft-rs keeps the constant to itself).
+const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 
 /// What a member knows of its group when it starts.
 #[derive(Clone, Debug)]
@@ -45,13 +50,17 @@ pub enum RaftFailure {
     Machine(#[from] raft::Error),
 }
 
-/// What came of settling.
-#[derive(Debug, Default)]
-pub struct Settled {
-    /// Newly committed entries, in order: apply them, then call [`Group::applied`].
-    pub committed: Vec<LogEntry>,
-    /// Messages for other members.
-    pub outbox: Vec<Message>,
+/// Another member, as a leader knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Follower {
+    /// Its Raft id.
+    pub id: u64,
+    /// It has everything up to here on stable storage, as far as this leader knows.
+    pub matched: LogIndex,
+    /// It was heard lately.
+    pub active: bool,
+    /// It only follows.
+    pub learner: bool,
 }
 
 /// The machine and its journal.
@@ -60,8 +69,14 @@ pub struct Group {
     random: Arc<dyn Random>,
     /// Term and role for which the election timeout was drawn.
     drawn_for: (u64, StateRole),
-    /// Votes are granted from here on.
+    /// Votes are granted from here on: not right after a start, and not while a leader that was heard counts on it.
     votes_from: Tick,
+    lease: ReadLease,
+    /// The term in which the lead was begun to be handed over: from then on another member may be elected at any moment, so
+    /// nothing is read under a lease of that term any more.
+    handed_over: Option<Term>,
+    /// The commit index that the leader has told last.
+    told_commit: LogIndex,
 }
 
 impl Group {
@@ -99,8 +114,11 @@ impl Group {
             random,
             drawn_for: (u64::MAX, StateRole::Follower),
             votes_from: now.after(RAFT_TICK * wait),
+            lease: ReadLease::new(),
+            handed_over: None,
+            told_commit: config.applied,
         };
-        group.draw_election_timeout();
+        group.note_term_and_role();
         if alone {
             group.node.campaign()?;
         }
@@ -110,7 +128,26 @@ impl Group {
     /// One tick of [`RAFT_TICK`].
     pub fn tick(&mut self) {
         self.node.tick();
-        self.draw_election_timeout();
+        self.note_term_and_role();
+        if self.leads() && self.handed_over == Some(self.term()) && self.node.raft.lead_transferee.is_none() {
+            // It came to nothing within an election timeout.
+            self.hand_over(None);
+        }
+    }
+
+    /// Has another member elected: `to`, or the one that has most of the log among those heard lately. False when there is
+    /// none, or this member does not lead. It leads no more when the other has been elected; meanwhile it proposes nothing.
+    pub fn hand_over(&mut self, to: Option<u64>) -> bool {
+        let candidates = self.followers().into_iter().filter(|follower| !follower.learner);
+        let best = match to {
+            Some(to) => candidates.into_iter().find(|follower| follower.id == to),
+            None => candidates.filter(|follower| follower.active).max_by_key(|follower| follower.matched),
+        };
+        let Some(best) = best else { return false };
+        self.handed_over = Some(self.term());
+        self.lease.reset();
+        self.node.transfer_leader(best.id);
+        true
     }
 
     /// Takes a message of another member, converted from our own wire form.
@@ -120,12 +157,36 @@ impl Group {
     pub fn step(&mut self, message: Message, now: Tick) -> Result<(), RaftFailure> {
         let asks_vote =
             matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
-        if asks_vote && now < self.votes_from {
+        // Whoever was asked by the leader itself to take its place need not wait for the leader's time to run out.
+        let is_asked_to = message.context == CAMPAIGN_TRANSFER;
+        if asks_vote && now < self.votes_from && !is_asked_to {
             return Ok(());
         }
+        let (kind, from, term, commit) = (message.msg_type, message.from, message.term, message.commit);
+        let answered =
+            (kind == MessageType::MsgHeartbeatResponse).then(|| sent_at(&message.context)).flatten();
         self.node.step(message)?;
-        self.draw_election_timeout();
+        self.note_term_and_role();
+        let of_this_term = term == self.node.raft.term;
+        match kind {
+            MessageType::MsgHeartbeat | MessageType::MsgAppend if of_this_term && !self.leads() => {
+                self.votes_from = self.votes_from.max(now.after(RAFT_PROMISE));
+                self.told_commit = self.told_commit.max(LogIndex(commit));
+            }
+            MessageType::MsgHeartbeatResponse if of_this_term && self.leads() => {
+                if let Some(sent) = answered.filter(|_| self.handed_over != Some(Term(term))) {
+                    let voters = self.voters();
+                    self.lease.answered(from, sent, &voters, self.node.raft.id);
+                }
+            }
+            _ => {}
+        }
         Ok(())
+    }
+
+    /// A message to this member could not be sent: the leader goes back to asking it one at a time.
+    pub fn unreachable(&mut self, member: u64) {
+        self.node.report_unreachable(member);
     }
 
     /// Appends entries to the log; [`Group::settle`] makes them durable. Returns the index of the first one, or `None`
@@ -148,16 +209,26 @@ impl Group {
         self.node.has_ready()
     }
 
-    /// Handles one ready of the machine: one write and one fdatasync for everything queued.
+    /// Handles one ready of the machine: one write and one fdatasync for everything queued. Messages leave through `send`,
+    /// those of a leader before its own sync. Returns newly committed entries, in order: apply them, then call
+    /// [`Group::applied`].
     ///
     /// # Errors
     /// `Journal`: the member must stop and answer nothing.
-    pub fn settle(&mut self) -> Result<Settled, RaftFailure> {
-        let mut settled = Settled::default();
+    pub fn settle(
+        &mut self,
+        now: Tick,
+        mut send: impl FnMut(Vec<Message>),
+    ) -> Result<Vec<LogEntry>, RaftFailure> {
         let mut ready = self.node.ready();
-        // A leader's messages may leave before its own sync; here they wait for the caller, who sends them.
-        settled.outbox.append(&mut ready.take_messages());
-        settled.committed.extend(ready.take_committed_entries().iter().map(from_raft_entry));
+        let mut leave = |messages: Vec<Message>| {
+            if !messages.is_empty() {
+                send(messages.into_iter().map(|message| stamped(message, now)).collect());
+            }
+        };
+        leave(ready.take_messages());
+        let mut committed: Vec<LogEntry> =
+            ready.take_committed_entries().iter().map(from_raft_entry).collect();
         let entries: Vec<LogEntry> = ready.entries().iter().map(from_raft_entry).collect();
         let journal = &mut self.node.mut_store().journal;
         let hard = ready.hs().map_or(journal.hard(), from_raft_hard_state);
@@ -166,15 +237,15 @@ impl Group {
         } else {
             journal.note_commit(hard.commit);
         }
-        settled.outbox.append(&mut ready.take_persisted_messages());
+        leave(ready.take_persisted_messages());
         let mut light = self.node.advance_append(ready);
         if let Some(commit) = light.commit_index() {
             self.node.mut_store().journal.note_commit(LogIndex(commit));
         }
-        settled.outbox.append(&mut light.take_messages());
-        settled.committed.extend(light.take_committed_entries().iter().map(from_raft_entry));
-        self.draw_election_timeout();
-        Ok(settled)
+        leave(light.take_messages());
+        committed.extend(light.take_committed_entries().iter().map(from_raft_entry));
+        self.note_term_and_role();
+        Ok(committed)
     }
 
     /// The state has applied everything up to `index`.
@@ -197,6 +268,41 @@ impl Group {
         self.node.raft.leader_id
     }
 
+    /// Until when nobody else can lead, for those who read.
+    pub fn lease(&self) -> LeaseClock {
+        self.lease.clock()
+    }
+
+    /// Members that vote.
+    pub fn voters(&self) -> Vec<u64> {
+        self.node.raft.prs().conf().to_conf_state().voters
+    }
+
+    /// The other members, as this leader knows them; empty when it does not lead.
+    pub fn followers(&self) -> Vec<Follower> {
+        if !self.leads() {
+            return Vec::new();
+        }
+        let me = self.node.raft.id;
+        let progress = self.node.raft.prs().iter().filter(|&(&id, _)| id != me);
+        let learners = self.node.raft.prs().conf().to_conf_state().learners;
+        let mut followers: Vec<Follower> = progress
+            .map(|(&id, progress)| Follower {
+                id,
+                matched: LogIndex(progress.matched),
+                active: progress.recent_active,
+                learner: learners.contains(&id),
+            })
+            .collect();
+        followers.sort_by_key(|follower| follower.id);
+        followers
+    }
+
+    /// Everything up to here is committed, as far as this member has heard, whether or not it has it.
+    pub fn told_commit(&self) -> LogIndex {
+        self.told_commit.max(LogIndex(self.node.raft.raft_log.committed))
+    }
+
     /// Index of the last entry, durable or not.
     pub fn last_index(&self) -> LogIndex {
         LogIndex(self.node.raft.raft_log.last_index())
@@ -212,14 +318,36 @@ impl Group {
         &mut self.node.mut_store().journal
     }
 
-    /// raft-rs draws a timeout of its own whenever term or role change: ours takes its place.
-    fn draw_election_timeout(&mut self) {
+    /// raft-rs draws an election timeout of its own whenever term or role change: ours takes its place. It is longer than
+    /// the promise of the others, so that they may vote for this member when it asks.
+    fn note_term_and_role(&mut self) {
         let now = (self.node.raft.term, self.node.raft.state);
         if now != self.drawn_for {
-            let span = (RAFT_ELECTION_TICKS_MAX - RAFT_ELECTION_TICKS_MIN) as u64;
-            let ticks = RAFT_ELECTION_TICKS_MIN + self.random.below(span) as usize;
+            let least = RAFT_ELECTION_TICKS_MIN + RAFT_HEARTBEAT_TICKS;
+            let ticks = least + self.random.below((RAFT_ELECTION_TICKS_MAX - least) as u64) as usize;
             self.node.raft.set_randomized_election_timeout(ticks);
             self.drawn_for = now;
+            self.lease.reset();
+            if self.leads() {
+                match self.voters() == [self.node.raft.id] {
+                    true => self.lease.alone(),
+                    // The first answers begin the lease.
+                    false => self.node.ping(),
+                }
+            }
         }
     }
+}
+
+/// A heartbeat carries its sender's clock; the response brings it back.
+fn stamped(mut message: Message, now: Tick) -> Message {
+    if message.msg_type == MessageType::MsgHeartbeat {
+        let nanos = u64::try_from(now.0.as_nanos()).unwrap_or(u64::MAX);
+        message.context = Bytes::copy_from_slice(&nanos.to_le_bytes());
+    }
+    message
+}
+
+fn sent_at(context: &[u8]) -> Option<Tick> {
+    Some(Tick(Duration::from_nanos(u64::from_le_bytes(context.try_into().ok()?))))
 }

@@ -1,16 +1,20 @@
 //! How the rest of the master reaches the sequencer: a bounded queue, an answer each.
 
+use super::group_view::GroupView;
 use super::metrics::SequencerMetrics;
 use super::reader::Reader;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, Sequence, ServerId, SessionId, SlotId, Term};
+use cairn_core::journal::members::Members;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
 use cairn_core::namespace::request::Operation;
 use cairn_core::session::Raised;
+use raft::eraftpb::Message;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// This member's part in the group at a moment.
@@ -68,6 +72,13 @@ pub(super) enum Request {
         /// Where the outcome goes.
         reply: oneshot::Sender<Result<Outcome, FsError>>,
     },
+    /// Let another member lead: `to`, or whichever is best. Answered when this one leads no more, or cannot hand over.
+    HandOver {
+        /// Raft id.
+        to: Option<u64>,
+        /// Whether there was somebody to hand over to.
+        done: oneshot::Sender<bool>,
+    },
     /// Stop: answer what is in flight, close the journal, make the state durable.
     Stop,
 }
@@ -86,6 +97,9 @@ pub(super) struct OperationRequest {
 #[derive(Clone, Debug)]
 pub struct SequencerHandle {
     pub(super) requests: mpsc::Sender<Request>,
+    pub(super) heard: mpsc::Sender<Message>,
+    pub(super) group_view: watch::Receiver<Arc<GroupView>>,
+    pub(super) members: Arc<Members>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) metrics: Arc<SequencerMetrics>,
     pub(super) reader: Reader,
@@ -140,6 +154,22 @@ impl SequencerHandle {
         outcome.await.unwrap_or(Err(FsError::NotLeader))
     }
 
+    /// Hands over what another member says; waits while too much of it is there already.
+    pub(crate) async fn hear(&self, message: Message) {
+        // A sequencer that has stopped hears nothing more.
+        drop(self.heard.send(message).await);
+    }
+
+    /// Who the masters of the group are.
+    pub fn members(&self) -> Arc<Members> {
+        Arc::clone(&self.members)
+    }
+
+    /// How the group stands, as it changes.
+    pub fn group(&self) -> watch::Receiver<Arc<GroupView>> {
+        self.group_view.clone()
+    }
+
     /// Reads of the applied state.
     pub fn reader(&self) -> Reader {
         self.reader.clone()
@@ -153,6 +183,17 @@ impl SequencerHandle {
     /// The sequencer's counters.
     pub fn metrics(&self) -> Arc<SequencerMetrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// Lets another member lead: `to`, or the one that has most of the log. False when this one does not lead, or there is
+    /// nobody, or it has not come about within `patience`.
+    pub async fn hand_over(&self, to: Option<u64>, patience: Duration) -> bool {
+        let (done, outcome) = oneshot::channel();
+        let handed_over = async {
+            // A closed queue means that it has stopped already.
+            self.requests.send(Request::HandOver { to, done }).await.is_ok() && outcome.await.unwrap_or(false)
+        };
+        tokio::time::timeout(patience, handed_over).await.unwrap_or(false)
     }
 
     /// Asks the sequencer to stop: what is in flight is answered, the journal closed and the state made durable. The end

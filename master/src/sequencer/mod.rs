@@ -5,6 +5,7 @@
 //! answer has left waits for them. A refusal writes nothing, and is held until all that it saw is committed.
 
 mod apply;
+mod group_view;
 mod handle;
 mod jobs;
 mod metrics;
@@ -19,6 +20,7 @@ mod work;
 #[cfg(test)]
 mod sequencer_test;
 
+pub use group_view::GroupView;
 pub use handle::{Leadership, RaiseOrder, SequencerHandle, Submitted};
 pub use metrics::SequencerMetrics;
 pub use open::{Settings, StartError, StateStore, Tuning};
@@ -27,7 +29,8 @@ pub use reader::Reader;
 use crate::raft::{Group, GroupConfig};
 use apply::Applier;
 use cairn_core::cluster::ClusterView;
-use cairn_core::limits::SEQUENCER_QUEUE_MAX;
+use cairn_core::journal::members::Members;
+use cairn_core::limits::{PEER_MESSAGES_WAITING, SEQUENCER_QUEUE_MAX};
 use cairn_env::Env;
 use cairn_env::spawn::{Owner, Spawn};
 use owner::Sequencer;
@@ -38,7 +41,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 /// Opens journal and state in a data directory that is locked and of this node, and starts the sequencer's thread. It
-/// leads, if it is alone, as soon as what the state lacks is replayed: watch [`SequencerHandle::leadership`].
+/// leads, if it is alone, as soon as what the state lacks is replayed: watch [`SequencerHandle::leadership`]. `founding` says
+/// who the group is, and is asked only when the directory belongs to none yet.
 ///
 /// # Errors
 /// See [`StartError`].
@@ -46,13 +50,23 @@ pub async fn start(
     env: &Env,
     settings: Settings,
     view: watch::Receiver<Arc<ClusterView>>,
+    founding: impl Future<Output = Result<Members, StartError>>,
 ) -> Result<(SequencerHandle, Owner), StartError> {
     let spawn: Arc<dyn Spawn> = Arc::clone(&env.spawn);
     let data_dir = settings.data_dir.clone();
     let io = |error| StartError::Io { data_dir: data_dir.clone(), error };
+    let state = {
+        let (env, settings) = (env.clone(), settings.clone());
+        spawn.blocking(move || open::open_state(&env, &settings))
+    };
+    let state = state.await.map_err(|lost| io(io::Error::other(lost)))??;
+    let founding = match state.is_founded() {
+        true => None,
+        false => Some(founding.await?),
+    };
     let opening = {
         let (env, runtime) = (env.clone(), Handle::current());
-        spawn.blocking(move || open_parts(env, &settings, view, runtime))
+        spawn.blocking(move || open_parts(env, &settings, state, founding, view, runtime))
     };
     let opened = opening.await.map_err(|lost| io(io::Error::other(lost)))?;
     let (handle, sequencer) = opened?;
@@ -63,10 +77,12 @@ pub async fn start(
 fn open_parts(
     env: Env,
     settings: &Settings,
+    state: open::State,
+    founding: Option<Members>,
     view: watch::Receiver<Arc<ClusterView>>,
     runtime: Handle,
 ) -> Result<(SequencerHandle, Sequencer), StartError> {
-    let open::Opened { kv, applied, journal } = open::open(&env, settings)?;
+    let open::Opened { kv, applied, members, journal } = open::open(&env, settings, state, founding)?;
     let config = GroupConfig {
         id: settings.node_id,
         voters: applied.voters.clone(),
@@ -75,19 +91,32 @@ fn open_parts(
     };
     let group = Group::open(&config, journal, Arc::clone(&env.random), env.clock.now())?;
     let (requests, inbox) = mpsc::channel(SEQUENCER_QUEUE_MAX);
+    let (hears, heard) = mpsc::channel(PEER_MESSAGES_WAITING);
     let (leading, leadership) = watch::channel(Leadership::Follows { leader: 0 });
+    let (shows, group_view) = watch::channel(Arc::new(GroupView::default()));
     let metrics = Arc::new(SequencerMetrics::default());
     let progress = Progress::new(applied.last.index);
     let reader = Reader {
         progress: progress.clone(),
         kv: Arc::clone(&kv),
         leadership: leadership.clone(),
+        lease: group.lease(),
         view: view.clone(),
         env: env.clone(),
         default_replicas: settings.default_replicas,
     };
-    let handle = SequencerHandle { requests, leadership, metrics: Arc::clone(&metrics), reader };
+    let members = Arc::new(members);
+    let handle = SequencerHandle {
+        requests,
+        heard: hears,
+        group_view,
+        members,
+        leadership,
+        metrics: Arc::clone(&metrics),
+        reader,
+    };
     let applier = Applier { kv, applied, progress, caching: Arc::clone(&settings.caching) };
-    let sequencer = Sequencer::new(env, settings, group, applier, view, inbox, leading, metrics, runtime);
+    let (inputs, outputs) = ((inbox, heard), (leading, shows));
+    let sequencer = Sequencer::new(env, settings, group, applier, view, inputs, outputs, metrics, runtime);
     Ok((handle, sequencer))
 }

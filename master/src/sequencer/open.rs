@@ -5,10 +5,12 @@
 use crate::caching::Caching;
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::kv::RocksKv;
+use crate::peers::Peers;
 use crate::raft::RaftFailure;
 use bytes::Bytes;
 use cairn_core::ids::{LogIndex, NodeId};
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
+use cairn_core::journal::members::{MEMBERS_KEY, Members};
 use cairn_core::limits::{
     CHECKPOINT_JOURNAL_BYTES, JOURNAL_CACHE_BYTES, JOURNAL_KEEP_BYTES, JOURNAL_SEGMENT_BYTES,
 };
@@ -42,6 +44,8 @@ pub struct Settings {
     pub tuning: Tuning,
     /// Hears of what is applied, for those who cache it.
     pub caching: Arc<Caching>,
+    /// The way to the other members.
+    pub peers: Arc<Peers>,
 }
 
 impl Settings {
@@ -56,6 +60,7 @@ impl Settings {
             store: StateStore::default(),
             tuning: Tuning::default(),
             caching: Arc::default(),
+            peers: Arc::default(),
         }
     }
 }
@@ -142,6 +147,9 @@ pub enum StartError {
         /// What does not fit.
         detail: String,
     },
+    /// The group could not be founded, or this member is none of it.
+    #[error("master: {0}")]
+    Group(String),
     /// The Raft machine refused its configuration.
     #[error("master: {0}")]
     Raft(#[from] RaftFailure),
@@ -189,26 +197,51 @@ pub(super) fn checkpoint_path(data_dir: &Path) -> PathBuf {
     data_dir.join("checkpoints")
 }
 
+/// The opened state.
+pub(super) struct State {
+    kv: Arc<dyn Kv>,
+    applied: Option<Applied>,
+}
+
+impl State {
+    /// Whether it belongs to a group.
+    pub(super) fn is_founded(&self) -> bool {
+        self.applied.is_some()
+    }
+}
+
 /// Opened state and journal.
 pub(super) struct Opened {
     pub(super) kv: Arc<dyn Kv>,
     pub(super) applied: Applied,
+    pub(super) members: Members,
     pub(super) journal: Journal,
 }
 
-/// Opens both. Blocks on the disk.
-pub(super) fn open(env: &Env, settings: &Settings) -> Result<Opened, StartError> {
+fn state_failed(settings: &Settings, detail: String) -> StartError {
+    let (state, checkpoints) = (state_path(&settings.data_dir), checkpoint_path(&settings.data_dir));
+    StartError::State { state, checkpoints, detail }
+}
+
+/// Opens the state. Blocks on the disk.
+pub(super) fn open_state(env: &Env, settings: &Settings) -> Result<State, StartError> {
     let state = state_path(&settings.data_dir);
-    let fail = |detail: String| StartError::State {
-        state: state.clone(),
-        checkpoints: checkpoint_path(&settings.data_dir),
-        detail,
-    };
-    let kv =
-        settings.store.open(env, &state, settings.cache_bytes).map_err(|error| fail(error.to_string()))?;
+    let kv = settings.store.open(env, &state, settings.cache_bytes);
+    let kv = kv.map_err(|error| state_failed(settings, error.to_string()))?;
     let io = |error| StartError::Io { data_dir: settings.data_dir.clone(), error };
     env.disk.sync_dir(&settings.data_dir).map_err(io)?;
-    let applied = read_applied(&*kv).map_err(fail)?;
+    let applied = read_applied(&*kv).map_err(|detail| state_failed(settings, detail))?;
+    Ok(State { kv, applied })
+}
+
+/// Opens the journal beside the state, which belongs to the group of `founding` if to none yet. Blocks on the disk.
+pub(super) fn open(
+    env: &Env,
+    settings: &Settings,
+    State { kv, applied }: State,
+    founding: Option<Members>,
+) -> Result<Opened, StartError> {
+    let fail = |detail: String| state_failed(settings, detail);
     let config = JournalConfig {
         directory: settings.data_dir.join("journal"),
         node: settings.node,
@@ -219,8 +252,12 @@ pub(super) fn open(env: &Env, settings: &Settings) -> Result<Opened, StartError>
     let journal = Journal::open(Arc::clone(&env.disk), Arc::clone(&env.random), config)?;
     let applied = match applied {
         Some(applied) => applied,
-        None => found(&*kv, settings, &journal).map_err(fail)?,
+        None => {
+            let group = founding.unwrap_or_default();
+            found(&*kv, settings, &group, &journal).map_err(fail)?
+        }
     };
+    let members = read_members(&*kv).map_err(fail)?;
     let fits = journal.term(applied.last.index) == Some(applied.last.term);
     if !fits {
         let detail = format!(
@@ -232,7 +269,16 @@ pub(super) fn open(env: &Env, settings: &Settings) -> Result<Opened, StartError>
         );
         return Err(StartError::Apart { data_dir: settings.data_dir.clone(), detail });
     }
-    Ok(Opened { kv, applied, journal })
+    Ok(Opened { kv, applied, members, journal })
+}
+
+/// The row that says who the masters are; a group that was founded without one is this master alone.
+fn read_members(kv: &dyn Kv) -> Result<Members, String> {
+    match kv.get(&MEMBERS_KEY, Wait::ForDisk).map_err(|error| error.to_string())? {
+        None => Ok(Members::default()),
+        Some(value) => Members::decode(&value)
+            .ok_or_else(|| "the row of its members is damaged or of a newer format".into()),
+    }
 }
 
 /// The row that counts applied entries, if there is one.
@@ -250,14 +296,21 @@ pub(super) fn read_applied(kv: &dyn Kv) -> Result<Option<Applied>, String> {
     }
 }
 
-/// First row of a new member: a group of one. The journal of a crash while founding is empty or holds all since the start.
-fn found(kv: &dyn Kv, settings: &Settings, journal: &Journal) -> Result<Applied, String> {
+/// First rows of a new member: this master alone, or the group that was agreed upon. The journal of a crash while founding is
+/// empty or holds all since the start.
+fn found(kv: &dyn Kv, settings: &Settings, group: &Members, journal: &Journal) -> Result<Applied, String> {
     if journal.before().index > LogIndex(0) {
         return Err("it is empty, and the journal no longer reaches back to the beginning".into());
     }
-    let applied =
-        Applied { feature_level: FEATURE_LEVEL, voters: vec![settings.node_id], ..Applied::default() };
-    let row = (Bytes::from_static(&APPLIED_KEY), Some(applied.encode()));
-    kv.write(&Batch { writes: vec![row] }).and_then(|()| kv.flush()).map_err(|error| error.to_string())?;
+    let mut voters: Vec<u64> = group.iter().map(|member| member.id).collect();
+    if voters.is_empty() {
+        voters.push(settings.node_id);
+    }
+    let applied = Applied { feature_level: FEATURE_LEVEL, voters, ..Applied::default() };
+    let rows = vec![
+        (Bytes::from_static(&APPLIED_KEY), Some(applied.encode())),
+        (Bytes::from_static(&MEMBERS_KEY), Some(group.encode())),
+    ];
+    kv.write(&Batch { writes: rows }).and_then(|()| kv.flush()).map_err(|error| error.to_string())?;
     Ok(applied)
 }

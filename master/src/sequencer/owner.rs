@@ -4,6 +4,7 @@
 //! leave first (see [`super::progress`]).
 
 use super::apply::Applier;
+use super::group_view::GroupView;
 use super::handle::{Leadership, Request};
 use super::jobs::{Finished, Jobs};
 use super::metrics::SequencerMetrics;
@@ -11,6 +12,7 @@ use super::open::{Fatal, Settings};
 use super::overlay::{Overlay, OverlayRows};
 use super::rows::KvRows;
 use super::work::{Held, Loaded, Verdict, Work, World};
+use crate::peers::Peers;
 use crate::raft::Group;
 use bytes::Bytes;
 use cairn_core::cluster::ClusterView;
@@ -27,11 +29,12 @@ use cairn_core::time::{Tick, Timestamp};
 use cairn_env::Env;
 use cairn_env::kv::Wait;
 use cairn_env::random::{Random, SeededRandom};
+use raft::eraftpb::Message;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Everything that the owner is made of.
 pub(super) struct Sequencer {
@@ -53,6 +56,10 @@ pub(super) struct Sequencer {
     placement: SeededRandom,
     view: watch::Receiver<Arc<ClusterView>>,
     inbox: mpsc::Receiver<Request>,
+    /// What other members say.
+    heard: mpsc::Receiver<Message>,
+    peers: Arc<Peers>,
+    group_view: watch::Sender<Arc<GroupView>>,
     loaded: mpsc::Receiver<Loaded>,
     loaded_sender: mpsc::Sender<Loaded>,
     loads: Arc<Semaphore>,
@@ -62,6 +69,8 @@ pub(super) struct Sequencer {
     leadership: watch::Sender<Leadership>,
     metrics: Arc<SequencerMetrics>,
     disk_low: bool,
+    /// Waits for the lead to be gone.
+    handing_over: Option<oneshot::Sender<bool>>,
     stopping: bool,
     /// How long it looks out for the next request before it sleeps.
     patience: Duration,
@@ -72,6 +81,7 @@ pub(super) struct Sequencer {
 /// What a turn of the loop begins with.
 enum Event {
     Request(Request),
+    Heard(Message),
     Loaded(Loaded),
     Finished(Finished),
     Tick,
@@ -87,8 +97,8 @@ impl Sequencer {
         group: Group,
         applier: Applier,
         view: watch::Receiver<Arc<ClusterView>>,
-        inbox: mpsc::Receiver<Request>,
-        leadership: watch::Sender<Leadership>,
+        (inbox, heard): (mpsc::Receiver<Request>, mpsc::Receiver<Message>),
+        (leadership, group_view): (watch::Sender<Leadership>, watch::Sender<Arc<GroupView>>),
         metrics: Arc<SequencerMetrics>,
         runtime: Handle,
     ) -> Self {
@@ -106,6 +116,9 @@ impl Sequencer {
             placement: SeededRandom::new(env.random.next_u64()),
             view,
             inbox,
+            heard,
+            peers: Arc::clone(&settings.peers),
+            group_view,
             loaded,
             loaded_sender,
             loads: Arc::new(Semaphore::new(SEQUENCER_LOADS_MAX)),
@@ -115,6 +128,7 @@ impl Sequencer {
             leadership,
             metrics,
             disk_low: false,
+            handing_over: None,
             stopping: false,
             patience: env.spawn.look_out(),
             brisk: false,
@@ -174,6 +188,9 @@ impl Sequencer {
     fn look_out(&mut self, since: Tick) -> Option<Event> {
         let mut connections = None;
         while self.brisk && self.env.clock.now().since(since) < self.patience {
+            if let Ok(message) = self.heard.try_recv() {
+                return Some(Event::Heard(message));
+            }
             if let Ok(loaded) = self.loaded.try_recv() {
                 return Some(Event::Loaded(loaded));
             }
@@ -190,6 +207,7 @@ impl Sequencer {
         let wait = self.next_tick.since(self.env.clock.now());
         tokio::select! {
             biased;
+            Some(message) = self.heard.recv() => Event::Heard(message),
             Some(loaded) = self.loaded.recv() => Event::Loaded(loaded),
             Some(finished) = self.jobs.finished.recv() => Event::Finished(finished),
             request = self.inbox.recv() => request.map_or(Event::Deserted, Event::Request),
@@ -200,6 +218,7 @@ impl Sequencer {
     fn step(&mut self, event: Event) -> Result<(), Fatal> {
         match event {
             Event::Request(request) => self.take(request)?,
+            Event::Heard(message) => self.hear(message),
             Event::Loaded(loaded) => self.decide(loaded.work, loaded.rounds)?,
             Event::Finished(finished) => self.finished(finished),
             Event::Deserted => self.stopping = true,
@@ -219,7 +238,9 @@ impl Sequencer {
             if self.proposed_bytes >= SEQUENCER_BATCH_BYTES_MAX || self.stopping {
                 break;
             }
-            if let Ok(loaded) = self.loaded.try_recv() {
+            if let Ok(message) = self.heard.try_recv() {
+                self.hear(message);
+            } else if let Ok(loaded) = self.loaded.try_recv() {
                 self.decide(loaded.work, loaded.rounds)?;
             } else if let Ok(request) = self.inbox.try_recv() {
                 self.take(request)?;
@@ -231,10 +252,27 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Takes a message of another member; one that makes no sense is dropped, as if the network had lost it.
+    fn hear(&mut self, message: Message) {
+        if let Err(error) = self.group.step(message, self.env.clock.now()) {
+            tracing::debug!(%error, "a raft message is dropped");
+        }
+    }
+
     fn take(&mut self, request: Request) -> Result<(), Fatal> {
-        match Work::from_request(request) {
-            Some(work) => self.decide(work, 0),
-            None => {
+        match request {
+            Request::Operation(operation) => self.decide(Work::Operation(operation), 0),
+            Request::Internal { command, reply } => self.decide(Work::Internal { command, reply }, 0),
+            Request::HandOver { to, done } => {
+                if self.group.hand_over(to) {
+                    self.handing_over = Some(done);
+                } else {
+                    // Whoever asked may be gone.
+                    let _ = done.send(false);
+                }
+                Ok(())
+            }
+            Request::Stop => {
                 self.stopping = true;
                 Ok(())
             }
@@ -272,23 +310,29 @@ impl Sequencer {
                     rows: Vec::new(),
                 };
                 match self.propose(record, entry) {
-                    Ok(index) => self.held.hold(index, work, Ok(success)),
+                    Ok(index) => self.held.hold(index, None, work, Ok(success)),
                     Err(refusal) => work.answer(Err(refusal)),
                 }
             }
             Ok(Verdict::Answer(success)) => {
                 self.metrics.replays.fetch_add(1, Relaxed);
-                self.held.hold(self.last_decided, work, Ok(success));
+                self.held.hold(self.last_decided, self.seen_now(), work, Ok(success));
             }
             Err(Stop::Refused(refusal)) => {
                 self.metrics.refusals.fetch_add(1, Relaxed);
-                self.held.hold(self.last_decided, work, Err(refusal));
+                self.held.hold(self.last_decided, self.seen_now(), work, Err(refusal));
             }
             Err(Stop::NotInMemory) if wait == Wait::Never => self.load(work, world, rounds),
             Err(Stop::NotInMemory) => return Err(Fatal::State("rows are not in memory after a load".into())),
             Err(Stop::Failed(detail)) => return Err(Fatal::State(detail)),
         }
         Ok(())
+    }
+
+    /// When an answer that writes nothing was decided, if nothing that it saw is yet to be committed: it leaves only if nobody
+    /// else led then (I8). Otherwise that commit is the proof.
+    fn seen_now(&self) -> Option<Tick> {
+        (self.last_decided <= self.applier.applied.last.index).then(|| self.env.clock.now())
     }
 
     /// Queues the record as the next entry of the log.
@@ -337,14 +381,17 @@ impl Sequencer {
             }
         }
         while self.group.wants_settling() {
+            self.note_loss();
             let before = (self.env.clock.now(), self.group.journal().counters());
-            let settled = self.group.settle()?;
+            let (peers, mut unreachable) = (&self.peers, Vec::new());
+            let committed =
+                self.group.settle(before.0, |messages| unreachable.append(&mut peers.send(messages)))?;
+            unreachable.into_iter().for_each(|member| self.group.unreachable(member));
             self.note_journal(before);
-            // The seat of the other members: a group of one has nobody to send to.
-            debug_assert!(settled.outbox.is_empty());
-            self.apply(&settled.committed)?;
+            self.apply(&committed)?;
         }
-        self.held.release(self.applier.applied.last.index);
+        self.note_loss();
+        self.release(self.applier.applied.last.index);
         self.note_leadership();
         self.start_jobs();
         Ok(())
@@ -355,7 +402,7 @@ impl Sequencer {
         let started = self.env.clock.now();
         let mut prepared = self.applier.prepare(committed, &mut self.overlay)?;
         self.applier.announce(&mut prepared, started);
-        self.held.release(last.id.index);
+        self.release(last.id.index);
         self.applier.write(prepared)?;
         self.group.applied(last.id.index);
         let spent = self.env.clock.now().since(started);
@@ -364,6 +411,20 @@ impl Sequencer {
         self.metrics.applied_index.store(last.id.index.get(), Relaxed);
         self.metrics.commit_index.store(last.id.index.get(), Relaxed);
         Ok(())
+    }
+
+    fn release(&mut self, committed: LogIndex) {
+        let lease = self.group.lease();
+        self.held.release(committed, |seen| lease.holds(self.env.clock.now()) || lease.confirms(seen));
+    }
+
+    /// Before anything is said in another role or term: readers and clients must not be told any more that this member leads,
+    /// since its own vote may now make another one lead.
+    fn note_loss(&mut self) {
+        if self.leading.is_some_and(|term| !self.group.leads() || self.group.term() != term) {
+            self.lead_lost();
+            self.publish_leadership();
+        }
     }
 
     fn note_journal(&mut self, (started, before): (Tick, crate::journal::JournalCounters)) {
@@ -390,7 +451,17 @@ impl Sequencer {
             self.last_decided = self.group.last_index();
             self.time = self.time.max(self.applier.applied.time);
         }
-        let now = match leading {
+        self.publish_leadership();
+    }
+
+    fn publish_leadership(&mut self) {
+        if !self.group.leads()
+            && let Some(done) = self.handing_over.take()
+        {
+            // Whoever asked may be gone.
+            let _ = done.send(true);
+        }
+        let now = match self.leading {
             Some(term) => Leadership::Leads { term },
             None => Leadership::Follows { leader: self.group.leader() },
         };
@@ -409,12 +480,31 @@ impl Sequencer {
 
     fn tick(&mut self, now: Tick) -> Result<(), Fatal> {
         self.group.tick();
+        self.publish_group();
         if now.since(self.last_append) >= JOURNAL_MARK_AFTER && self.group.journal().wants_mark() {
             self.group.journal_mut().close_mark()?;
         }
         self.disk_low = self.jobs.disk_is_low(now);
         self.metrics.disk_low.store(u64::from(self.disk_low), Relaxed);
         Ok(())
+    }
+
+    /// How the group stands, for operators and readiness.
+    fn publish_group(&mut self) {
+        let view = GroupView {
+            term: self.group.term(),
+            leader: self.group.leader(),
+            told_commit: self.group.told_commit(),
+            applied: self.applier.applied.last.index,
+            followers: self.group.followers(),
+        };
+        self.group_view.send_if_modified(|shown| {
+            let changed = **shown != view;
+            if changed {
+                *shown = Arc::new(view);
+            }
+            changed
+        });
     }
 
     fn start_jobs(&mut self) {
@@ -450,9 +540,12 @@ impl Sequencer {
     fn close(&mut self) -> Result<(), Fatal> {
         self.inbox.close();
         while let Ok(request) = self.inbox.try_recv() {
-            if let Some(work) = Work::from_request(request) {
-                work.answer(Err(FsError::NotLeader));
-            }
+            let work = match request {
+                Request::Operation(operation) => Work::Operation(operation),
+                Request::Internal { command, reply } => Work::Internal { command, reply },
+                Request::HandOver { .. } | Request::Stop => continue,
+            };
+            work.answer(Err(FsError::NotLeader));
         }
         self.group.journal_mut().close_mark()?;
         self.applier.kv.flush().map_err(|error| Fatal::State(error.to_string()))

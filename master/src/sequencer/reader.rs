@@ -1,18 +1,21 @@
 //! Reads of the applied state, beside the sequencer.
 //!
 //! An answer to an operation may leave before its rows are written; a read that starts later waits for them. A read is answered
-//! only when this member still leads after it was made (I8). A group of one always does; for more members the lease on
-//! CLOCK_BOOTTIME takes its place in [`Reader::still_leads`].
+//! only when it is known after it was made that nobody else led at that moment (I8): the read lease holds, or later heartbeats
+//! were answered by a majority. A group of one always leads.
 
 use super::handle::Leadership;
 use super::progress::Progress;
 use super::rows::KvRows;
+use crate::raft::LeaseClock;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::SessionId;
+use cairn_core::limits::READ_LEASE_PATIENCE;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::machine::{Context, Rows, Stop, query};
 use cairn_core::namespace::request::Query;
+use cairn_core::time::Tick;
 use cairn_env::kv::{Kv, Wait};
 use cairn_env::{Env, spawn::Spawn};
 use std::fmt;
@@ -25,6 +28,7 @@ pub struct Reader {
     pub(super) progress: Progress,
     pub(super) kv: Arc<dyn Kv>,
     pub(super) leadership: watch::Receiver<Leadership>,
+    pub(super) lease: LeaseClock,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     pub(super) env: Env,
     pub(super) default_replicas: u8,
@@ -61,7 +65,8 @@ impl Reader {
         T: Send + 'static,
         F: Fn(&dyn Rows) -> Result<T, Stop> + Send + 'static,
     {
-        self.still_leads()?;
+        let began = self.env.clock.now();
+        self.leads()?;
         self.progress.caught_up().await;
         let first = read(&KvRows::new(&*self.kv.snapshot(), Wait::Never));
         let result = match first {
@@ -75,7 +80,7 @@ impl Reader {
             }
             result => result,
         };
-        self.still_leads()?;
+        self.led_at(began).await?;
         match result {
             Ok(value) => Ok(value),
             Err(Stop::Refused(refusal)) => Err(refusal),
@@ -87,12 +92,49 @@ impl Reader {
         }
     }
 
+    /// Runs `read` on this member's own state, whoever leads: it may lag behind. For hints only.
+    ///
+    /// # Errors
+    /// What `read` refuses; `Io` when the state fails.
+    pub(crate) async fn peek<T, F>(&self, read: F) -> Result<T, FsError>
+    where
+        T: Send + 'static,
+        F: Fn(&dyn Rows) -> Result<T, Stop> + Send + 'static,
+    {
+        let kv = Arc::clone(&self.kv);
+        let spawn: &dyn Spawn = &*self.env.spawn;
+        let outcome = spawn.blocking(move || read(&KvRows::new(&*kv.snapshot(), Wait::ForDisk))).await;
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Stop::Refused(refusal))) => Err(refusal),
+            Ok(Err(Stop::NotInMemory | Stop::Failed(_))) | Err(_) => {
+                Err(FsError::Io("the master's metadata state failed".into()))
+            }
+        }
+    }
+
     /// Approximate bytes of memory that the state occupies: cached blocks, and rows not yet flushed.
     pub fn memory_bytes(&self) -> u64 {
         self.kv.memory_bytes()
     }
 
-    fn still_leads(&self) -> Result<(), FsError> {
+    /// Whether nobody else can lead at this moment.
+    pub(crate) fn holds_lease(&self) -> bool {
+        self.lease.holds(self.env.clock.now())
+    }
+
+    /// Waits until it is known that nobody else led at `then`, which is before this call.
+    ///
+    /// # Errors
+    /// `NotLeader` when it cannot be known in time.
+    pub(crate) async fn led_at(&self, then: Tick) -> Result<(), FsError> {
+        if !self.holds_lease() && !self.lease.confirmed(then, READ_LEASE_PATIENCE).await {
+            return Err(FsError::NotLeader);
+        }
+        self.leads()
+    }
+
+    fn leads(&self) -> Result<(), FsError> {
         match *self.leadership.borrow() {
             Leadership::Leads { .. } => Ok(()),
             Leadership::Follows { .. } | Leadership::Stopped => Err(FsError::NotLeader),

@@ -5,6 +5,7 @@ use crate::sequencer::SequencerHandle;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, NodeId, Sequence, SessionId, SlotId};
+use cairn_core::journal::members::Members;
 use cairn_core::limits::CHECKPOINT_REPLAY_ENTRIES;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
@@ -42,7 +43,7 @@ fn simulated(disk: &SimDisk) -> (Env, Settings) {
 
 async fn try_open((env, settings): (Env, Settings)) -> Result<Member, StartError> {
     let (view, receiver) = watch::channel(Arc::new(ClusterView::default()));
-    let (handle, owner) = start(&env, settings, receiver).await?;
+    let (handle, owner) = start(&env, settings, receiver, async { Ok(Members::default()) }).await?;
     let leads = |now: &Leadership| matches!(now, Leadership::Leads { .. });
     handle.leadership().wait_for(leads).await.unwrap();
     Ok(Member { handle, owner, session: SessionId(0), _view: view })

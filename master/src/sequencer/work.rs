@@ -1,6 +1,6 @@
 //! One request on its way through the sequencer: deciding it, and the answer that is held until it may leave.
 
-use super::handle::{OperationRequest, RaiseOrder, Request, Submitted};
+use super::handle::{OperationRequest, RaiseOrder, Submitted};
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::{LogIndex, SessionId};
@@ -9,7 +9,7 @@ use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::{Context, Outcome, Record, Rows, Stop, decide_internal};
 use cairn_core::namespace::request::OperationKind;
 use cairn_core::session::{Sequenced, decide_sequenced};
-use cairn_core::time::Timestamp;
+use cairn_core::time::{Tick, Timestamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -54,14 +54,6 @@ pub(super) enum Success {
 }
 
 impl Work {
-    pub(super) fn from_request(request: Request) -> Option<Self> {
-        match request {
-            Request::Operation(operation) => Some(Self::Operation(operation)),
-            Request::Internal { command, reply } => Some(Self::Internal { command, reply }),
-            Request::Stop => None,
-        }
-    }
-
     /// Decides by the rules of the core. Loader threads do so as well, only to bring the rows into memory.
     pub(super) fn decide(&self, rows: &dyn Rows, world: &World) -> Result<Verdict, Stop> {
         let context = |session| Context {
@@ -152,7 +144,7 @@ type Answer = (Work, Result<Success, FsError>);
 
 /// Answers that wait until the entry they depend on is committed.
 pub(super) struct Held {
-    answers: VecDeque<(LogIndex, Answer)>,
+    answers: VecDeque<(LogIndex, Option<Tick>, Answer)>,
     /// Where many answers are sent.
     runtime: Handle,
 }
@@ -163,16 +155,27 @@ impl Held {
         Self { answers: VecDeque::new(), runtime }
     }
 
-    /// Holds an answer until entry `needs` is committed; calls come with `needs` ascending.
-    pub(super) fn hold(&mut self, needs: LogIndex, work: Work, result: Result<Success, FsError>) {
+    /// Holds an answer until entry `needs` is committed; calls come with `needs` ascending. With `seen`, also until it is
+    /// known that nobody else led at that moment.
+    pub(super) fn hold(
+        &mut self,
+        needs: LogIndex,
+        seen: Option<Tick>,
+        work: Work,
+        result: Result<Success, FsError>,
+    ) {
         debug_assert!(self.answers.back().is_none_or(|(last, ..)| *last <= needs));
-        self.answers.push_back((needs, (work, result)));
+        self.answers.push_back((needs, seen, (work, result)));
     }
 
-    /// Everything up to `committed` is committed: those answers leave.
-    pub(super) fn release(&mut self, committed: LogIndex) {
-        let ready = self.answers.partition_point(|(needs, _)| *needs <= committed);
-        let answers = self.answers.drain(..ready).map(|(_, answer)| answer);
+    /// Everything up to `committed` is committed: those answers leave, up to the first one of which it is not known that
+    /// this member led at its moment.
+    pub(super) fn release(&mut self, committed: LogIndex, led_at: impl Fn(Tick) -> bool) {
+        let may_leave = |(needs, seen, _): &(LogIndex, Option<Tick>, Answer)| {
+            *needs <= committed && seen.is_none_or(&led_at)
+        };
+        let ready = self.answers.iter().take_while(|answer| may_leave(answer)).count();
+        let answers = self.answers.drain(..ready).map(|(.., answer)| answer);
         if ready <= ANSWERED_HERE_MAX {
             answers.for_each(|(work, result)| work.answer(result));
         } else {
@@ -183,7 +186,7 @@ impl Held {
 
     /// The lead is lost: whether these were committed is not known here.
     pub(super) fn disown(&mut self) {
-        for (_, (work, _)) in self.answers.drain(..) {
+        for (.., (work, _)) in self.answers.drain(..) {
             work.answer(Err(FsError::NotLeader));
         }
     }

@@ -18,7 +18,7 @@ use cairn_env::net::grpc;
 use cairn_env::net::stream::WriteHalf;
 use cairn_master::{Master, MasterConfig};
 use cairn_proto::hello::hello;
-use cairn_proto::session_conn::{self, MessageReader, SESSION_MAGIC};
+use cairn_proto::session_conn::{self, MessageReader, SESSION};
 use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::client_message::Message as Asked;
 use cairn_proto::v1::cluster_client::ClusterClient;
@@ -124,8 +124,8 @@ impl Client {
     pub async fn with_hello(address: &str, first: ClientHello) -> Result<Self, Told> {
         let stream = Env::real().net.connect(address).await.expect("connects");
         let (read, mut asks) = stream.into_split();
-        let mut told = session_conn::attend::<MasterMessage>(read, tokio::io::sink(), "master").1;
-        asks.write_all(&SESSION_MAGIC).await.unwrap();
+        let mut told = session_conn::attend::<MasterMessage>(SESSION, read, tokio::io::sink(), "master").1;
+        asks.write_all(&SESSION.magic).await.unwrap();
         asks.write_all(&frame(Asked::Hello(first))).await.unwrap();
         let welcome = tokio::time::timeout(PATIENCE, told.next()).await.expect("an answer in time");
         match welcome.expect("no error").expect("a message").message.expect("a known message") {
