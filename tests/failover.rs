@@ -213,9 +213,15 @@ impl Load {
         }
     }
 
-    fn finish(self) -> Vec<Worker> {
+    /// Ends the workers, and looks at what each has done through the other mount. Returns how many operations that were.
+    fn finish_and_verify(self, mounts: &[PathBuf]) -> u64 {
+        let operations = self.operations();
         self.stop.store(true, Ordering::SeqCst);
-        self.threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        let workers: Vec<Worker> = self.threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        for (number, worker) in workers.into_iter().enumerate() {
+            worker.verify(&mounts[1 - number / WORKERS]);
+        }
+        operations
     }
 }
 
@@ -257,10 +263,7 @@ fn a_killed_leader_is_noticed_by_nobody() {
         stalls.push(stall);
         cluster.start(&leader);
     }
-    let operations = load.operations();
-    for (number, worker) in load.finish().into_iter().enumerate() {
-        worker.verify(&mounts[1 - number / WORKERS]);
-    }
+    let operations = load.finish_and_verify(&mounts);
     report("killed leader", stalls, operations);
 }
 
@@ -289,10 +292,7 @@ fn a_frozen_leader_answers_nothing_stale_when_it_wakes() {
         load.wait_for_all();
         stalls.push(load.longest());
     }
-    let operations = load.operations();
-    for (number, worker) in load.finish().into_iter().enumerate() {
-        worker.verify(&mounts[1 - number / WORKERS]);
-    }
+    let operations = load.finish_and_verify(&mounts);
     report("frozen leader", stalls, operations);
 }
 
@@ -315,10 +315,7 @@ fn the_lead_is_handed_over_at_an_orderly_stop_and_when_asked() {
         stalls.push(load.longest());
         cluster.start(&leader);
     }
-    let operations = load.operations();
-    for (number, worker) in load.finish().into_iter().enumerate() {
-        worker.verify(&mounts[1 - number / WORKERS]);
-    }
+    let operations = load.finish_and_verify(&mounts);
     report("lead handed over", stalls, operations);
 }
 
@@ -400,9 +397,6 @@ fn masters_that_all_die_at_once_come_back_with_everything() {
         load.wait_for_all();
         stalls.push(load.longest());
     }
-    let operations = load.operations();
-    for (number, worker) in load.finish().into_iter().enumerate() {
-        worker.verify(&mounts[1 - number / WORKERS]);
-    }
+    let operations = load.finish_and_verify(&mounts);
     report("all masters killed", stalls, operations);
 }
