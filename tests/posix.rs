@@ -6,7 +6,10 @@ use cairn_tests::cluster::{suite, test_dir};
 use cairn_tests::{Cluster, ClusterOptions};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Needs a remount of the file system under test (13), or asks for LINK_MAX of a mount made by FUSE (1).
 const SKIPPED_MAX: u64 = 14;
@@ -34,9 +37,41 @@ fn count(summary: &str, what: &str) -> u64 {
 
 #[test]
 fn pjdfstest_finds_nothing() {
+    pjdfstest(&Cluster::up(ClusterOptions::default()));
+}
+
+/// Time between two kills.
+const KILL_PERIOD: Duration = Duration::from_secs(5);
+
+#[test]
+fn pjdfstest_finds_nothing_while_leaders_are_killed() {
+    let cluster = Cluster::up(ClusterOptions { masters: 3, ..ClusterOptions::default() });
+    let done = AtomicBool::new(false);
+    let kills = std::thread::scope(|scope| {
+        let killer = scope.spawn(|| {
+            let mut kills = 0;
+            while !done.load(Ordering::SeqCst) {
+                let leader = cluster.leader();
+                cluster.kill(&leader);
+                kills += 1;
+                cluster.start(&leader);
+                std::thread::sleep(KILL_PERIOD);
+            }
+            kills
+        });
+        let suite = catch_unwind(AssertUnwindSafe(|| pjdfstest(&cluster)));
+        done.store(true, Ordering::SeqCst);
+        let kills = killer.join().unwrap();
+        suite.unwrap_or_else(|failure| resume_unwind(failure));
+        kills
+    });
+    println!("pjdfstest: the leader was killed {kills} times meanwhile");
+}
+
+/// Runs the suite on the cluster's mount.
+fn pjdfstest(cluster: &Cluster) {
     let pjdfstest = suite("pjdfstest");
     assert!(rustix::process::geteuid().is_root(), "pjdfstest changes users: run it as root");
-    let cluster = Cluster::up(ClusterOptions::default());
     let (local, place) = (test_dir(), cluster.mount().join("pjdfstest"));
     fs::create_dir(&place).unwrap();
     // The suite goes there as other users too.

@@ -60,6 +60,7 @@ impl Commands {
             Down::Delete(delete) => (delete.command, self.delete(&delete).await),
             Down::Raise(raise) => (raise.command, self.raise(&raise).await),
             Down::Reconcile(reconcile) => (reconcile.command, self.reconcile(&reconcile).await),
+            Down::Fence(fence) => (fence.command, outcome(self.store.fence_term(Term(fence.term)).await)),
             Down::List(list) => match self.list(&list, answers).await {
                 Ok(()) => return,
                 Err(error) => (list.command, outcome(Err(error))),

@@ -283,6 +283,8 @@ pub const RECONCILE_PERIOD: Duration = Duration::from_millis(100);
 pub const SWEEP_PERIOD_MAX: Duration = Duration::from_millis(250);
 /// How often the view of the chunk servers is made anew without a heartbeat: silence must show.
 pub const VIEW_PERIOD: Duration = Duration::from_millis(100);
+/// A chunk server that is told of a new leader has so long to note it durably.
+pub const FENCE_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause before a leader tries again to load its state.
 pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(200);
 /// Which rows a leader of this release may write.

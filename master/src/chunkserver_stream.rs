@@ -6,6 +6,7 @@ use crate::damage::{Fault, Report};
 use crate::driven::Driven;
 use crate::hello;
 use crate::inventory;
+use crate::leader;
 use crate::link::{Link, Outgoing, down};
 use crate::parts::Parts;
 use cairn_core::ids::{ChunkId, ServerId};
@@ -133,6 +134,9 @@ async fn register(
     drop(commands.try_send(down(Message::Registered(registered))));
     let link = Arc::new(Link::new(server, commands.clone()));
     parts.servers.connected(record, asked.disks, link.clone(), parts.now());
+    if let Some(term) = parts.term() {
+        leader::fence(term, link.clone());
+    }
     parts.publish_view();
     Ok(Connected { parts: parts.clone(), link })
 }

@@ -1,10 +1,11 @@
 //! Taking the lead over: founds the cluster's first rows if there are none, and loads what only a leader keeps in memory.
 
+use crate::link::Link;
 use crate::parts::Parts;
 use crate::sequencer::Leadership;
 use cairn_core::error::FsError;
 use cairn_core::ids::Term;
-use cairn_core::limits::{FEATURE_LEVEL, TAKE_OVER_PAUSE, WORK_PAGE};
+use cairn_core::limits::{FEATURE_LEVEL, FENCE_PATIENCE, TAKE_OVER_PAUSE, WORK_PAGE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{cluster, servers, sessions};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub(crate) async fn follow_leadership(parts: Arc<Parts>) {
                     parts.taken_over.store(term.get(), Ordering::Release);
                     info!(%term, sessions = parts.sessions.len(), "master leads");
                     parts.publish_view();
+                    parts.servers.links().into_iter().for_each(|link| fence(term, link));
                     parts.nudge();
                 }
                 Err(error) => {
@@ -49,6 +51,16 @@ pub(crate) async fn follow_leadership(parts: Arc<Parts>) {
             }
         }
     }
+}
+
+/// Tells a chunk server who leads, so that it obeys nobody who led before, whatever is still on its way from there. Nobody waits
+/// for it: whoever cannot be told has no other word of this leader either, and every command carries the term.
+pub(crate) fn fence(term: Term, link: Arc<Link>) {
+    drop(tokio::spawn(async move {
+        if let Err(error) = link.fence(term, FENCE_PATIENCE).await {
+            info!(server = %link.server, %term, %error, "chunk server was not told of the new leader");
+        }
+    }));
 }
 
 async fn take_over(parts: &Parts) -> Result<(), FsError> {

@@ -7,8 +7,8 @@ use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
-    CommandDone, CommandOutcome, DeleteReplica, HeldReplica, ListReplicas, MasterCommand, RaiseVersion,
-    Reconcile, ReplicaList,
+    CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas, MasterCommand,
+    RaiseVersion, Reconcile, ReplicaList,
 };
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -93,6 +93,11 @@ impl Link {
             })
             .await;
         if outcome == Err(CommandError::NoSuchReplica) { Ok(()) } else { outcome }
+    }
+
+    /// Fences commands of leaders of terms before `term`.
+    pub(crate) async fn fence(&self, term: Term, patience: Duration) -> Result<(), CommandError> {
+        self.command(patience, |command| Message::Fence(FenceTerm { command, term: term.get() })).await
     }
 
     /// Fences frames below version `to`.

@@ -163,6 +163,15 @@ async fn wait_reply(client: &mut Client, id: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_hears_who_leads_before_anything_is_asked_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Running::start(config(&dir)).await;
+    let server = FakeServer::join(&master, 1).await;
+    server.saw(|command| matches!(command, Command::Fence(fence) if fence.term > 0)).await;
+    master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deletions_wait_for_a_server_that_is_away() {
     let dir = tempfile::tempdir().unwrap();
     let master = Running::start(config(&dir)).await;

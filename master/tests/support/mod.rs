@@ -358,6 +358,7 @@ fn answer(command: Command, held: &Mutex<BTreeMap<ChunkId, ChunkVersion>>) -> Op
             }
             None => done(raise.command, CommandOutcome::OutcomeNoSuchReplica),
         },
+        Command::Fence(fence) => done(fence.command, CommandOutcome::OutcomeDone),
         Command::Reconcile(reconcile) => done(reconcile.command, CommandOutcome::OutcomeDone),
         Command::List(list) => {
             let range = ChunkId(list.first)..=ChunkId(list.last);
