@@ -149,12 +149,14 @@ fn start_services(layout: &Layout) -> Result<(), CliError> {
     while !waiting.is_empty() {
         let mut unready = Vec::new();
         for (member, launched) in waiting {
-            let launched = match launched.found && !process::is_alive(launched.running) {
-                true => launch(layout, member)?,
-                false => launched,
-            };
-            if !ready::is_service_ready(layout, member, launched.running, start, READY_LIMIT)? {
-                unready.push((member, launched));
+            match ready::is_service_ready(layout, member, launched.running, start, READY_LIMIT) {
+                Ok(true) => {}
+                Ok(false) => unready.push((member, launched)),
+                // It had just been killed when it was found.
+                Err(_) if launched.found && !process::is_alive(launched.running) => {
+                    unready.push((member, launch(layout, member)?));
+                }
+                Err(error) => return Err(error),
             }
         }
         waiting = unready;
