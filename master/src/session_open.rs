@@ -30,12 +30,13 @@ pub(crate) async fn open(parts: Arc<Parts>, asked: ClientHello) -> Result<Opened
         return Err(refused(RefusedReason::RefusedOverloaded, message));
     }
     let Some(term) = parts.term() else { return Err(not_leader(&parts)) };
+    // One that was deposed without having heard of it may neither hold the client nor call its session unknown: what it
+    // knows must have been the truth at this moment.
+    parts.reader.led_at(parts.now()).await.map_err(|_| not_leader(&parts))?;
     let session = match asked.session {
         0 => create(&parts, &asked, peer.node).await?,
         number => reattach(&parts, SessionId(number), &asked)?,
     };
-    // One that was deposed without having heard of it must not hold the client.
-    parts.reader.led_at(parts.now()).await.map_err(|_| not_leader(&parts))?;
     parts.caching.attach(session.id, asked.caches, parts.now());
     let welcome = Welcome {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
