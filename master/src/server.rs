@@ -73,7 +73,12 @@ pub struct Master {
 /// # Errors
 /// See [`MasterError`].
 pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) -> Result<(), MasterError> {
-    Master::start(env, config).await?.serve(shutdown).await
+    let started = tokio::select! {
+        started = Master::start(env, config) => started?,
+        // A founder may wait long for the others.
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    started.serve(shutdown).await
 }
 
 impl Master {
@@ -113,7 +118,7 @@ impl Master {
             .map_err(|error| MasterError::State(error.to_string()))?;
         let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, shared));
         let group = parts.sequencer.members();
-        if !group.is_empty() && group.get(identity.id).is_none() {
+        if group.get(identity.id).is_none() {
             return Err(MasterError::State(format!(
                 "master {} is no member of its group any more",
                 identity.id

@@ -9,12 +9,17 @@ use cairn_core::namespace::request::QueryKind;
 use cairn_env::Env;
 use cairn_master::{Master, MasterConfig};
 use cairn_proto::hello::hello;
+use cairn_proto::session_conn::{self, PEERS, framed};
 use cairn_proto::v1::client_message::Message as Asked;
 use cairn_proto::v1::master_message::Message as Told;
-use cairn_proto::v1::{ClientHello, Declare, RefusedReason, Role};
+use cairn_proto::v1::{
+    ClientHello, Declare, Hello, PeerAnswer, PeerHello, PeerMessage, PeerPing, RefusedReason, Role,
+    peer_answer, peer_message,
+};
 use std::time::Duration;
 use support::{Client, Running, config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 async fn failure(config: MasterConfig) -> String {
@@ -22,6 +27,48 @@ async fn failure(config: MasterConfig) -> String {
         Ok(_) => panic!("the master must not start"),
         Err(error) => error.to_string(),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_founder_that_waits_for_the_others_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = vec!["1=127.0.0.1:1".to_owned(), "2=127.0.0.1:2".to_owned()];
+    let config = MasterConfig { members, cluster: Uuid::from_u128(7).to_string(), ..config(&dir) };
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(cairn_master::run(Env::real(), config, shutdown.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!running.is_finished(), "the other is not there");
+    shutdown.cancel();
+    let ended = tokio::time::timeout(Duration::from_secs(5), running).await;
+    assert!(ended.expect("it stops").unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_poses_as_a_master_is_hung_up_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Running::start(config(&dir)).await;
+    let ping = PeerMessage { message: Some(peer_message::Message::Ping(PeerPing {})) };
+    let mut hello = hello(master.cluster, NodeId(Uuid::from_u128(3)), Role::Master);
+    for said in [ping, of_master(hello.clone()), {
+        hello.cluster = Uuid::from_u128(5).as_bytes().to_vec().into();
+        of_master(hello)
+    }] {
+        let (read, write) = Env::real().net.connect(&master.address).await.unwrap().into_split();
+        let (link, mut answers) = session_conn::begin::<PeerAnswer>(PEERS, read, write, "master").unwrap();
+        link.send(framed(&said, Vec::new())).unwrap();
+        let conversation = async {
+            while let Ok(Some(answer)) = answers.next().await {
+                assert!(matches!(answer.message, Some(peer_answer::Message::Refused(_))), "{answer:?}");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), conversation).await.expect("it is hung up on");
+    }
+    master.stop().await;
+}
+
+fn of_master(hello: Hello) -> PeerMessage {
+    let said = PeerHello { hello: Some(hello), from: 2, to: 1, founded: true };
+    PeerMessage { message: Some(peer_message::Message::Hello(said)) }
 }
 
 fn client_hello(cluster: u128, role: Role) -> ClientHello {

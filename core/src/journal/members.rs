@@ -55,11 +55,6 @@ impl Members {
         self.0.iter().find(|member| member.id == id)
     }
 
-    /// Whether nobody is on record.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// All, ids ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.0.iter()

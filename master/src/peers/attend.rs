@@ -59,14 +59,14 @@ async fn converse(
                 return link.send_last(answer(Answer::Refused(refused)));
             }
         },
-        Said::Raft(_) | Said::Ping(_) => return Ok(()),
+        Said::Raft(_) | Said::Ping(_) => return Err(ConnError::ClosedHere { peer: link.peer().clone() }),
     };
     link.send(answer(Answer::Welcome(welcome(&identity, Some(records(&group))))))?;
     loop {
         match next(reader, PEER_SILENCE_MAX * 2).await? {
             Said::Raft(message) => hear(parts, from, message).await,
             Said::Ping(_) => link.send(answer(Answer::Ping(PeerPing {})))?,
-            Said::Hello(_) => return Ok(()),
+            Said::Hello(_) => return Err(ConnError::ClosedHere { peer: link.peer().clone() }),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::raft::RaftFailure;
 use bytes::Bytes;
 use cairn_core::ids::{LogIndex, NodeId};
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
-use cairn_core::journal::members::{MEMBERS_KEY, Members};
+use cairn_core::journal::members::{MEMBERS_KEY, Member, Members};
 use cairn_core::limits::{
     CHECKPOINT_JOURNAL_BYTES, JOURNAL_CACHE_BYTES, JOURNAL_KEEP_BYTES, JOURNAL_SEGMENT_BYTES,
 };
@@ -257,7 +257,7 @@ pub(super) fn open(
             found(&*kv, settings, &group, &journal).map_err(fail)?
         }
     };
-    let members = read_members(&*kv).map_err(fail)?;
+    let members = read_members(&*kv, settings).map_err(fail)?;
     let fits = journal.term(applied.last.index) == Some(applied.last.term);
     if !fits {
         let detail = format!(
@@ -272,10 +272,13 @@ pub(super) fn open(
     Ok(Opened { kv, applied, members, journal })
 }
 
-/// The row that says who the masters are; a group that was founded without one is this master alone.
-fn read_members(kv: &dyn Kv) -> Result<Members, String> {
+/// The row that says who the masters are; a master that was founded before there were groups is alone.
+fn read_members(kv: &dyn Kv, settings: &Settings) -> Result<Members, String> {
     match kv.get(&MEMBERS_KEY, Wait::ForDisk).map_err(|error| error.to_string())? {
-        None => Ok(Members::default()),
+        None => {
+            let this = Member { id: settings.node_id, node: settings.node, address: String::new() };
+            Ok(Members::new(vec![this]).unwrap_or_default())
+        }
         Some(value) => Members::decode(&value)
             .ok_or_else(|| "the row of its members is damaged or of a newer format".into()),
     }
