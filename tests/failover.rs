@@ -320,6 +320,21 @@ fn the_lead_is_handed_over_at_an_orderly_stop_and_when_asked() {
 }
 
 #[test]
+fn a_master_that_lost_its_directory_takes_no_part() {
+    let (cluster, mounts) = cluster();
+    let leader = cluster.leader();
+    let lost = ["master-1", "master-2", "master-3"].into_iter().find(|name| *name != leader).unwrap();
+    cluster.kill(lost);
+    fs::remove_dir_all(&cluster.process(lost).data_dirs[0]).unwrap();
+    let started = cluster.try_dev(&["start", lost]);
+    assert!(!started.status.success(), "it has lost its vote, and what it had acknowledged");
+    let said = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert!(said.contains("on record") && said.contains("replace"), "{said}");
+    fs::write(mounts[0].join("still"), "here").unwrap();
+    assert_eq!(fs::read(mounts[1].join("still")).unwrap(), b"here");
+}
+
+#[test]
 fn a_mount_that_stops_without_masters_can_be_killed() {
     let cluster = Cluster::up(ClusterOptions::default());
     let used = File::create(cluster.mount().join("used")).unwrap();

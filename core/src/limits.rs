@@ -357,6 +357,8 @@ pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(1000);
 pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause: a restarted master is found soon, an absent one costs two tries a second.
 pub const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// When one master has refused a client, the others get so long to answer: a frozen one holds nobody up.
+pub const MASTER_STRAGGLER_PATIENCE: Duration = Duration::from_millis(150);
 /// Longest such pause while masters answer that none of them leads: an election takes some 300 ms.
 pub const ELECTION_PAUSE_MAX: Duration = Duration::from_millis(40);
 /// First pause before an operation is tried again that was told to come back (lease recalled, overloaded).
@@ -444,9 +446,9 @@ pub const PEER_PING: Duration = Duration::from_millis(200);
 pub const PEER_SILENCE_MAX: Duration = Duration::from_millis(800);
 /// A connection to another master is made, and its hello answered, within this.
 pub const PEER_DIAL_MAX: Duration = Duration::from_millis(400);
-/// First and longest pause before another master is dialled again.
+/// First pause before another master is dialled again.
 pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(20);
-/// See [`PEER_BACKOFF_MIN`]: a returning member is found within half an election timeout.
+/// Longest such pause: a returning member is found within half an election timeout.
 pub const PEER_BACKOFF_MAX: Duration = Duration::from_millis(100);
 /// A follower that has heard its leader votes for nobody else for so long, on its own clock.
 pub const RAFT_PROMISE: Duration = RAFT_TICK.saturating_mul(RAFT_ELECTION_TICKS_MIN as u32 - 1);

@@ -117,7 +117,7 @@ fn masters(parts: &Parts) -> Vec<MasterStatus> {
         };
         MasterStatus {
             id: member.id,
-            address: member.address.clone(),
+            address: if this { parts.address.clone() } else { member.address.clone() },
             leader: if this { leads } else { member.id == group.leader },
             state: state.to_owned(),
             term: if this || follower.is_some() { group.term.get() } else { 0 },

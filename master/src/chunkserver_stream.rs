@@ -10,10 +10,10 @@ use crate::leader;
 use crate::link::{Link, Outgoing, down};
 use crate::parts::Parts;
 use cairn_core::ids::{ChunkId, ServerId};
-use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE, WORK_PAGE};
+use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
-use cairn_core::namespace::work::{ServerRecord, servers};
+use cairn_core::namespace::work::{ServerRecord, server_of};
 use cairn_proto::hello::refused;
 use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::cluster_server::Cluster;
@@ -148,13 +148,10 @@ async fn known_here(
     asked: &Register,
     node: cairn_core::ids::NodeId,
 ) -> Result<ServerRecord, Refused> {
-    let (mut after, mut found) = (None, None);
-    while found.is_none() {
-        let page = parts.reader.peek(move |rows| servers(rows, after, WORK_PAGE)).await.unwrap_or_default();
-        let Some(newest) = page.last().map(|record| record.server) else { break };
-        after = Some(newest);
-        found = page.into_iter().find(|record| record.node == node);
-    }
+    let found = parts.reader.peek(move |rows| server_of(rows, node)).await.unwrap_or_else(|error| {
+        warn!(%node, %error, "a chunk server cannot be looked up");
+        None
+    });
     found
         .filter(|known| known.data_address == asked.data_address && known.http_address == asked.http_address)
         .ok_or_else(|| {

@@ -20,7 +20,7 @@ pub(super) struct Layout {
     /// Where all its services listen.
     #[serde(default = "loopback")]
     pub(super) address: IpAddr,
-    /// Uuid of the cluster; absent in one that was made with a single master.
+    /// Uuid of the cluster; absent in one that was made before masters formed groups, and has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) cluster: Option<uuid::Uuid>,
     /// Replicas of a chunk.

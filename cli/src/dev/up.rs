@@ -96,7 +96,7 @@ fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     let chunkservers = options.chunkservers.unwrap_or(3);
     let replicas = options.replicas.unwrap_or(3);
     if masters == 0 || masters as usize > MASTERS_MAX {
-        return Err(CliError::Usage(format!("--masters {masters}: 1 to {MASTERS_MAX}, an odd number")));
+        return Err(CliError::Usage(format!("--masters {masters}: 1 to {MASTERS_MAX}")));
     }
     if chunkservers == 0 || chunkservers > CHUNKSERVERS_MAX {
         return Err(CliError::Usage(format!("--chunkservers {chunkservers}: 1 to {CHUNKSERVERS_MAX}")));

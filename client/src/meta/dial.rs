@@ -2,7 +2,7 @@
 
 use super::Shared;
 use cairn_core::ids::ClusterId;
-use cairn_core::limits::{HELLO_ANSWER_MAX, OUTBOX_MESSAGES};
+use cairn_core::limits::{HELLO_ANSWER_MAX, MASTER_STRAGGLER_PATIENCE, OUTBOX_MESSAGES};
 use cairn_proto::connection::{ConnError, Link};
 use cairn_proto::hello;
 use cairn_proto::session_conn::{self, MessageReader, SESSION, framed};
@@ -14,10 +14,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long masters that have not answered yet are waited for when one has refused.
-const STRAGGLER_PATIENCE: Duration = Duration::from_millis(150);
 
 /// An attached connection.
 pub(super) struct Attached {
@@ -93,7 +89,7 @@ pub(super) async fn dial_any(
     loop {
         let next = match &refusal {
             Some((_, DialError::NotLeader(_) | DialError::Refused(_))) => {
-                tokio::time::timeout(STRAGGLER_PATIENCE, answers.next()).await.unwrap_or(None)
+                tokio::time::timeout(MASTER_STRAGGLER_PATIENCE, answers.next()).await.unwrap_or(None)
             }
             _ => answers.next().await,
         };

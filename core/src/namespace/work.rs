@@ -4,7 +4,9 @@ use super::draft::{Draft, Found};
 use super::machine::{Rows, Stop};
 use super::name::Name;
 use super::rows::chunk::{ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ServerChunkKey, VersionRow};
-use super::rows::cluster::{ClusterKey, CounterKey, NumberRow, ServerKey, ServerRow};
+use super::rows::cluster::{
+    ClusterKey, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
+};
 use super::rows::inode::OrphanKey;
 use super::rows::lease::LeaseKey;
 use super::rows::names::BacklinkKey;
@@ -174,13 +176,12 @@ fn session_record(session: SessionId, row: SessionRow) -> SessionRecord {
 /// See [`Stop`].
 pub fn servers(rows: &dyn Rows, after: Option<ServerId>, limit: usize) -> Result<Vec<ServerRecord>, Stop> {
     let found = page(rows, after.map(ServerKey), limit)?;
-    let record = |(ServerKey(server), row): (ServerKey, ServerRow)| ServerRecord {
-        server,
-        node: row.node,
-        data_address: row.data_address,
-        http_address: row.http_address,
-    };
-    Ok(found.into_iter().map(record).collect())
+    Ok(found.into_iter().map(|(ServerKey(server), row)| server_record(server, row)).collect())
+}
+
+fn server_record(server: ServerId, row: ServerRow) -> ServerRecord {
+    let ServerRow { node, data_address, http_address, .. } = row;
+    ServerRecord { server, node, data_address, http_address }
 }
 
 /// One chunk.
@@ -189,6 +190,16 @@ pub fn servers(rows: &dyn Rows, after: Option<ServerId>, limit: usize) -> Result
 /// See [`Stop`].
 pub fn chunk(rows: &dyn Rows, chunk: ChunkId) -> Result<Option<ChunkRecord>, Stop> {
     Ok(Draft::new(rows).get(&ChunkKey(chunk))?.map(|row| chunk_record(chunk, row)))
+}
+
+/// The chunk server of a node.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn server_of(rows: &dyn Rows, node: NodeId) -> Result<Option<ServerRecord>, Stop> {
+    let draft = Draft::new(rows);
+    let Some(ServerNodeRow(server)) = draft.get(&ServerNodeKey(node))? else { return Ok(None) };
+    Ok(draft.get(&ServerKey(server))?.map(|row| server_record(server, row)))
 }
 
 /// Chunks after an id.

@@ -269,7 +269,7 @@ impl Group {
     }
 
     /// Until when nobody else can lead, for those who read.
-    pub fn lease(&self) -> LeaseClock {
+    pub fn lease(&self) -> &LeaseClock {
         self.lease.clock()
     }
 

@@ -26,8 +26,8 @@ impl ReadLease {
     }
 
     /// For those who read.
-    pub(crate) fn clock(&self) -> LeaseClock {
-        self.clock.clone()
+    pub(crate) fn clock(&self) -> &LeaseClock {
+        &self.clock
     }
 
     /// Another term or role: what was answered before does not count for it.
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_majority_counts_and_the_slowest_of_it_decides() {
         let mut lease = ReadLease::new();
-        let clock = lease.clock();
+        let clock = lease.clock().clone();
         assert!(!clock.holds(at(1)));
         let five = [1, 2, 3, 4, 5];
         lease.answered(2, at(1000), &five, 1);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn late_and_doubled_answers_take_nothing_back() {
         let mut lease = ReadLease::new();
-        let clock = lease.clock();
+        let clock = lease.clock().clone();
         lease.answered(2, at(1000), &[1, 2, 3], 1);
         lease.answered(2, at(500), &[1, 2, 3], 1);
         assert!(clock.holds(at(1100)));
@@ -165,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_waits_for_the_next_answers() {
         let mut lease = ReadLease::new();
-        let clock = lease.clock();
+        let clock = lease.clock().clone();
         assert!(!clock.confirmed(at(10), Duration::from_millis(5)).await);
         let waiting = tokio::spawn(async move { clock.confirmed(at(10), Duration::from_secs(5)).await });
         tokio::task::yield_now().await;

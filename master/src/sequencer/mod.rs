@@ -100,7 +100,7 @@ fn open_parts(
         progress: progress.clone(),
         kv: Arc::clone(&kv),
         leadership: leadership.clone(),
-        lease: group.lease(),
+        lease: group.lease().clone(),
         view: view.clone(),
         env: env.clone(),
         default_replicas: settings.default_replicas,
