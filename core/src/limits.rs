@@ -446,6 +446,28 @@ pub const PEER_PING: Duration = Duration::from_millis(200);
 pub const PEER_SILENCE_MAX: Duration = Duration::from_millis(800);
 /// A connection to another master is made, and its hello answered, within this.
 pub const PEER_DIAL_MAX: Duration = Duration::from_millis(400);
+/// A change of the group is confirmed by a majority within this, or its fate is left open.
+pub const GROUP_CHANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// A master that follows gets a vote when it lacks at most so many of the entries applied: some 20 ms of a busy leader.
+pub const PROMOTION_LAG_ENTRIES: u64 = 1000;
+/// Followers without a vote are looked at so often.
+pub const PROMOTION_PERIOD: Duration = Duration::from_millis(200);
+/// Bytes in one part of a copy of the state: small beside the window of a stream.
+pub const FILL_PART_BYTES: usize = 512 << 10;
+/// Parts read ahead of the stream that sends them.
+pub const FILL_PARTS_QUEUED: usize = 4;
+/// Bytes a second at which a leader hands out a copy: a million files take some 3 s, and clients keep nine tenths of their speed.
+pub const FILL_BYTES_PER_SECOND: u64 = 160 << 20;
+/// Copies handed out at a time.
+pub const FILLS_MAX: usize = 2;
+/// A copy and the journal after it stay so long after the last byte was sent: the member opens it, or asks for the rest.
+pub const FILL_LINGER: Duration = Duration::from_secs(30);
+/// Nothing of a copy arrives for so long: the stream is given up and the rest asked for again.
+pub const FILL_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Pause before a master that must be filled asks again.
+pub const FILL_PAUSE: Duration = Duration::from_millis(500);
+/// A stopped master looks so often whether its state is closed.
+pub const RELEASE_POLL: Duration = Duration::from_millis(10);
 /// First pause before another master is dialled again.
 pub const PEER_BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest such pause: a returning member is found within half an election timeout.
@@ -467,8 +489,12 @@ pub const RAFT_INFLIGHT_MESSAGES_MAX: usize = 64;
 
 /// Bytes of one journal segment: some seconds of full load, and 20 ms to make ahead.
 pub const JOURNAL_SEGMENT_BYTES: u64 = 32 << 20;
-/// Journal kept beyond what the state needs, for members that lag behind; a group of one has none.
-pub const JOURNAL_KEEP_BYTES: u64 = JOURNAL_SEGMENT_BYTES;
+/// Journal kept beyond what the state needs, for members that lag behind: some minutes of a busy leader.
+pub const JOURNAL_KEEP_BYTES: u64 = 1 << 30;
+/// Least of it that can be configured: a batch with its largest entry must fit into a segment.
+pub const JOURNAL_KEEP_MIB_MIN: u64 = 16;
+/// Journal kept by a master that is alone.
+pub const JOURNAL_KEEP_ALONE_BYTES: u64 = JOURNAL_SEGMENT_BYTES;
 /// Newest journal entries kept in memory: a follower that is a moment behind costs no read.
 pub const JOURNAL_CACHE_BYTES: usize = 8 << 20;
 /// An idle journal states by a closing mark that its last batch is durable after so long: at most 100 ms with one tick.

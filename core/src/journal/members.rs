@@ -5,7 +5,7 @@
 //! key: five zero bytes, then 1
 //! offset size field          all integers little-endian
 //!      0    1 format         1
-//!      1    1 reserved       0
+//!      1    1 changed        0 as founded, 1 since the first change
 //!      2    2 count
 //! then for each member, ids ascending:
 //!           8 id             Raft id, from 1
@@ -28,44 +28,68 @@ const MEMBER_BYTES: usize = 26;
 /// One master of the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Raft id, from 1; never used again for another node.
+    /// Raft id, from 1.
     pub id: u64,
-    /// Uuid of its data directory.
+    /// Uuid of its data directory; nil while it is awaited.
     pub node: NodeId,
     /// `host:port` of its control plane.
     pub address: String,
 }
 
+impl Member {
+    /// Whether no node has taken its place yet.
+    pub fn is_awaited(&self) -> bool {
+        self.node.0.is_nil()
+    }
+}
+
 /// The group, ids ascending.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members(Vec<Member>);
+pub struct Members {
+    members: Vec<Member>,
+    changed: bool,
+}
 
 impl Members {
-    /// A group of these; `None` when two have the same id, an id is 0, an address is too long, or there are too many.
-    pub fn new(mut members: Vec<Member>) -> Option<Self> {
+    /// A group as it is founded; `None` when two have the same id, an id is 0, an address is too long, or there are too many.
+    pub fn new(members: Vec<Member>) -> Option<Self> {
+        Self::with(members, false)
+    }
+
+    /// The same group with these members instead; `None` as for [`Members::new`].
+    pub(super) fn changed_to(members: Vec<Member>) -> Option<Self> {
+        Self::with(members, true)
+    }
+
+    fn with(mut members: Vec<Member>, changed: bool) -> Option<Self> {
         members.sort_by_key(|member| member.id);
         let valid = members.len() <= MASTERS_MAX
             && members.iter().all(|member| member.id > 0 && member.address.len() <= ADDRESS_BYTES_MAX)
             && members.windows(2).all(|pair| pair[0].id < pair[1].id);
-        valid.then_some(Self(members))
+        valid.then_some(Self { members, changed })
     }
 
     /// The member with this id.
     pub fn get(&self, id: u64) -> Option<&Member> {
-        self.0.iter().find(|member| member.id == id)
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// Whether it is no longer the group that was founded.
+    pub const fn has_changed(&self) -> bool {
+        self.changed
     }
 
     /// All, ids ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
-        self.0.iter()
+        self.members.iter()
     }
 
     /// The value of the row.
     pub fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(HEAD_BYTES + self.0.len() * (MEMBER_BYTES + 32));
-        out.put_slice(&[FORMAT, 0]);
-        out.put_u16_le(self.0.len() as u16);
-        for member in &self.0 {
+        let mut out = Vec::with_capacity(HEAD_BYTES + self.members.len() * (MEMBER_BYTES + 32));
+        out.put_slice(&[FORMAT, u8::from(self.changed)]);
+        out.put_u16_le(self.members.len() as u16);
+        for member in &self.members {
             out.put_u64_le(member.id);
             out.put_slice(member.node.0.as_bytes());
             out.put_u16_le(member.address.len() as u16);
@@ -76,9 +100,10 @@ impl Members {
 
     /// Decodes the value of the row; `None` when it is damaged or of a later format.
     pub fn decode(mut value: &[u8]) -> Option<Self> {
-        if value.len() < HEAD_BYTES || value[..2] != [FORMAT, 0] {
+        if value.len() < HEAD_BYTES || value[0] != FORMAT || value[1] > 1 {
             return None;
         }
+        let changed = value[1] == 1;
         value.advance(2);
         let count = usize::from(value.get_u16_le());
         let mut members = Vec::with_capacity(count.min(MASTERS_MAX));
@@ -95,7 +120,7 @@ impl Members {
             members.push(Member { id, node: NodeId(Uuid::from_bytes(node)), address });
         }
         let ascending = members.windows(2).all(|pair| pair[0].id < pair[1].id);
-        (value.is_empty() && ascending).then(|| Self::new(members)).flatten()
+        (value.is_empty() && ascending).then(|| Self::with(members, changed)).flatten()
     }
 }
 
@@ -117,6 +142,8 @@ mod tests {
         assert_eq!(members.iter().map(|member| member.id).collect::<Vec<_>>(), [1, 2, 3]);
         let value = members.encode();
         assert_eq!(Members::decode(&value), Some(members));
+        let changed = Members::changed_to(vec![member(4)]).unwrap();
+        assert!(Members::decode(&changed.encode()).unwrap().has_changed());
         assert!((0..value.len()).all(|cut| Members::decode(&value[..cut]).is_none()));
         assert_eq!(Members::decode(&Members::default().encode()), Some(Members::default()));
     }

@@ -161,6 +161,7 @@ pub enum RecordKind {
     TakeLease = 72,
     DropGarbage = 73,
     DeleteStray = 74,
+    ChangeMasters = 75,
 }
 
 impl RecordKind {
