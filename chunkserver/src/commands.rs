@@ -42,9 +42,6 @@ impl Commands {
     /// Begins a command. One that comes when too many are under way is dropped: a master keeps its work in rows, and
     /// sends it again.
     pub(crate) fn begin(self: &Arc<Self>, command: Down, answers: Answers) {
-        if matches!(command, Down::HeartbeatSeen(_)) {
-            return;
-        }
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return warn!(limit = COMMANDS_HELD_MAX, "command dropped: too many are under way");
         };

@@ -11,7 +11,7 @@ use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::ids::{ClusterId, ServerId};
 use cairn_core::limits::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_REPLIES_WAITING, DATA_HANDSHAKE_MAX, INVENTORY_PERIOD,
-    MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, NOT_LEADER_PAUSE, SERVER_HEARTBEAT,
+    MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, MASTERS_MAX, NOT_LEADER_PAUSE, SERVER_HEARTBEAT,
 };
 use cairn_env::Env;
 use cairn_env::net::grpc;
@@ -21,10 +21,12 @@ use cairn_proto::v1::chunk_server_message::Message as Up;
 use cairn_proto::v1::cluster_client::ClusterClient;
 use cairn_proto::v1::master_command::Message as Down;
 use cairn_proto::v1::{ChunkServerMessage, MasterCommand, RefusedReason};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -41,6 +43,8 @@ pub(crate) struct Reporter {
     pub(crate) http_address: String,
     /// Replica events and changes of disks, for every stream.
     pub(crate) events: broadcast::Sender<Happened>,
+    /// `host:port` of the masters, as one of them has told.
+    pub(crate) told: watch::Sender<BTreeSet<String>>,
     pub(crate) stopping: CancellationToken,
 }
 
@@ -79,8 +83,44 @@ impl StreamEnd {
 }
 
 impl Reporter {
+    /// Keeps a stream to each of the configured masters, and to those that they tell of, until the server stops.
+    pub(crate) async fn keep_all(self: Arc<Self>, configured: Vec<String>) {
+        let configured: BTreeSet<String> = configured.into_iter().collect();
+        let mut told = self.told.subscribe();
+        let (mut kept, mut streams) = (BTreeMap::<String, AbortHandle>::new(), JoinSet::new());
+        loop {
+            let wanted: BTreeSet<String> = configured.union(&told.borrow_and_update()).cloned().collect();
+            kept.retain(|master, stream| {
+                let stays = wanted.contains(master);
+                if !stays {
+                    stream.abort();
+                    self.joined.forget(master);
+                }
+                stays
+            });
+            for master in wanted {
+                kept.entry(master)
+                    .or_insert_with_key(|master| streams.spawn(self.clone().keep(master.clone())));
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => break,
+                Some(_) = streams.join_next() => {}
+                // The sender lives as long as this does.
+                _ = told.changed() => {}
+            }
+        }
+        while streams.join_next().await.is_some() {}
+    }
+
+    fn hear_of(&self, masters: Vec<String>) {
+        if !masters.is_empty() {
+            let masters: BTreeSet<String> = masters.into_iter().take(MASTERS_MAX).collect();
+            self.told.send_if_modified(|told| std::mem::replace(told, masters) != *told);
+        }
+    }
+
     /// Keeps a stream to `master` until the server stops.
-    pub(crate) async fn keep(self: Arc<Self>, master: String) {
+    async fn keep(self: Arc<Self>, master: String) {
         let mut backoff = MASTER_BACKOFF_MIN;
         let mut told = String::new();
         loop {
@@ -177,6 +217,7 @@ impl Reporter {
         let server = ServerId(registered.server);
         info!(master, %cluster, %server, term = registered.term, "registered");
         self.joined.registered(master, cluster, server);
+        self.hear_of(registered.masters.clone());
         Ok(())
     }
 
@@ -192,6 +233,10 @@ impl Reporter {
         loop {
             let message = tokio::select! {
                 command = next(commands) => match command {
+                    Ok(Down::HeartbeatSeen(seen)) => {
+                        self.hear_of(seen.masters);
+                        continue;
+                    }
                     Ok(command) => {
                         self.commands.begin(command, up.clone());
                         continue;

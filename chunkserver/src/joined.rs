@@ -60,6 +60,11 @@ impl Joined {
         self.lock().masters.insert(master.to_owned(), standing);
     }
 
+    /// Nobody counts on a master any more.
+    pub(crate) fn forget(&self, master: &str) {
+        self.lock().masters.remove(master);
+    }
+
     /// The first master that refuses us for good, and why.
     pub(crate) fn refused(&self) -> Option<(String, String)> {
         self.lock().masters.iter().find_map(|(master, standing)| match standing {

@@ -21,7 +21,7 @@ use cairn_env::net::Listener;
 use cairn_proto::data_conn::ServeOptions;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
@@ -108,11 +108,10 @@ impl ChunkServer {
             },
             http_address: advertised_http(&config.advertise, http),
             events: happened,
+            told: watch::Sender::default(),
             stopping: stopping.clone(),
         });
-        for master in config.masters {
-            tasks.spawn(reporter.clone().keep(master));
-        }
+        tasks.spawn(reporter.keep_all(config.masters));
         info!(%data, %http, node = %identity.node, "chunkserver serves");
         Ok(Self { store, joined, node: identity.node, data, http, stopping, tasks })
     }

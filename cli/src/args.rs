@@ -215,11 +215,36 @@ pub struct MastersCommand {
 /// What can be done with the masters.
 #[derive(Debug, Subcommand)]
 pub enum MastersAction {
+    /// Make a place for another master; start it then, with its own configuration, and it is filled and votes
+    Add {
+        /// Its number and where it will be reached
+        #[arg(value_name = "ID=HOST:PORT", value_parser = place)]
+        master: (u64, String),
+    },
+    /// Give the place of a lost master to another node; start it then with an empty data directory
+    Replace {
+        /// Its number, as listed
+        id: u64,
+        /// Where the new one will be reached; without it where the old one was
+        #[arg(long, value_name = "HOST:PORT")]
+        address: Option<String>,
+    },
+    /// Take a master out of the group
+    Remove {
+        /// Its number, as listed
+        id: u64,
+    },
     /// Let another master lead; applications notice nothing
     TransferLeader {
         /// Its number, as listed; without it whichever has most of the journal
         id: Option<u64>,
     },
+}
+
+/// `ID=HOST:PORT`.
+fn place(text: &str) -> Result<(u64, String), String> {
+    let (id, address) = text.split_once('=').ok_or("not ID=HOST:PORT")?;
+    Ok((id.parse().map_err(|_| format!("\"{id}\" is no number"))?, address.to_owned()))
 }
 
 /// A path in the file system.

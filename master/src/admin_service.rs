@@ -2,21 +2,27 @@
 
 use crate::damage::Report;
 use crate::driven::Driven;
+use crate::hello::printable;
 use crate::parts::Parts;
 use crate::placement_pages;
+use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId};
 use cairn_core::journal::members::Member;
-use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
+use cairn_core::journal::membership::MemberChange;
+use cairn_core::limits::{
+    ADDRESS_BYTES_MAX, ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE,
+};
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
+use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
-    ChunksReply, ChunksRequest, CorruptionReport, DiskState, DiskStatus, MasterStatus, MastersReply,
-    MastersRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest,
-    TransferLeaderReply, TransferLeaderRequest,
+    ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport, DiskState,
+    DiskStatus, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus,
+    ServersReply, ServersRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -71,6 +77,39 @@ impl Admin for AdminService {
         }
     }
 
+    async fn change_masters(
+        &self,
+        request: Request<ChangeMastersRequest>,
+    ) -> Result<Response<ChangeMastersReply>, Status> {
+        let (parts, address) = (&self.parts, &self.parts.address);
+        let invalid = |message: String| Status::invalid_argument(format!("master {address}: {message}"));
+        let change = match request.into_inner().change {
+            Some(Change::Add(PlaceOfMaster { id, address })) if is_address(&address) => {
+                MemberChange::Add { id, address }
+            }
+            Some(Change::Replace(PlaceOfMaster { id, address })) if address.is_empty() => {
+                MemberChange::Replace { id, address: None }
+            }
+            Some(Change::Replace(PlaceOfMaster { id, address })) if is_address(&address) => {
+                MemberChange::Replace { id, address: Some(address) }
+            }
+            Some(Change::Remove(id)) => MemberChange::Remove { id },
+            Some(Change::Add(place) | Change::Replace(place)) => {
+                return Err(invalid(format!("\"{}\" is not host:port", printable(&place.address))));
+            }
+            None => return Err(invalid("no change is named".to_owned())),
+        };
+        if parts.term().is_none() {
+            return Err(to_status(parts, &FsError::NotLeader));
+        }
+        match parts.sequencer.change(change).await {
+            Ok(()) => Ok(Response::new(ChangeMastersReply {})),
+            Err(GroupRefusal::NotLeader) => Err(to_status(parts, &FsError::NotLeader)),
+            Err(error @ GroupRefusal::Rules(_)) => Err(invalid(error.to_string())),
+            Err(error) => Err(Status::unavailable(format!("master {address}: {error}"))),
+        }
+    }
+
     async fn servers(&self, _: Request<ServersRequest>) -> Result<Response<ServersReply>, Status> {
         let mut servers = Vec::new();
         for report in self.parts.servers.reports(self.parts.now()) {
@@ -94,6 +133,11 @@ impl Admin for AdminService {
     }
 }
 
+fn is_address(text: &str) -> bool {
+    let port = text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
+    text.len() <= ADDRESS_BYTES_MAX && matches!(port, Some((host, Ok(_))) if !host.is_empty())
+}
+
 /// The group: exact for this member, of the others what a leader knows.
 fn masters(parts: &Parts) -> Vec<MasterStatus> {
     let group = parts.sequencer.group();
@@ -103,6 +147,7 @@ fn masters(parts: &Parts) -> Vec<MasterStatus> {
         let this = member.id == parts.config.node_id;
         let follower = group.followers.iter().find(|follower| follower.id == member.id);
         let state = match follower {
+            _ if member.is_awaited() => "awaited",
             _ if this && leads => "leader",
             _ if this && group.leader == 0 => "candidate",
             _ if this && group.is_caught_up() => "follower",
@@ -111,6 +156,8 @@ fn masters(parts: &Parts) -> Vec<MasterStatus> {
             Some(follower) if follower.learner => "learner",
             Some(follower) if follower.matched < group.applied => "catching up",
             Some(_) => "follower",
+            // Its place is kept, and it has not been taken in again.
+            None if leads => "awaited",
             None if member.id == group.leader => "leader",
             None if parts.peers.reaches(member.id) => "reachable",
             None => "unreachable",

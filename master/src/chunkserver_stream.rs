@@ -129,6 +129,7 @@ async fn register(
         server: server.get(),
         term: term.get(),
         protocol: peer.protocol,
+        masters: parts.master_addresses(),
     };
     // The answer enters the queue before the link is known, so that no command can come before it.
     drop(commands.try_send(down(Message::Registered(registered))));
@@ -224,8 +225,9 @@ fn take(
             }
             parts.publish_view();
             let term = parts.term().map_or(0, cairn_core::ids::Term::get);
+            let masters = parts.master_addresses();
             // A full queue shows that it does not read: it will see silence, as it should.
-            drop(commands.try_send(down(Message::HeartbeatSeen(HeartbeatSeen { term }))));
+            drop(commands.try_send(down(Message::HeartbeatSeen(HeartbeatSeen { term, masters }))));
         }
         Said::Done(done) => link.settle(done),
         Said::Replicas(page) => link.settle_list(page),

@@ -1,6 +1,9 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
-use cairn_core::limits::{ADDRESS_BYTES_MAX, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY};
+use crate::sequencer::Tuning;
+use cairn_core::limits::{
+    ADDRESS_BYTES_MAX, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
+};
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -35,6 +38,8 @@ pub struct MasterConfig {
     pub session_expiry_ms: u64,
     /// Megabytes of rows kept in memory.
     pub cache_mib: u64,
+    /// Mebibytes of journal kept for masters that lag behind.
+    pub journal_keep_mib: u64,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -54,6 +59,7 @@ impl Default for MasterConfig {
             default_replicas: 3,
             session_expiry_ms: SESSION_EXPIRY.as_millis() as u64,
             cache_mib: 128,
+            journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -141,6 +147,19 @@ impl MasterConfig {
         Ok(group)
     }
 
+    /// Sizes of journal and checkpoints. A master that is alone keeps no journal for others.
+    pub(crate) fn tuning(&self) -> Tuning {
+        let default = Tuning::default();
+        let keep_bytes = self.journal_keep_mib << 20;
+        let segment_bytes = default.segment_bytes.min(keep_bytes);
+        let has_others = self.members.len() > 1;
+        Tuning {
+            segment_bytes,
+            keep_bytes: if has_others { keep_bytes } else { default.keep_bytes.min(keep_bytes) },
+            checkpoint_bytes: default.checkpoint_bytes.min(keep_bytes),
+        }
+    }
+
     /// How long a session may be silent.
     pub fn session_expiry(&self) -> Duration {
         Duration::from_millis(self.session_expiry_ms)
@@ -164,6 +183,12 @@ impl MasterConfig {
         }
         if self.cache_mib < 8 {
             return bad("cache_mib", format!("must be at least 8, is {}", self.cache_mib));
+        }
+        if self.journal_keep_mib < JOURNAL_KEEP_MIB_MIN {
+            return bad(
+                "journal_keep_mib",
+                format!("must be at least {JOURNAL_KEEP_MIB_MIN}, is {}", self.journal_keep_mib),
+            );
         }
         if self.data_dir.as_os_str().is_empty() {
             return bad("data_dir", "must name a directory".to_owned());
@@ -208,6 +233,9 @@ session_expiry_ms = 15000
 
 # Mebibytes of rows kept in memory beside the operating system's page cache: at least 8.
 cache_mib = 128
+
+# Mebibytes of journal kept for masters that were away: at least 16. One that lacks more is filled with a copy of the state.
+journal_keep_mib = 1024
 
 # What is logged, as RUST_LOG writes it: "info", "warn,cairn_master=debug", ...
 log = "info"

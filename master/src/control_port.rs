@@ -3,6 +3,7 @@
 
 use crate::admin_service::AdminService;
 use crate::chunkserver_stream::ClusterService;
+use crate::group_service::GroupService;
 use crate::parts::Parts;
 use crate::peers;
 use crate::session_conn;
@@ -13,6 +14,7 @@ use cairn_env::net::{Listener, grpc};
 use cairn_proto::session_conn::{PEERS, SESSION};
 use cairn_proto::v1::admin_server::AdminServer;
 use cairn_proto::v1::cluster_server::ClusterServer;
+use cairn_proto::v1::group_server::GroupServer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ pub(crate) async fn serve(parts: Arc<Parts>, listener: Listener) -> Result<(), S
     let admin = AdminServer::new(AdminService { parts: parts.clone() });
     let router = grpc::server()
         .add_service(cluster.max_decoding_message_size(limit).max_encoding_message_size(limit))
+        .add_service(GroupServer::new(GroupService { parts: parts.clone() }))
         .add_service(admin.max_decoding_message_size(limit).max_encoding_message_size(limit));
     let (for_grpc, incoming) = mpsc::channel(GRPC_CONNECTIONS_WAITING);
     let stopping = parts.stopping.clone().cancelled_owned();

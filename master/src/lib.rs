@@ -12,6 +12,8 @@ mod control_port;
 mod damage;
 mod data_dir;
 mod driven;
+mod filling;
+mod group_service;
 mod hello;
 mod http;
 mod inventory;

@@ -3,11 +3,12 @@
 use crate::caching::Caching;
 use crate::config::MasterConfig;
 use crate::damage::Damage;
+use crate::filling::Transfers;
 use crate::inventory::Strays;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
 use crate::peers::{Identity, Peers};
-use crate::sequencer::{Leadership, Reader, SequencerHandle};
+use crate::sequencer::{Leadership, Reader, SequencerHandle, StateStore};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
 use cairn_core::cluster::ClusterView;
@@ -33,6 +34,10 @@ pub(crate) struct Parts {
     pub(crate) address: String,
     /// Everything that changes the namespace passes here.
     pub(crate) sequencer: SequencerHandle,
+    /// Copies of the state that are handed out.
+    pub(crate) transfers: Transfers,
+    /// What keeps the state.
+    pub(crate) store: StateStore,
     /// The way to the other members.
     pub(crate) peers: Arc<Peers>,
     /// This member's part in the group, as it changes.
@@ -91,6 +96,11 @@ impl Parts {
             }
             Leadership::Stopped => String::new(),
         }
+    }
+
+    /// `host:port` of every master, for those who look for the leader.
+    pub(crate) fn master_addresses(&self) -> Vec<String> {
+        self.sequencer.members().iter().map(|member| member.address.clone()).collect()
     }
 
     /// There may be work: the periodic jobs look before their time.

@@ -4,19 +4,20 @@ use crate::caching::{self, Caching};
 use crate::config::MasterConfig;
 use crate::control_port;
 use crate::data_dir::{self, DataDir, DataDirError};
+use crate::filling::{Transfers, fetch, promote};
 use crate::leader;
 use crate::leases;
 use crate::parts::Parts;
-use crate::peers::{Identity, Peers, assembly, dial};
-use crate::sequencer::{self, Leadership, StartError};
+use crate::peers::{Identity, Peers, assembly, keep};
+use crate::sequencer::{self, Leadership, LostVote, StartError, StateStore};
 use crate::session_open;
 use crate::sessions::Sessions;
 use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    DELETIONS_PERIOD, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD, RECONCILE_PERIOD, SHUTDOWN_DRAIN,
-    SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    DELETIONS_PERIOD, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD, PROMOTION_PERIOD, RECONCILE_PERIOD,
+    RELEASE_POLL, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -31,7 +32,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Why a master could not start, or had to end; shown to the user as it is.
 #[derive(Debug, Error)]
@@ -53,6 +54,14 @@ pub enum MasterError {
     /// Journal or state could not be opened.
     #[error("master: {0}")]
     State(String),
+    /// The leader must fill it with a copy of its state before it can go on.
+    #[error("{reason}")]
+    MustBeFilled {
+        /// Whether it is to be taken in as one that has neither voted nor acknowledged anything.
+        lost_vote: LostVote,
+        /// What is wrong with what it has.
+        reason: String,
+    },
     /// A part has ended that never may.
     #[error("master: {0}; the log tells why")]
     Ended(String),
@@ -73,12 +82,22 @@ pub struct Master {
 /// # Errors
 /// See [`MasterError`].
 pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) -> Result<(), MasterError> {
-    let started = tokio::select! {
-        started = Master::start(env, config) => started?,
-        // A founder may wait long for the others.
-        () = shutdown.cancelled() => return Ok(()),
-    };
-    started.serve(shutdown).await
+    loop {
+        let ended = tokio::select! {
+            started = Master::start(env.clone(), config.clone()) => match started {
+                Ok(master) => master.serve(shutdown.clone()).await,
+                Err(error) => Err(error),
+            },
+            // A founder may wait long for the others.
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        let Err(MasterError::MustBeFilled { lost_vote, reason }) = ended else { return ended };
+        warn!(reason, "this master must be filled by the leader");
+        tokio::select! {
+            filled = fetch::fill(&env, &config, StateStore::Rocks, lost_vote.0) => filled?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
 }
 
 impl Master {
@@ -103,19 +122,22 @@ impl Master {
             node: data_dir.node,
             default_replicas: config.default_replicas,
             cache_bytes: config.cache_mib << 20,
-            store: sequencer::StateStore::Rocks,
-            tuning: sequencer::Tuning::default(),
+            store: StateStore::Rocks,
+            tuning: config.tuning(),
             caching: Arc::default(),
             peers: Arc::default(),
+            pins: Arc::default(),
         };
-        let shared = (Arc::clone(&settings.caching), Arc::clone(&settings.peers));
+        let transfers = Transfers::open(&*env.disk, &data_dir.path, Arc::clone(&settings.pins));
+        let transfers = transfers.map_err(|error| MasterError::State(error.to_string()))?;
+        let shared = (Arc::clone(&settings.caching), Arc::clone(&settings.peers), transfers);
         let identity = Identity { cluster: data_dir.cluster, node: data_dir.node, id: config.node_id };
         let configured = config.group(&addresses.0.to_string())?;
         let founding =
-            assembly::assemble(&env, &identity, &configured, &mut control).map_err(StartError::Group);
+            assembly::assemble(&env, &identity, &configured, &mut control).map_err(StartError::from);
         let (handle, owner) = sequencer::start(&env, settings, view_receiver, founding)
             .await
-            .map_err(|error| MasterError::State(error.to_string()))?;
+            .map_err(|error| start_failed(&error, configured.len() > 1))?;
         let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, shared));
         let group = parts.sequencer.members();
         if group.get(identity.id).is_none() {
@@ -127,7 +149,7 @@ impl Master {
         let mut tasks = JoinSet::new();
         spawn_services(&mut tasks, &parts, control, http);
         spawn_jobs(&mut tasks, &parts);
-        spawn_peers(&mut tasks, &parts, &identity);
+        spawn_peers(&mut tasks, &parts, identity);
         info!(control = %addresses.0, http = %addresses.1, cluster = %parts.cluster, "master serves");
         let (control, http) = addresses;
         Ok(Self { parts, control, http, tasks, sequencer: owner, _data_dir: data_dir })
@@ -167,9 +189,7 @@ impl Master {
         let mut leadership = self.parts.leadership.clone();
         let outcome = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            _ = leadership.wait_for(|now| *now == Leadership::Stopped) => {
-                Err(MasterError::Ended("the journal or the state has stopped".to_owned()))
-            }
+            _ = leadership.wait_for(|now| *now == Leadership::Stopped) => Err(self.why_stopped()),
             ended = self.tasks.join_next() => Err(why_ended(ended)),
         };
         if let Err(error) = &outcome {
@@ -177,6 +197,13 @@ impl Master {
         }
         self.stop().await;
         outcome
+    }
+
+    fn why_stopped(&self) -> MasterError {
+        match self.parts.sequencer.must_be_filled() {
+            Some(reason) => MasterError::MustBeFilled { lost_vote: LostVote(false), reason },
+            None => MasterError::Ended("the journal or the state has stopped".to_owned()),
+        }
     }
 
     /// Connections first (their clients are told), then the tasks, then the sequencer, which makes the state durable.
@@ -198,7 +225,27 @@ impl Master {
                 "the sequencer did not stop in an orderly way; the journal will be recovered at the next start"
             );
         }
+        // The state is open as long as a connection that was cut off still ends.
+        let parts = Arc::downgrade(&self.parts);
+        drop(self.parts);
+        let released = async {
+            while parts.strong_count() > 0 {
+                tokio::time::sleep(RELEASE_POLL).await;
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_DRAIN, released).await.is_err() {
+            info!("somebody still holds parts of the stopped master");
+        }
         info!("master has stopped");
+    }
+}
+
+/// A start that failed: in a group the others can put some of it right.
+fn start_failed(error: &StartError, has_others: bool) -> MasterError {
+    let reason = error.to_string();
+    match error.filling().filter(|_| has_others) {
+        Some(lost_vote) => MasterError::MustBeFilled { lost_vote, reason },
+        None => MasterError::State(reason),
     }
 }
 
@@ -217,7 +264,7 @@ fn build(
     sequencer: sequencer::SequencerHandle,
     bound: SocketAddr,
     view: watch::Sender<Arc<ClusterView>>,
-    (caching, peers): (Arc<Caching>, Arc<Peers>),
+    (caching, peers, transfers): (Arc<Caching>, Arc<Peers>, Transfers),
 ) -> Parts {
     let address = config.reached_at(&bound.to_string());
     Parts {
@@ -231,6 +278,8 @@ fn build(
         servers: Default::default(),
         caching,
         peers,
+        transfers,
+        store: StateStore::Rocks,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
@@ -264,14 +313,12 @@ fn spawn_services(
     });
 }
 
-fn spawn_peers(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>, identity: &Identity) {
-    for member in parts.sequencer.members().iter().filter(|member| member.id != identity.id) {
-        let keeping = dial::keep(parts.clone(), identity.clone(), member.clone());
-        tasks.spawn(async move {
-            keeping.await;
-            Ok(())
-        });
-    }
+fn spawn_peers(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>, identity: Identity) {
+    let keeping = keep::connections(parts.clone(), identity);
+    tasks.spawn(async move {
+        keeping.await;
+        Ok(())
+    });
 }
 
 fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) {
@@ -298,6 +345,7 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     let sweep_period = (parts.config.session_expiry() / 10).min(SWEEP_PERIOD_MAX);
     spawn_job(tasks, parts, sweep_period, |parts, _| async move { session_open::expire(&parts).await });
     spawn_job(tasks, parts, SWEEP_PERIOD_MAX, |parts, _| async move { leases::enforce(&parts).await });
+    spawn_job(tasks, parts, PROMOTION_PERIOD, promote::pass);
     spawn_job(tasks, parts, DELETIONS_PERIOD, work::deletions::pass);
     spawn_job(tasks, parts, GARBAGE_PERIOD, |parts, _| work::garbage::pass(parts));
     let watched = Arc::default();

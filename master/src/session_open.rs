@@ -47,6 +47,7 @@ pub(crate) async fn open(parts: Arc<Parts>, asked: ClientHello) -> Result<Opened
         expiry_ms: parts.config.session_expiry_ms,
         protocol: peer.protocol,
         default_replicas: u32::from(parts.config.default_replicas),
+        masters: parts.master_addresses(),
     };
     Ok(Opened { session, welcome })
 }
@@ -132,7 +133,8 @@ pub(crate) async fn expire(parts: &Parts) {
     }
 }
 
-fn not_leader(parts: &Parts) -> Refused {
+/// Somebody else leads.
+pub(crate) fn not_leader(parts: &Parts) -> Refused {
     let message = format!("master {} does not lead at present: ask the others", parts.address);
     Refused { leader: parts.leader_address(), ..refused(RefusedReason::RefusedNotLeader, message) }
 }

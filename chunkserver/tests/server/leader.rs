@@ -59,6 +59,7 @@ impl Cluster for Service {
                             server: servers.len() as u32,
                             term: 1,
                             protocol: 1,
+                            masters: Vec::new(),
                         })
                     } else {
                         let reason = RefusedReason::RefusedNotLeader.into();

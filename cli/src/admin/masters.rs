@@ -6,7 +6,8 @@ use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output;
 use cairn_env::Env;
-use cairn_proto::v1::{MastersRequest, TransferLeaderRequest};
+use cairn_proto::v1::change_masters_request::Change;
+use cairn_proto::v1::{ChangeMastersRequest, MastersRequest, TransferLeaderRequest};
 
 pub(super) async fn masters(admin: &mut Admin, json: bool) -> Result<(), CliError> {
     let reply = match admin.client.masters(request(MastersRequest {})).await {
@@ -57,6 +58,22 @@ pub(super) async fn transfer_leader(
         return output::json(&serde_json::json!({ "leader": leader.address }));
     }
     output::line(&format!("master {} leads", leader.address));
+    Ok(())
+}
+
+/// Changes the group, and says what is to be done next.
+pub(super) async fn change(
+    admin: &mut Admin,
+    json: bool,
+    change: Change,
+    done: &str,
+) -> Result<(), CliError> {
+    let asked = admin.client.change_masters(request(ChangeMastersRequest { change: Some(change) })).await;
+    asked.map_err(|status| admin.failed(&status))?;
+    if json {
+        return masters(admin, true).await;
+    }
+    output::line(done);
     Ok(())
 }
 

@@ -9,6 +9,8 @@ use crate::args::{AdminCommand, Global, MastersAction, MastersCommand};
 use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
 use cairn_env::Env;
+use cairn_proto::v1::PlaceOfMaster;
+use cairn_proto::v1::change_masters_request::Change;
 
 /// Runs one `admin` command.
 pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError> {
@@ -26,9 +28,25 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
             AdminCommand::Masters(MastersCommand { action: None }) => {
                 masters::masters(&mut admin, global.json).await
             }
-            AdminCommand::Masters(MastersCommand { action: Some(MastersAction::TransferLeader { id }) }) => {
-                masters::transfer_leader(&env, global, &mut admin, id).await
-            }
+            AdminCommand::Masters(MastersCommand { action: Some(action) }) => match action {
+                MastersAction::TransferLeader { id } => {
+                    masters::transfer_leader(&env, global, &mut admin, id).await
+                }
+                MastersAction::Add { master: (id, address) } => {
+                    let done = format!("master {id} is awaited at {address}: start it");
+                    let change = Change::Add(PlaceOfMaster { id, address });
+                    masters::change(&mut admin, global.json, change, &done).await
+                }
+                MastersAction::Replace { id, address } => {
+                    let done = format!("master {id} is awaited: start it with an empty data directory");
+                    let change = Change::Replace(PlaceOfMaster { id, address: address.unwrap_or_default() });
+                    masters::change(&mut admin, global.json, change, &done).await
+                }
+                MastersAction::Remove { id } => {
+                    let done = format!("master {id} is out of the group");
+                    masters::change(&mut admin, global.json, Change::Remove(id), &done).await
+                }
+            },
             AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
         }

@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// What may be believed without asking. When both are locked, the table is first.
     cache: Mutex<Cache>,
     events: Events,
+    /// `host:port` of the masters, as the last one that welcomed us has told.
+    told: Mutex<Vec<String>>,
     slots: Arc<Semaphore>,
     queries: Arc<Semaphore>,
     /// Wakes the task when something must be sent that the outbox had no room for, or at the end.
@@ -73,6 +75,10 @@ impl Shared {
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn told(&self) -> MutexGuard<'_, Vec<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the table; what it queues leaves then.
@@ -109,6 +115,7 @@ impl Meta {
             table: Mutex::new(Table::default()),
             cache: Mutex::default(),
             events,
+            told: Mutex::default(),
             slots: Arc::new(Semaphore::new(SESSION_SLOTS as usize)),
             queries: Arc::new(Semaphore::new(QUERIES_IN_FLIGHT_MAX)),
             kick: Notify::new(),

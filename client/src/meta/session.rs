@@ -9,7 +9,7 @@ use cairn_core::caching::table::{ChangeNumber, Invalidation};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber};
 use cairn_core::limits::{
-    ELECTION_PAUSE_MAX, FORGOTTEN_PER_MESSAGE_MAX, LEADER_SILENCE_MAX, RECONNECT_PAUSE_MAX,
+    ELECTION_PAUSE_MAX, FORGOTTEN_PER_MESSAGE_MAX, LEADER_SILENCE_MAX, MASTERS_MAX, RECONNECT_PAUSE_MAX,
     RECONNECT_PAUSE_MIN, SESSION_RENEW,
 };
 use cairn_core::namespace::answer::Answer;
@@ -112,7 +112,9 @@ impl Search {
 
     async fn next(&mut self, shared: &Shared) -> Result<Attached, (String, DialError)> {
         let hint = Some(self.hint.clone()).filter(|hint| !hint.is_empty());
-        let outcome = dial_any(shared, shared.options.masters.iter().cloned().chain(hint)).await;
+        let told = shared.told().clone();
+        let known = shared.options.masters.iter().cloned().chain(told).chain(hint);
+        let outcome = dial_any(shared, known).await;
         if let Err((_, DialError::NotLeader(leader))) = &outcome {
             self.hint.clone_from(leader);
             // Masters are there and will soon have elected one.
@@ -130,7 +132,8 @@ impl Search {
 
 /// Takes over what a Welcome says. True when it is a new session in place of a lost one.
 fn adopt(shared: &Shared, attached: &Attached) -> bool {
-    let Welcome { cluster, session, secret, .. } = &attached.welcome;
+    let Welcome { cluster, session, secret, masters, .. } = &attached.welcome;
+    *shared.told() = masters.iter().take(MASTERS_MAX).cloned().collect();
     let mut table = shared.table();
     if let Ok(cluster) = uuid::Uuid::from_slice(cluster) {
         table.cluster = ClusterId(cluster);

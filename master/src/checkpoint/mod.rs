@@ -39,9 +39,7 @@ pub fn make(env: &Env, kv: &dyn Kv, store: StateStore, directory: &Path) -> Resu
     if disk.exists(&new)? {
         disk.remove_dir_all(&new)?;
     }
-    kv.checkpoint(&new)?;
-    let value = store.open_copy(env, &new)?.get(&APPLIED_KEY, Wait::ForDisk)?;
-    let applied = value.and_then(|value| Applied::decode(&value)).ok_or(CheckpointError::Unreadable)?;
+    let applied = copy(env, kv, store, &new)?;
     let name = format!("{:016x}", applied.last.index.get());
     let path = directory.join(&name);
     if disk.exists(&path)? {
@@ -55,4 +53,22 @@ pub fn make(env: &Env, kv: &dyn Kv, store: StateStore, directory: &Path) -> Resu
         }
     }
     Ok(applied)
+}
+
+/// Makes a copy at `path`, which is absent. Returns how far it reaches.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn copy(env: &Env, kv: &dyn Kv, store: StateStore, path: &Path) -> Result<Applied, CheckpointError> {
+    kv.checkpoint(path)?;
+    reaches(env, store, path)
+}
+
+/// How far a copy reaches.
+///
+/// # Errors
+/// See [`CheckpointError`].
+pub fn reaches(env: &Env, store: StateStore, path: &Path) -> Result<Applied, CheckpointError> {
+    let value = store.open_copy(env, path)?.get(&APPLIED_KEY, Wait::ForDisk)?;
+    value.and_then(|value| Applied::decode(&value)).ok_or(CheckpointError::Unreadable)
 }

@@ -7,8 +7,10 @@
 use super::Identity;
 use super::attend::{calls, next, welcome};
 use super::dial::{DialError, Greeted, greet, pause};
+use crate::sequencer::StartError;
 use cairn_core::ids::NodeId;
 use cairn_core::journal::members::{Member, Members};
+use cairn_core::journal::membership::Refusal;
 use cairn_core::limits::{HELLO_PATIENCE, PEER_BACKOFF_MIN};
 use cairn_env::Env;
 use cairn_env::net::Listener;
@@ -19,32 +21,36 @@ use cairn_proto::session_conn::{PEERS, attend, framed};
 use cairn_proto::v1::peer_answer::Message as Answer;
 use cairn_proto::v1::peer_message::Message as Said;
 use cairn_proto::v1::{PeerAnswer, PeerMessage};
-use futures::future::try_join_all;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use std::net::SocketAddr;
+use thiserror::Error;
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 /// Waits until every configured member has been heard, and says who they are. `configured` holds (Raft id, `host:port`).
 ///
 /// # Errors
-/// The group exists, and this node is none of it.
+/// See [`AssemblyError`].
 pub(crate) async fn assemble(
     env: &Env,
     identity: &Identity,
     configured: &[(u64, String)],
     listener: &mut Listener,
-) -> Result<Members, String> {
+) -> Result<Members, AssemblyError> {
     if configured.iter().any(|(id, _)| *id != identity.id) {
         info!(members = configured.len(), "the group is to be founded: waiting for all its masters");
     }
     let others = configured.iter().filter(|(id, _)| *id != identity.id);
-    let asking = try_join_all(others.map(|(id, address)| ask(env, identity, *id, address)));
+    let asking = hear_all(others.map(|(id, address)| ask(env, identity, *id, address)).collect());
     let heard = tokio::select! {
-        heard = asking => heard?,
-        error = answer_all(identity, listener) => return Err(format!("the listening socket is broken: {error}")),
+        heard = asking => heard,
+        error = answer_all(identity, listener) => {
+            return Err(AssemblyError::Refused(format!("the listening socket is broken: {error}")));
+        }
     };
-    if let Some(group) = heard.iter().find_map(|heard| heard.group.clone()) {
-        return belongs(identity, group);
+    if let Some((group, changed)) = heard.iter().find_map(|heard| heard.group.clone()) {
+        return belongs(identity, group, changed);
     }
     let nodes = heard.into_iter().map(|heard| (heard.id, heard.node)).chain([(identity.id, identity.node)]);
     let nodes: Vec<(u64, NodeId)> = nodes.collect();
@@ -53,18 +59,53 @@ pub(crate) async fn assemble(
         Some(Member { id: *id, node, address: address.clone() })
     };
     let members = configured.iter().map(member).collect::<Option<Vec<_>>>().and_then(Members::new);
-    members.ok_or_else(|| "the configured members make no group: each needs an id of its own".to_owned())
+    let unfit = || "the configured members make no group: each needs an id of its own".to_owned();
+    members.ok_or_else(|| AssemblyError::Refused(unfit()))
 }
 
-fn belongs(identity: &Identity, group: Members) -> Result<Members, String> {
+impl From<AssemblyError> for StartError {
+    fn from(error: AssemblyError) -> Self {
+        match error {
+            AssemblyError::Refused(reason) => Self::Group(reason),
+            AssemblyError::TakenIn => Self::TakenIn,
+        }
+    }
+}
+
+/// Waits for all others, or for the first one whose group exists.
+async fn hear_all(mut asking: FuturesUnordered<impl Future<Output = Heard>>) -> Vec<Heard> {
+    let mut all = Vec::new();
+    while let Some(heard) = asking.next().await {
+        let is_founded = heard.group.is_some();
+        all.push(heard);
+        if is_founded {
+            break;
+        }
+    }
+    all
+}
+
+/// Why this master founds no group.
+#[derive(Debug, Error)]
+pub(crate) enum AssemblyError {
+    /// The group exists, and this node is none of it.
+    #[error("{0}")]
+    Refused(String),
+    /// The group exists and awaits it, or has changed since it was founded: it is taken in as one without a journal.
+    #[error("the group exists and awaits this master")]
+    TakenIn,
+}
+
+fn belongs(identity: &Identity, group: Members, changed: bool) -> Result<Members, AssemblyError> {
     match group.get(identity.id) {
-        Some(member) if member.node == identity.node => Ok(group),
-        Some(member) => Err(format!(
+        Some(member) if member.node == identity.node && !changed => Ok(group),
+        Some(member) if member.node == identity.node || member.is_awaited() => Err(AssemblyError::TakenIn),
+        Some(member) => Err(AssemblyError::Refused(format!(
             "the group exists and has node {} on record as its master {}, this data directory is node {}: it has been lost or \
-             exchanged; give the old one back, or replace the member",
-            member.node, identity.id, identity.node
-        )),
-        None => Err(format!("the group exists and has no master {}", identity.id)),
+             exchanged; give the old one back, or give its place to this one with `cairn admin masters replace {}`",
+            member.node, identity.id, identity.node, identity.id
+        ))),
+        None => Err(AssemblyError::Refused(Refusal::Unknown(identity.id).to_string())),
     }
 }
 
@@ -72,15 +113,15 @@ fn belongs(identity: &Identity, group: Members) -> Result<Members, String> {
 struct Heard {
     id: u64,
     node: NodeId,
-    group: Option<Members>,
+    group: Option<(Members, bool)>,
 }
 
 /// Asks until there is an answer.
-async fn ask(env: &Env, identity: &Identity, id: u64, address: &str) -> Result<Heard, String> {
+async fn ask(env: &Env, identity: &Identity, id: u64, address: &str) -> Heard {
     let (mut backoff, mut told) = (PEER_BACKOFF_MIN, String::new());
     loop {
         match greet(env, identity, id, address, false).await {
-            Ok(Greeted { node, group, .. }) => return Ok(Heard { id, node, group }),
+            Ok(Greeted { node, group, .. }) => return Heard { id, node, group },
             Err(DialError::Unreachable(reason)) => {
                 debug!(member = id, address, reason, "master is not there yet")
             }

@@ -4,7 +4,8 @@ use super::{Identity, records};
 use crate::hello;
 use crate::parts::Parts;
 use crate::raft::wire;
-use cairn_core::journal::members::Members;
+use cairn_core::ids::Term;
+use cairn_core::journal::members::{Member, Members};
 use cairn_core::limits::{HELLO_PATIENCE, PEER_SILENCE_MAX};
 use cairn_env::net::stream::Stream;
 use cairn_proto::connection::{ConnError, Link, Outgoing};
@@ -18,6 +19,7 @@ use cairn_proto::v1::{
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 fn answer(message: Answer) -> Outgoing {
@@ -52,22 +54,41 @@ async fn converse(
         Said::Hello(hello) => match known(&identity, &group, &hello) {
             Ok(Some(from)) => from,
             Ok(None) => {
-                return link.send_last(answer(Answer::Welcome(welcome(&identity, Some(records(&group))))));
+                return link.send_last(answer(Answer::Welcome(welcome(&identity, Some(&group)))));
             }
             Err(refused) => {
                 warn!(reason = %refused.message, "another master is refused");
                 return link.send_last(answer(Answer::Refused(refused)));
             }
         },
-        Said::Raft(_) | Said::Ping(_) => return Err(ConnError::ClosedHere { peer: link.peer().clone() }),
+        Said::Raft(_) | Said::Ping(_) | Said::Behind(_) => {
+            return Err(ConnError::ClosedHere { peer: link.peer().clone() });
+        }
     };
-    link.send(answer(Answer::Welcome(welcome(&identity, Some(records(&group))))))?;
+    link.send(answer(Answer::Welcome(welcome(&identity, Some(&group)))))?;
     loop {
-        match next(reader, PEER_SILENCE_MAX * 2).await? {
-            Said::Raft(message) => hear(parts, from, message).await,
+        let said = tokio::select! {
+            said = next(reader, PEER_SILENCE_MAX * 2) => said?,
+            // Its place has been given away.
+            () = gone(parts.sequencer.watch_members(), &from) => {
+                return Err(ConnError::ClosedHere { peer: link.peer().clone() });
+            }
+        };
+        match said {
+            Said::Raft(message) => hear(parts, from.id, message).await,
+            Said::Behind(behind) => parts.sequencer.fall_behind(from.id, Term(behind.term)).await,
             Said::Ping(_) => link.send(answer(Answer::Ping(PeerPing {})))?,
             Said::Hello(_) => return Err(ConnError::ClosedHere { peer: link.peer().clone() }),
         }
+    }
+}
+
+/// Waits until this member's place is another's.
+async fn gone(mut members: watch::Receiver<Arc<Members>>, from: &Member) {
+    let is_gone = |members: &Arc<Members>| members.get(from.id).is_none_or(|now| now.node != from.node);
+    if members.wait_for(is_gone).await.is_err() {
+        // The sequencer has stopped: the connection ends with the master.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -110,14 +131,12 @@ pub(super) async fn next(
 }
 
 /// What a caller is greeted with; `members` when the group exists.
-pub(super) fn welcome(
-    identity: &Identity,
-    members: Option<Vec<cairn_proto::v1::MemberRecord>>,
-) -> PeerWelcome {
+pub(super) fn welcome(identity: &Identity, members: Option<&Members>) -> PeerWelcome {
     PeerWelcome {
         node: identity.node.0.as_bytes().to_vec().into(),
         founded: members.is_some(),
-        members: members.unwrap_or_default(),
+        changed: members.is_some_and(Members::has_changed),
+        members: members.map(records).unwrap_or_default(),
     }
 }
 
@@ -135,15 +154,15 @@ pub(super) fn calls(identity: &Identity, said: &PeerHello) -> Result<hello::Peer
     Ok(peer)
 }
 
-/// The Raft id of a caller who is on record; `None` for a founder, who is told of the group and finds out by itself whether
+/// The caller, who is on record; `None` for a founder, who is told of the group and finds out by itself whether
 /// it belongs to it.
-fn known(identity: &Identity, members: &Members, said: &PeerHello) -> Result<Option<u64>, Refused> {
+fn known(identity: &Identity, members: &Members, said: &PeerHello) -> Result<Option<Member>, Refused> {
     let peer = calls(identity, said)?;
     if !said.founded {
         return Ok(None);
     }
     match members.get(said.from) {
-        Some(member) if member.node == peer.node => Ok(Some(said.from)),
+        Some(member) if member.node == peer.node => Ok(Some(member.clone())),
         Some(member) => {
             let message = format!(
                 "master {} is on record as node {}, not {}: if it has lost its data directory, it must be replaced",

@@ -39,11 +39,11 @@ pub(super) struct Greeted {
     reader: MessageReader<PeerAnswer>,
     /// The other's node.
     pub(super) node: NodeId,
-    /// Its group, when that exists.
-    pub(super) group: Option<Members>,
+    /// Its group, when that exists, and whether it is no longer as it was founded.
+    pub(super) group: Option<(Members, bool)>,
 }
 
-/// Keeps a connection to `member` until the master stops.
+/// Keeps a connection to `member` until the master stops, or this is dropped.
 pub(crate) async fn keep(parts: Arc<Parts>, identity: Identity, member: Member) {
     let mut backoff = PEER_BACKOFF_MIN;
     let mut told = String::new();
@@ -143,7 +143,7 @@ pub(super) async fn greet(
                 let node = uuid::Uuid::from_slice(&welcome.node).map(NodeId);
                 let node = node.map_err(|_| DialError::Refused(format!("master {address} names no node")))?;
                 let group = match welcome.founded {
-                    true => members_of(welcome.members),
+                    true => members_of(welcome.members).map(|members| (members, welcome.changed)),
                     false => None,
                 };
                 Ok(Greeted { link, reader, node, group })

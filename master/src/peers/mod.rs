@@ -11,15 +11,16 @@
 pub(crate) mod assembly;
 pub(crate) mod attend;
 pub(crate) mod dial;
+pub(crate) mod keep;
 
 use crate::raft::wire;
-use cairn_core::ids::{ClusterId, NodeId};
+use cairn_core::ids::{ClusterId, NodeId, Term};
 use cairn_core::journal::members::{Member, Members};
 use cairn_core::limits::PEER_MESSAGES_QUEUED_MAX;
 use cairn_proto::connection::Link;
 use cairn_proto::session_conn::framed;
 use cairn_proto::v1::peer_message::Message as Said;
-use cairn_proto::v1::{MemberRecord, PeerHello, PeerMessage, Role};
+use cairn_proto::v1::{MemberRecord, PeerBehind, PeerHello, PeerMessage, Role};
 use raft::eraftpb::Message;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -72,9 +73,23 @@ impl Peers {
         unreachable
     }
 
+    /// Tells a follower that what it lacks is no longer in the journal. It is told again as long as that is so.
+    pub(crate) fn tell_behind(&self, member: u64, term: Term) {
+        let said = PeerMessage { message: Some(Said::Behind(PeerBehind { term: term.get() })) };
+        if let Some(link) = self.links().get(&member) {
+            link.queue(framed(&said, Vec::new()), PEER_MESSAGES_QUEUED_MAX);
+            link.flush();
+        }
+    }
+
     /// Whether there is a connection to this member.
     pub(crate) fn reaches(&self, member: u64) -> bool {
         self.links().contains_key(&member)
+    }
+
+    /// The member is another now, or none.
+    fn forget(&self, member: u64) {
+        self.links().remove(&member);
     }
 
     fn connected(&self, member: u64, link: Arc<Link>) {

@@ -5,12 +5,14 @@
 //! one maximum election timeout (a group of one is exempt); followers must not forward proposals, so only a leader may
 //! propose; its own lease counts ticks and ends with any change of term, so a promise of ours stands in front of it.
 
+use super::change;
 use super::lease::{LeaseClock, ReadLease};
 use super::log_bridge::logger;
 use super::storage::{JournalStorage, from_raft_entry, from_raft_hard_state};
 use crate::journal::{Journal, JournalError, LogEntry};
 use bytes::Bytes;
 use cairn_core::ids::{LogIndex, Term};
+use cairn_core::journal::membership::VoteChange;
 use cairn_core::limits::{
     RAFT_APPLY_BYTES_MAX, RAFT_ELECTION_TICKS_MAX, RAFT_ELECTION_TICKS_MIN, RAFT_HEARTBEAT_TICKS,
     RAFT_INFLIGHT_MESSAGES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_PROMISE, RAFT_TICK,
@@ -19,6 +21,7 @@ use cairn_core::time::Tick;
 use cairn_env::random::Random;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -92,7 +95,7 @@ impl Group {
     ) -> Result<Self, RaftFailure> {
         let members = ConfState::from((config.voters.clone(), config.learners.clone()));
         let alone = config.voters == [config.id];
-        let storage = JournalStorage { journal, members, applied: config.applied };
+        let storage = JournalStorage { journal, members, applied: config.applied, behind: Cell::default() };
         let raft_config = Config {
             id: config.id,
             election_tick: RAFT_ELECTION_TICKS_MIN,
@@ -163,6 +166,9 @@ impl Group {
             return Ok(());
         }
         let (kind, from, term, commit) = (message.msg_type, message.from, message.term, message.commit);
+        if kind == MessageType::MsgHeartbeatResponse && self.leads() && term == self.node.raft.term {
+            self.note_committed(from, commit)?;
+        }
         let answered =
             (kind == MessageType::MsgHeartbeatResponse).then(|| sent_at(&message.context)).flatten();
         self.node.step(message)?;
@@ -180,6 +186,18 @@ impl Group {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// A member that fetched a copy of the state has a log that this leader's messages cannot reach back to. What a member says
+    /// to be committed is the same in the log of every leader, and is durable there: it is an answer as good as one to an append.
+    fn note_committed(&mut self, from: u64, commit: u64) -> Result<(), RaftFailure> {
+        let matched = self.node.raft.prs().get(from).map(|progress| progress.matched);
+        if matched.is_some_and(|matched| matched < commit && commit <= self.node.raft.raft_log.last_index()) {
+            let term = self.node.raft.term;
+            let msg_type = MessageType::MsgAppendResponse;
+            self.node.step(Message { msg_type, from, term, index: commit, commit, ..Default::default() })?;
         }
         Ok(())
     }
@@ -202,6 +220,33 @@ impl Group {
         message.set_entries(entries.into());
         // Refused while the lead is being handed over: as good as not leading.
         self.node.step(message).ok().map(|()| LogIndex(first))
+    }
+
+    /// Appends a change of the group with its row. `None` when this member does not lead, or an earlier change is not applied
+    /// yet.
+    pub fn propose_change(&mut self, votes: VoteChange, row: Bytes) -> Option<LogIndex> {
+        if !self.leads() || self.node.raft.has_pending_conf() {
+            return None;
+        }
+        let first = self.node.raft.raft_log.last_index() + 1;
+        // Refused while the lead is being handed over.
+        self.node.propose_conf_change(Vec::new(), change::to_raft(votes, row)).ok().map(|()| LogIndex(first))
+    }
+
+    /// A change of the group is committed, and its row written.
+    ///
+    /// # Errors
+    /// `Machine` when it makes no sense, as none that was proposed does.
+    pub fn apply_change(&mut self, votes: VoteChange) -> Result<(), RaftFailure> {
+        self.node.apply_conf_change(&change::to_raft(votes, Bytes::new()))?;
+        // The next answers are those of a majority of the new group.
+        self.begin_lease();
+        Ok(())
+    }
+
+    /// A member that needs entries which this leader no longer holds, if one has shown.
+    pub fn take_behind(&mut self) -> Option<u64> {
+        self.node.mut_store().behind.take()
     }
 
     /// Whether there is anything to write, send or commit.
@@ -327,13 +372,17 @@ impl Group {
             let ticks = least + self.random.below((RAFT_ELECTION_TICKS_MAX - least) as u64) as usize;
             self.node.raft.set_randomized_election_timeout(ticks);
             self.drawn_for = now;
-            self.lease.reset();
-            if self.leads() {
-                match self.voters() == [self.node.raft.id] {
-                    true => self.lease.alone(),
-                    // The first answers begin the lease.
-                    false => self.node.ping(),
-                }
+            self.begin_lease();
+        }
+    }
+
+    fn begin_lease(&mut self) {
+        self.lease.reset();
+        if self.leads() && self.handed_over != Some(self.term()) {
+            match self.voters() == [self.node.raft.id] {
+                true => self.lease.alone(),
+                // The first answers begin the lease.
+                false => self.node.ping(),
             }
         }
     }

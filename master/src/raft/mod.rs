@@ -2,6 +2,7 @@
 //!
 //! A group of one runs the same code as a group of three: it elects itself at once, and what it has synced is committed.
 
+pub(crate) mod change;
 mod group;
 mod lease;
 mod log_bridge;

@@ -5,6 +5,7 @@ use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::frame::{EntryKind, HardState, LogId};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState as RaftHardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::Cell;
 
 /// Journal and members.
 pub struct JournalStorage {
@@ -12,6 +13,8 @@ pub struct JournalStorage {
     pub(super) members: ConfState,
     /// What the state has applied: committed for certain, even when the journal's own commit index lags behind.
     pub(super) applied: LogIndex,
+    /// A member that needs entries which are no longer held.
+    pub(super) behind: Cell<Option<u64>>,
 }
 
 impl Storage for JournalStorage {
@@ -58,7 +61,9 @@ impl Storage for JournalStorage {
         Ok(self.journal.last().index.get())
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    /// Copies of the state do not travel with Raft's messages: the member is told that it is behind, and fetches one.
+    fn snapshot(&self, _request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        self.behind.set(Some(to));
         Err(StorageError::SnapshotTemporarilyUnavailable.into())
     }
 }

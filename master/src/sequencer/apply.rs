@@ -5,12 +5,16 @@ use super::overlay::Overlay;
 use super::progress::Progress;
 use crate::caching::Caching;
 use crate::journal::LogEntry;
+use crate::raft::change;
 use bytes::Bytes;
 use cairn_core::caching::changes::Changes;
 use cairn_core::ids::LogIndex;
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
 use cairn_core::journal::entry::{EntryData, Origin};
 use cairn_core::journal::frame::EntryKind;
+use cairn_core::journal::members::{MEMBERS_KEY, Members};
+use cairn_core::journal::membership::{VoteChange, Votes};
+use cairn_core::namespace::machine::RecordKind;
 use cairn_core::time::Tick;
 use cairn_env::kv::{Batch, Kv};
 use std::sync::Arc;
@@ -29,6 +33,17 @@ pub(super) struct Prepared {
     last: LogIndex,
     batch: Batch,
     changed: Vec<(Origin, Changes)>,
+    votes: Vec<VoteChange>,
+    members: Option<Bytes>,
+}
+
+/// What was applied of the group.
+#[derive(Default)]
+pub(super) struct GroupChanged {
+    /// In order; the Raft machine is to hear of each.
+    pub(super) votes: Vec<VoteChange>,
+    /// Who the members are now.
+    pub(super) members: Option<Members>,
 }
 
 impl Applier {
@@ -39,33 +54,53 @@ impl Applier {
         self.progress.answer(last);
         self.caching.about_to_change();
         let mut batch = Batch::default();
-        let mut changed = Vec::new();
+        let (mut changed, mut votes, mut members) = (Vec::new(), Vec::new(), None);
         let somebody_caches = self.caching.is_wanted();
         for entry in entries {
             if entry.id.index.get() != self.applied.last.index.get() + 1 {
                 return Err(Fatal::Order { applied: self.applied.last.index, next: entry.id.index });
             }
-            if entry.kind != EntryKind::Normal {
-                return Err(Fatal::UnknownEntry(entry.id.index, "it changes the group".into()));
-            }
+            let unknown = |error: String| Fatal::UnknownEntry(entry.id.index, error);
             self.applied.advance(entry.id, &entry.data);
             if entry.data.is_empty() {
                 continue;
             }
-            let data = EntryData::decode(entry.data.clone());
-            let data = data.map_err(|error| Fatal::UnknownEntry(entry.id.index, error.to_string()))?;
+            match entry.kind {
+                EntryKind::Normal => {}
+                EntryKind::ConfChange => return Err(unknown("it is of a kind that no master writes".into())),
+                EntryKind::ConfChangeV2 => {
+                    let (change, row) = change::from_entry(entry.data.clone()).map_err(unknown)?;
+                    self.change_votes(change);
+                    votes.push(change);
+                    batch.writes.push((Bytes::from_static(&MEMBERS_KEY), Some(row.clone())));
+                    members = Some(row);
+                    continue;
+                }
+            }
+            let data = EntryData::decode(entry.data.clone()).map_err(|error| unknown(error.to_string()))?;
+            if data.kind == RecordKind::ChangeMasters.number() {
+                members = data.rows.last().and_then(|(_, row)| row.clone());
+                batch.writes.extend(data.rows);
+                continue;
+            }
             self.applied.time = self.applied.time.max(data.time);
             if somebody_caches {
                 let changes = Changes::of(&data.rows);
-                let changes =
-                    changes.map_err(|error| Fatal::UnknownEntry(entry.id.index, error.to_string()))?;
+                let changes = changes.map_err(|error| unknown(error.to_string()))?;
                 changed.push((data.origin, changes));
             }
             batch.writes.extend(data.rows);
         }
         // Nothing is decided before they are written.
         overlay.applied(self.applied.last.index);
-        Ok(Prepared { last, batch, changed })
+        Ok(Prepared { last, batch, changed, votes, members })
+    }
+
+    fn change_votes(&mut self, change: VoteChange) {
+        let (voters, learners) = (&mut self.applied.voters, &mut self.applied.learners);
+        let mut votes = Votes { voters: std::mem::take(voters), learners: std::mem::take(learners) };
+        votes.apply(change);
+        (*voters, *learners) = (votes.voters, votes.learners);
     }
 
     /// Who holds what changes is to be told: answers may leave.
@@ -80,13 +115,15 @@ impl Applier {
     }
 
     /// Writes the rows, before anything else is decided.
-    pub(super) fn write(&mut self, prepared: Prepared) -> Result<(), Fatal> {
-        let Prepared { last, mut batch, .. } = prepared;
+    pub(super) fn write(&mut self, prepared: Prepared) -> Result<GroupChanged, Fatal> {
+        let Prepared { last, mut batch, votes, members, .. } = prepared;
         keep_last_of_each_key(&mut batch.writes);
         batch.writes.push((Bytes::from_static(&APPLIED_KEY), Some(self.applied.encode())));
         self.kv.write(&batch).map_err(|error| Fatal::State(error.to_string()))?;
         self.progress.applied(last);
-        Ok(())
+        let unknown = || Fatal::UnknownEntry(last, "its row of members is damaged".into());
+        let members = members.map(|row| Members::decode(&row).ok_or_else(unknown)).transpose()?;
+        Ok(GroupChanged { votes, members })
     }
 }
 

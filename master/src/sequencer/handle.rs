@@ -6,15 +6,18 @@ use super::reader::Reader;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, Sequence, ServerId, SessionId, SlotId, Term};
 use cairn_core::journal::members::Members;
+use cairn_core::journal::membership::{MemberChange, Refusal};
+use cairn_core::limits::{GROUP_CHANGE_PATIENCE, RAFT_TICK};
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
 use cairn_core::namespace::request::Operation;
 use cairn_core::session::Raised;
 use raft::eraftpb::Message;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// This member's part in the group at a moment.
@@ -79,8 +82,54 @@ pub(super) enum Request {
         /// Whether there was somebody to hand over to.
         done: oneshot::Sender<bool>,
     },
+    /// Take a step that changes the group.
+    Change {
+        /// Which.
+        change: MemberChange,
+        /// Answered when it is applied here.
+        done: oneshot::Sender<Result<(), GroupRefusal>>,
+    },
+    /// A leader no longer holds what this member lacks.
+    FellBehind {
+        /// Raft id of the leader.
+        leader: u64,
+        /// Its term.
+        term: Term,
+    },
+    /// A reader has found the state damaged.
+    StateFailed(String),
     /// Stop: answer what is in flight, close the journal, make the state durable.
     Stop,
+}
+
+/// Why a step that changes the group was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum GroupRefusal {
+    /// This member does not lead, or has lost the lead before the step was committed.
+    #[error("it does not lead: ask the others")]
+    NotLeader,
+    /// One step at a time.
+    #[error("another change of the group is under way: try again")]
+    Busy,
+    /// The rules forbid it.
+    #[error(transparent)]
+    Rules(#[from] Refusal),
+    /// Too few of those who would vote are there.
+    #[error(
+        "of the {of} masters that would vote then only {there} are there, and a majority is needed: start the others first"
+    )]
+    NoMajority {
+        /// Those that are there.
+        there: usize,
+        /// Those that would vote.
+        of: usize,
+    },
+    /// It follows, and lacks too much.
+    #[error("master {0} has not caught up yet")]
+    NotCaughtUp(u64),
+    /// No majority has answered in time.
+    #[error("a majority of the masters has not confirmed it within {0} ms; it may still come about")]
+    Unconfirmed(u64),
 }
 
 /// A sequenced request.
@@ -99,7 +148,8 @@ pub struct SequencerHandle {
     pub(super) requests: mpsc::Sender<Request>,
     pub(super) heard: mpsc::Sender<Message>,
     pub(super) group_view: watch::Receiver<Arc<GroupView>>,
-    pub(super) members: Arc<Members>,
+    pub(super) members: watch::Receiver<Arc<Members>>,
+    pub(super) must_be_filled: Arc<OnceLock<String>>,
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) metrics: Arc<SequencerMetrics>,
     pub(super) reader: Reader,
@@ -162,7 +212,46 @@ impl SequencerHandle {
 
     /// Who the masters of the group are.
     pub fn members(&self) -> Arc<Members> {
-        Arc::clone(&self.members)
+        Arc::clone(&self.members.borrow())
+    }
+
+    /// Who the masters of the group are, as it changes.
+    pub fn watch_members(&self) -> watch::Receiver<Arc<Members>> {
+        self.members.clone()
+    }
+
+    /// Takes a step that changes the group, and waits until it is applied.
+    ///
+    /// # Errors
+    /// See [`GroupRefusal`].
+    pub async fn change(&self, change: MemberChange) -> Result<(), GroupRefusal> {
+        let taken = async {
+            loop {
+                let (done, outcome) = oneshot::channel();
+                let change = change.clone();
+                // A closed queue means that it has stopped.
+                let sent = self.requests.send(Request::Change { change, done }).await;
+                sent.map_err(|_| GroupRefusal::NotLeader)?;
+                match outcome.await.unwrap_or(Err(GroupRefusal::NotLeader)) {
+                    // Steps are short.
+                    Err(GroupRefusal::Busy) => tokio::time::sleep(RAFT_TICK).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        let late = GroupRefusal::Unconfirmed(GROUP_CHANGE_PATIENCE.as_millis() as u64);
+        tokio::time::timeout(GROUP_CHANGE_PATIENCE, taken).await.unwrap_or(Err(late))
+    }
+
+    /// A leader no longer holds what this member lacks.
+    pub(crate) async fn fall_behind(&self, leader: u64, term: Term) {
+        // A sequencer that has stopped hears nothing more.
+        drop(self.requests.send(Request::FellBehind { leader, term }).await);
+    }
+
+    /// Why it has stopped, if it must be filled by the others first.
+    pub(crate) fn must_be_filled(&self) -> Option<String> {
+        self.must_be_filled.get().cloned()
     }
 
     /// How the group stands, as it changes.

@@ -5,6 +5,7 @@
 //! answer has left waits for them. A refusal writes nothing, and is held until all that it saw is committed.
 
 mod apply;
+mod group_change;
 mod group_view;
 mod handle;
 mod jobs;
@@ -12,6 +13,7 @@ mod metrics;
 mod open;
 mod overlay;
 mod owner;
+mod pins;
 mod progress;
 mod reader;
 mod rows;
@@ -21,9 +23,10 @@ mod work;
 mod sequencer_test;
 
 pub use group_view::GroupView;
-pub use handle::{Leadership, RaiseOrder, SequencerHandle, Submitted};
+pub use handle::{GroupRefusal, Leadership, RaiseOrder, SequencerHandle, Submitted};
 pub use metrics::SequencerMetrics;
-pub use open::{Settings, StartError, StateStore, Tuning};
+pub use open::{LostVote, Settings, StartError, StateStore, Tuning};
+pub use pins::{JournalPin, JournalPins};
 pub use reader::Reader;
 
 use crate::raft::{Group, GroupConfig};
@@ -33,10 +36,11 @@ use cairn_core::journal::members::Members;
 use cairn_core::limits::{PEER_MESSAGES_WAITING, SEQUENCER_QUEUE_MAX};
 use cairn_env::Env;
 use cairn_env::spawn::{Owner, Spawn};
+use group_change::GroupState;
 use owner::Sequencer;
 use progress::Progress;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
@@ -102,21 +106,27 @@ fn open_parts(
         leadership: leadership.clone(),
         lease: group.lease().clone(),
         view: view.clone(),
+        failures: requests.clone(),
+        has_others: applied.voters.len() > 1,
         env: env.clone(),
         default_replicas: settings.default_replicas,
     };
-    let members = Arc::new(members);
+    let (member_changes, members) = watch::channel(Arc::new(members));
+    let masters = GroupState { id: settings.node_id, members: member_changes, under_way: None };
+    let must_be_filled = Arc::new(OnceLock::new());
     let handle = SequencerHandle {
         requests,
         heard: hears,
         group_view,
         members,
+        must_be_filled: Arc::clone(&must_be_filled),
         leadership,
         metrics: Arc::clone(&metrics),
         reader,
     };
     let applier = Applier { kv, applied, progress, caching: Arc::clone(&settings.caching) };
-    let (inputs, outputs) = ((inbox, heard), (leading, shows));
-    let sequencer = Sequencer::new(env, settings, group, applier, view, inputs, outputs, metrics, runtime);
+    let (inputs, outputs, masters) = ((inbox, heard), (leading, shows), (masters, must_be_filled));
+    let sequencer =
+        Sequencer::new(env, settings, group, applier, view, inputs, outputs, masters, metrics, runtime);
     Ok((handle, sequencer))
 }

@@ -2,7 +2,9 @@
 //!
 //! The two must fit: the state's last entry stands in the journal (or just before it), in the same term.
 
+use super::pins::JournalPins;
 use crate::caching::Caching;
+use crate::filling::install::{self, InstallError};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::kv::RocksKv;
 use crate::peers::Peers;
@@ -12,7 +14,7 @@ use cairn_core::ids::{LogIndex, NodeId};
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
 use cairn_core::journal::members::{MEMBERS_KEY, Member, Members};
 use cairn_core::limits::{
-    CHECKPOINT_JOURNAL_BYTES, JOURNAL_CACHE_BYTES, JOURNAL_KEEP_BYTES, JOURNAL_SEGMENT_BYTES,
+    CHECKPOINT_JOURNAL_BYTES, JOURNAL_CACHE_BYTES, JOURNAL_KEEP_ALONE_BYTES, JOURNAL_SEGMENT_BYTES,
 };
 use cairn_env::Env;
 use cairn_env::kv::{Batch, Kv, KvError, Wait};
@@ -46,6 +48,8 @@ pub struct Settings {
     pub caching: Arc<Caching>,
     /// The way to the other members.
     pub peers: Arc<Peers>,
+    /// Journal that members being filled will need.
+    pub pins: Arc<JournalPins>,
 }
 
 impl Settings {
@@ -61,6 +65,7 @@ impl Settings {
             tuning: Tuning::default(),
             caching: Arc::default(),
             peers: Arc::default(),
+            pins: Arc::default(),
         }
     }
 }
@@ -80,7 +85,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             segment_bytes: JOURNAL_SEGMENT_BYTES,
-            keep_bytes: JOURNAL_KEEP_BYTES,
+            keep_bytes: JOURNAL_KEEP_ALONE_BYTES,
             checkpoint_bytes: CHECKPOINT_JOURNAL_BYTES,
         }
     }
@@ -150,6 +155,12 @@ pub enum StartError {
     /// The group could not be founded, or this member is none of it.
     #[error("master: {0}")]
     Group(String),
+    /// The group exists and takes this member in as one without a journal.
+    #[error("master: the group exists and awaits this master: it must be filled by its leader")]
+    TakenIn,
+    /// A copy of the state could not be installed.
+    #[error("master: {0}")]
+    Install(#[from] InstallError),
     /// The Raft machine refused its configuration.
     #[error("master: {0}")]
     Raft(#[from] RaftFailure),
@@ -162,6 +173,32 @@ pub enum StartError {
         error: io::Error,
     },
 }
+
+impl StartError {
+    /// Whether a copy of the leader's state puts it right, and whether this member's own vote is lost; `None` when nothing of
+    /// the kind helps.
+    pub fn filling(&self) -> Option<LostVote> {
+        let of_journal = |error: &JournalError| match error {
+            JournalError::Corrupt { .. } | JournalError::Damaged { .. } => Some(LostVote(true)),
+            JournalError::Io { .. } | JournalError::Stopped { .. } | JournalError::Trimmed(_) => None,
+        };
+        match self {
+            // A journal that does not fit is none: what it says of votes is not the last word.
+            Self::TakenIn | Self::Apart { .. } | Self::Install(InstallError::NoJournal(_)) => {
+                Some(LostVote(true))
+            }
+            Self::Journal(error) | Self::Install(InstallError::Journal(error)) => of_journal(error),
+            Self::State { .. } | Self::Install(InstallError::Record(_) | InstallError::TooOld { .. }) => {
+                Some(LostVote(false))
+            }
+            Self::Install(InstallError::Io(_)) | Self::Group(_) | Self::Raft(_) | Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Whether a member has lost its journal, and with it what it has voted and acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostVote(pub bool);
 
 /// Why a running sequencer must stop. Nothing that is not yet answered is answered then.
 #[derive(Debug, Error)]
@@ -178,6 +215,11 @@ pub(super) enum Fatal {
     /// A committed entry that this binary cannot apply.
     #[error("journal entry {0} cannot be applied: {1}")]
     UnknownEntry(LogIndex, String),
+    /// The group has given its place away.
+    #[error(
+        "master {0} is no member of its group any more: remove its configuration, or its data directory to join anew"
+    )]
+    Removed(u64),
     /// An entry was handed over out of order.
     #[error("entry {next} was to be applied after {applied}")]
     Order {
@@ -223,8 +265,19 @@ fn state_failed(settings: &Settings, detail: String) -> StartError {
     StartError::State { state, checkpoints, detail }
 }
 
-/// Opens the state. Blocks on the disk.
+fn journal_config(settings: &Settings) -> JournalConfig {
+    JournalConfig {
+        directory: settings.data_dir.join("journal"),
+        node: settings.node,
+        segment_bytes: settings.tuning.segment_bytes,
+        keep_bytes: settings.tuning.keep_bytes,
+        cache_bytes: JOURNAL_CACHE_BYTES,
+    }
+}
+
+/// Opens the state, after a copy that was fetched has taken its place. Blocks on the disk.
 pub(super) fn open_state(env: &Env, settings: &Settings) -> Result<State, StartError> {
+    install::finish(env, &settings.data_dir, &journal_config(settings))?;
     let state = state_path(&settings.data_dir);
     let kv = settings.store.open(env, &state, settings.cache_bytes);
     let kv = kv.map_err(|error| state_failed(settings, error.to_string()))?;
@@ -242,14 +295,7 @@ pub(super) fn open(
     founding: Option<Members>,
 ) -> Result<Opened, StartError> {
     let fail = |detail: String| state_failed(settings, detail);
-    let config = JournalConfig {
-        directory: settings.data_dir.join("journal"),
-        node: settings.node,
-        segment_bytes: settings.tuning.segment_bytes,
-        keep_bytes: settings.tuning.keep_bytes,
-        cache_bytes: JOURNAL_CACHE_BYTES,
-    };
-    let journal = Journal::open(Arc::clone(&env.disk), Arc::clone(&env.random), config)?;
+    let journal = Journal::open(Arc::clone(&env.disk), Arc::clone(&env.random), journal_config(settings))?;
     let applied = match applied {
         Some(applied) => applied,
         None => {

@@ -4,12 +4,14 @@
 //! leave first (see [`super::progress`]).
 
 use super::apply::Applier;
+use super::group_change::GroupState;
 use super::group_view::GroupView;
-use super::handle::{Leadership, Request};
+use super::handle::{GroupRefusal, Leadership, Request};
 use super::jobs::{Finished, Jobs};
 use super::metrics::SequencerMetrics;
 use super::open::{Fatal, Settings};
 use super::overlay::{Overlay, OverlayRows};
+use super::pins::JournalPins;
 use super::rows::KvRows;
 use super::work::{Held, Loaded, Verdict, Work, World};
 use crate::peers::Peers;
@@ -17,7 +19,7 @@ use crate::raft::Group;
 use bytes::Bytes;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
-use cairn_core::ids::{LogIndex, Term};
+use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
     CHECKPOINT_REPLAY_ENTRIES, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK,
@@ -30,8 +32,8 @@ use cairn_env::Env;
 use cairn_env::kv::Wait;
 use cairn_env::random::{Random, SeededRandom};
 use raft::eraftpb::Message;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -40,19 +42,22 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 pub(super) struct Sequencer {
     env: Env,
     default_replicas: u8,
-    group: Group,
-    applier: Applier,
+    /// This member's node.
+    pub(super) node: NodeId,
+    pub(super) group: Group,
+    pub(super) masters: GroupState,
+    pub(super) applier: Applier,
     overlay: Overlay,
     held: Held,
     /// Data of entries that were decided and are not yet handed to Raft.
     proposals: Vec<Bytes>,
     proposed_bytes: usize,
     /// Index of the last entry decided.
-    last_decided: LogIndex,
+    pub(super) last_decided: LogIndex,
     /// The term that this member leads and in which it has applied an entry; nothing is decided before.
-    leading: Option<Term>,
+    pub(super) leading: Option<Term>,
     /// Leader time of the last decision.
-    time: Timestamp,
+    pub(super) time: Timestamp,
     placement: SeededRandom,
     view: watch::Receiver<Arc<ClusterView>>,
     inbox: mpsc::Receiver<Request>,
@@ -71,7 +76,11 @@ pub(super) struct Sequencer {
     disk_low: bool,
     /// Waits for the lead to be gone.
     handing_over: Option<oneshot::Sender<bool>>,
-    stopping: bool,
+    pub(super) stopping: bool,
+    /// Set when it stops because it must be filled first: why.
+    pub(super) must_be_filled: Arc<OnceLock<String>>,
+    /// Keeps journal that a member being filled will need.
+    pins: Arc<JournalPins>,
     /// How long it looks out for the next request before it sleeps.
     patience: Duration,
     /// The last request came within that time.
@@ -99,6 +108,7 @@ impl Sequencer {
         view: watch::Receiver<Arc<ClusterView>>,
         (inbox, heard): (mpsc::Receiver<Request>, mpsc::Receiver<Message>),
         (leadership, group_view): (watch::Sender<Leadership>, watch::Sender<Arc<GroupView>>),
+        (masters, must_be_filled): (GroupState, Arc<OnceLock<String>>),
         metrics: Arc<SequencerMetrics>,
         runtime: Handle,
     ) -> Self {
@@ -106,6 +116,8 @@ impl Sequencer {
         let now = env.clock.now();
         Self {
             default_replicas: settings.default_replicas,
+            node: settings.node,
+            masters,
             overlay: Overlay::new(HOT_ROWS_MAX),
             held: Held::new(runtime),
             proposals: Vec::new(),
@@ -130,6 +142,8 @@ impl Sequencer {
             disk_low: false,
             handing_over: None,
             stopping: false,
+            must_be_filled,
+            pins: Arc::clone(&settings.pins),
             patience: env.spawn.look_out(),
             brisk: false,
             env,
@@ -145,6 +159,7 @@ impl Sequencer {
             Ok(()) => {
                 tracing::info!(applied = self.applier.applied.last.index.get(), "sequencer has stopped")
             }
+            Err(Fatal::State(detail)) if self.give_up(format!("metadata state failed: {detail}")) => {}
             Err(error) => tracing::error!(%error, "this master stops: it answers nothing any more"),
         }
     }
@@ -272,6 +287,18 @@ impl Sequencer {
                 }
                 Ok(())
             }
+            Request::Change { change, done } => {
+                self.change_group(&change, done);
+                Ok(())
+            }
+            Request::FellBehind { leader, term } => {
+                self.fall_behind(leader, term);
+                Ok(())
+            }
+            Request::StateFailed(detail) => {
+                self.give_up(format!("metadata state failed: {detail}"));
+                Ok(())
+            }
             Request::Stop => {
                 self.stopping = true;
                 Ok(())
@@ -342,6 +369,11 @@ impl Sequencer {
             tracing::error!(kind = ?record.kind, bytes = entry.encoded_len(), "a record is too large for the journal");
             return Err(FsError::Io("the operation is too large for one journal entry".into()));
         }
+        Ok(self.append(entry))
+    }
+
+    /// Queues an entry for the log.
+    pub(super) fn append(&mut self, entry: EntryData) -> LogIndex {
         let index = LogIndex(self.last_decided.get() + 1);
         self.overlay.propose(index, &entry.rows);
         let data = entry.encode();
@@ -349,7 +381,7 @@ impl Sequencer {
         self.proposals.push(data);
         self.last_decided = index;
         self.metrics.proposals.fetch_add(1, Relaxed);
-        Ok(index)
+        index
     }
 
     /// Has the rows of a request brought into memory by a thread that may wait, then decides it again.
@@ -369,8 +401,7 @@ impl Sequencer {
         }));
     }
 
-    /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
-    fn settle(&mut self) -> Result<(), Fatal> {
+    pub(super) fn hand_in_proposals(&mut self) {
         if !self.proposals.is_empty() {
             let first_decided = LogIndex(self.last_decided.get() + 1 - self.proposals.len() as u64);
             self.proposed_bytes = 0;
@@ -380,6 +411,11 @@ impl Sequencer {
                 self.lead_lost();
             }
         }
+    }
+
+    /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
+    fn settle(&mut self) -> Result<(), Fatal> {
+        self.hand_in_proposals();
         while self.group.wants_settling() {
             self.note_loss();
             let before = (self.env.clock.now(), self.group.journal().counters());
@@ -389,6 +425,9 @@ impl Sequencer {
             unreachable.into_iter().for_each(|member| self.group.unreachable(member));
             self.note_journal(before);
             self.apply(&committed)?;
+        }
+        if let Some(member) = self.group.take_behind() {
+            self.peers.tell_behind(member, self.group.term());
         }
         self.note_loss();
         self.release(self.applier.applied.last.index);
@@ -403,7 +442,8 @@ impl Sequencer {
         let mut prepared = self.applier.prepare(committed, &mut self.overlay)?;
         self.applier.announce(&mut prepared, started);
         self.release(last.id.index);
-        self.applier.write(prepared)?;
+        let changed = self.applier.write(prepared)?;
+        self.group_changed(last.id.index, changed)?;
         self.group.applied(last.id.index);
         let spent = self.env.clock.now().since(started);
         self.metrics.apply_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
@@ -475,6 +515,10 @@ impl Sequencer {
         self.proposals.clear();
         self.proposed_bytes = 0;
         self.held.disown();
+        if let Some((_, done)) = self.masters.under_way.take() {
+            // Whoever asked may be gone.
+            drop(done.send(Err(GroupRefusal::NotLeader)));
+        }
         self.last_decided = self.group.last_index();
     }
 
@@ -529,7 +573,9 @@ impl Sequencer {
                 self.jobs.checkpoint_made(reaches.is_some(), now);
                 if let Some(index) = reaches {
                     self.metrics.checkpoints.fetch_add(1, Relaxed);
-                    let paths = self.group.journal_mut().trim(index);
+                    let needed = if self.disk_low { None } else { self.pins.lowest() };
+                    let reach = needed.map_or(index, |needed| needed.min(index));
+                    let paths = self.group.journal_mut().trim(reach);
                     self.jobs.remove(paths);
                 }
             }
@@ -543,7 +589,10 @@ impl Sequencer {
             let work = match request {
                 Request::Operation(operation) => Work::Operation(operation),
                 Request::Internal { command, reply } => Work::Internal { command, reply },
-                Request::HandOver { .. } | Request::Stop => continue,
+                other => {
+                    Self::refuse_group_request(other);
+                    continue;
+                }
             };
             work.answer(Err(FsError::NotLeader));
         }

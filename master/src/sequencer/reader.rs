@@ -4,7 +4,7 @@
 //! only when it is known after it was made that nobody else led at that moment (I8): the read lease holds, or later heartbeats
 //! were answered by a majority. A group of one always leads.
 
-use super::handle::Leadership;
+use super::handle::{Leadership, Request};
 use super::progress::Progress;
 use super::rows::KvRows;
 use crate::raft::LeaseClock;
@@ -20,7 +20,7 @@ use cairn_env::kv::{Kv, Wait};
 use cairn_env::{Env, spawn::Spawn};
 use std::fmt;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// The door of readers; cheap to clone.
 #[derive(Clone)]
@@ -30,6 +30,10 @@ pub struct Reader {
     pub(super) leadership: watch::Receiver<Leadership>,
     pub(super) lease: LeaseClock,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
+    /// Where a damaged state is reported.
+    pub(super) failures: mpsc::Sender<Request>,
+    /// Others can take over then.
+    pub(super) has_others: bool,
     pub(super) env: Env,
     pub(super) default_replicas: u8,
 }
@@ -87,6 +91,11 @@ impl Reader {
             Err(Stop::NotInMemory) => Err(FsError::Io("metadata rows could not be loaded".into())),
             Err(Stop::Failed(detail)) => {
                 tracing::error!(%detail, "metadata state failed on read");
+                if self.has_others {
+                    // A full queue: the next read reports it again.
+                    drop(self.failures.try_send(Request::StateFailed(detail)));
+                    return Err(FsError::NotLeader);
+                }
                 Err(FsError::Io(format!("the master's metadata state failed: {detail}")))
             }
         }
@@ -111,6 +120,11 @@ impl Reader {
                 Err(FsError::Io("the master's metadata state failed".into()))
             }
         }
+    }
+
+    /// The state itself, to copy it.
+    pub(crate) fn state(&self) -> &dyn Kv {
+        &*self.kv
     }
 
     /// Approximate bytes of memory that the state occupies: cached blocks, and rows not yet flushed.
