@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod corpus;
+pub mod load;
 pub mod oracle;
 pub mod stall;
 
