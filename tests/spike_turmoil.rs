@@ -9,7 +9,9 @@
 #[path = "sim/turmoil_net.rs"]
 mod turmoil_net;
 
+use cairn_core::time::Timestamp;
 use cairn_env::Env;
+use cairn_env::clock::RuntimeClock;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::net::grpc;
 use cairn_proto::v1::chunk_server_message::Message as Said;
@@ -27,12 +29,17 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use turmoil_net::simulated_env;
+use turmoil_net::simulated_env_with;
 
 const PEERS: [u64; 3] = [1, 2, 3];
 const PORT: u16 = 7000;
 const TICK: Duration = Duration::from_millis(20);
 const ELECTION_TICKS: usize = 10;
+
+fn simulated_env(seed: u64, disk: SimDisk) -> Env {
+    let clock = RuntimeClock::starting_at(Timestamp { seconds: 1_700_000_000, nanos: 0 });
+    simulated_env_with(Arc::new(clock), seed, disk)
+}
 
 type Trace = Arc<Mutex<Vec<String>>>;
 

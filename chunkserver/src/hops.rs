@@ -9,7 +9,7 @@ use cairn_core::ids::ChunkId;
 use cairn_core::limits::{HOP_CONNECTIONS_MAX, HOP_LANES};
 use cairn_env::Env;
 use cairn_proto::data_conn::{ConnError, DataConnection, Lane, PayloadPool};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,7 @@ pub(crate) enum Purpose {
     Repair,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     address: String,
     lane: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Hops {
     env: Env,
     joined: Arc<Joined>,
     pool: PayloadPool,
-    slots: Mutex<HashMap<Key, Arc<Slot>>>,
+    slots: Mutex<BTreeMap<Key, Arc<Slot>>>,
     generations: AtomicU64,
 }
 

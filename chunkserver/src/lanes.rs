@@ -8,14 +8,14 @@
 use cairn_core::ids::NodeId;
 use cairn_core::limits::DATA_CONNECTIONS_MAX;
 use cairn_proto::data_conn::{Closer, Lane};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The lanes of all nodes.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    known: Mutex<HashMap<(NodeId, u64), Weak<LaneState>>>,
+    known: Mutex<BTreeMap<(NodeId, u64), Weak<LaneState>>>,
 }
 
 struct LaneState {

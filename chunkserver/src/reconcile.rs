@@ -15,7 +15,7 @@ use cairn_proto::data_conn::{ConnError, DataConnection};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
 use cairn_proto::v1::CommandOutcome;
 use futures::StreamExt;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
@@ -204,7 +204,7 @@ impl Copy<'_> {
 
 /// Runs of blocks that read differently, each at most one frame long.
 fn differing_runs(chunk: ChunkId, ours: &[BlockSum], theirs: &[BlockSum]) -> Vec<Range<u64>> {
-    let mut zero_crcs = HashMap::new();
+    let mut zero_crcs = BTreeMap::new();
     let mut effective = |sums: &[BlockSum], index: u64| match sums.get(index as usize) {
         Some(sum) if sum.generation != 0 => sum.crc,
         _ => *zero_crcs.entry(index).or_insert_with(|| block_crc(chunk, index, &ZERO_BLOCK)),

@@ -5,7 +5,7 @@ use cairn_core::limits::{LOOKUP_SERVES_OPEN, LOOKUPS_REMEMBERED, VIEWS_REMEMBERE
 use cairn_core::namespace::answer::Map;
 use cairn_core::namespace::attr::Attr;
 use cairn_core::time::Tick;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Attributes and maps of the lookups of the last milliseconds: the kernel looks up as part of open(2).
@@ -53,7 +53,7 @@ pub(crate) struct Views {
 
 #[derive(Default)]
 struct ViewState {
-    seen: HashMap<InodeId, u64>,
+    seen: BTreeMap<InodeId, u64>,
     order: VecDeque<InodeId>,
 }
 

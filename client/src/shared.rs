@@ -13,7 +13,7 @@ use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
 use cairn_core::time::Tick;
 use cairn_env::Env;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) write_memory: Semaphore,
     /// Bytes that read-ahead may still occupy.
     pub(crate) read_memory: Arc<Semaphore>,
-    inodes: Mutex<HashMap<InodeId, Arc<Inode>>>,
+    inodes: Mutex<BTreeMap<InodeId, Arc<Inode>>>,
     idle: Mutex<VecDeque<InodeId>>,
     runtime: Handle,
     sessions_lost: AtomicU64,
@@ -95,7 +95,7 @@ impl Shared {
             neighbours: Neighbours::default(),
             write_memory: Semaphore::new(half),
             read_memory: Arc::new(Semaphore::new(half)),
-            inodes: Mutex::new(HashMap::new()),
+            inodes: Mutex::new(BTreeMap::new()),
             idle: Mutex::new(VecDeque::new()),
             runtime: Handle::current(),
             sessions_lost: AtomicU64::new(0),
@@ -152,7 +152,7 @@ impl Shared {
         self.sessions_lost.load(Ordering::Acquire)
     }
 
-    pub(crate) fn inodes(&self) -> MutexGuard<'_, HashMap<InodeId, Arc<Inode>>> {
+    pub(crate) fn inodes(&self) -> MutexGuard<'_, BTreeMap<InodeId, Arc<Inode>>> {
         self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

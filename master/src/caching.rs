@@ -18,7 +18,7 @@ use cairn_core::namespace::request::{Query, QueryKind};
 use cairn_core::time::Tick;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ChangedName, Invalidate};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -43,7 +43,7 @@ pub struct Caching {
 struct State {
     leases: SharedLeases,
     /// By slot, what its last operation did.
-    done: HashMap<(SessionId, SlotId), Done>,
+    done: BTreeMap<(SessionId, SlotId), Done>,
     /// Invalidations to be sent.
     outgoing: Vec<(SessionId, Invalidation)>,
 }

@@ -1,6 +1,6 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
-use crate::sequencer::Tuning;
+use crate::sequencer::{StateStore, Tuning};
 use cairn_core::limits::{
     ADDRESS_BYTES_MAX, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
 };
@@ -40,6 +40,9 @@ pub struct MasterConfig {
     pub cache_mib: u64,
     /// Mebibytes of journal kept for masters that lag behind.
     pub journal_keep_mib: u64,
+    /// What keeps the state; no setting, but a choice of simulations.
+    #[serde(skip)]
+    pub store: StateStore,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -60,6 +63,7 @@ impl Default for MasterConfig {
             session_expiry_ms: SESSION_EXPIRY.as_millis() as u64,
             cache_mib: 128,
             journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
+            store: StateStore::default(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }

@@ -10,14 +10,14 @@ use cairn_core::namespace::work::{LeaseRecord, lease_of};
 use cairn_core::time::Tick;
 use cairn_proto::v1::Recall;
 use cairn_proto::v1::master_message::Message;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, warn};
 
 /// Leases that were asked back and have not come.
 #[derive(Default)]
 pub(crate) struct Recalls {
-    asked: Mutex<HashMap<InodeId, Asked>>,
+    asked: Mutex<BTreeMap<InodeId, Asked>>,
 }
 
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ impl Recalls {
         }
     }
 
-    fn locked(&self) -> MutexGuard<'_, HashMap<InodeId, Asked>> {
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<InodeId, Asked>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

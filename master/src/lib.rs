@@ -39,4 +39,5 @@ mod work;
 
 pub use config::MasterConfig;
 pub use data_dir::DataDirError;
+pub use sequencer::StateStore;
 pub use server::{Master, MasterError, run};

@@ -10,7 +10,7 @@ use cairn_proto::v1::{
     CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas, MasterCommand,
     RaiseVersion, Reconcile, ReplicaList,
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
@@ -59,7 +59,7 @@ pub(crate) struct Link {
 struct Pending {
     closed: bool,
     newest: u64,
-    waiting: HashMap<u64, Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
 }
 
 enum Waiting {

@@ -8,7 +8,7 @@ use crate::inventory::Strays;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
 use crate::peers::{Identity, Peers};
-use crate::sequencer::{Leadership, Reader, SequencerHandle, StateStore};
+use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
 use cairn_core::cluster::ClusterView;
@@ -36,8 +36,6 @@ pub(crate) struct Parts {
     pub(crate) sequencer: SequencerHandle,
     /// Copies of the state that are handed out.
     pub(crate) transfers: Transfers,
-    /// What keeps the state.
-    pub(crate) store: StateStore,
     /// The way to the other members.
     pub(crate) peers: Arc<Peers>,
     /// This member's part in the group, as it changes.

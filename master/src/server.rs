@@ -9,7 +9,7 @@ use crate::leader;
 use crate::leases;
 use crate::parts::Parts;
 use crate::peers::{Identity, Peers, assembly, keep};
-use crate::sequencer::{self, Leadership, LostVote, StartError, StateStore};
+use crate::sequencer::{self, Leadership, LostVote, StartError};
 use crate::session_open;
 use crate::sessions::Sessions;
 use crate::work;
@@ -94,7 +94,7 @@ pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) ->
         let Err(MasterError::MustBeFilled { lost_vote, reason }) = ended else { return ended };
         warn!(reason, "this master must be filled by the leader");
         tokio::select! {
-            filled = fetch::fill(&env, &config, StateStore::Rocks, lost_vote.0) => filled?,
+            filled = fetch::fill(&env, &config, lost_vote.0) => filled?,
             () = shutdown.cancelled() => return Ok(()),
         }
     }
@@ -122,7 +122,7 @@ impl Master {
             node: data_dir.node,
             default_replicas: config.default_replicas,
             cache_bytes: config.cache_mib << 20,
-            store: StateStore::Rocks,
+            store: config.store,
             tuning: config.tuning(),
             caching: Arc::default(),
             peers: Arc::default(),
@@ -279,7 +279,6 @@ fn build(
         caching,
         peers,
         transfers,
-        store: StateStore::Rocks,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),

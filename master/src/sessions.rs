@@ -12,7 +12,7 @@ use cairn_proto::hello::refused;
 use cairn_proto::session_conn::framed;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{MasterMessage, RefusedReason, SessionEnded};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,11 +21,11 @@ use tokio::sync::OwnedSemaphorePermit;
 /// Every live session.
 pub(crate) struct Sessions {
     expiry: Duration,
-    table: Mutex<HashMap<SessionId, Arc<Session>>>,
+    table: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     /// When overdue sessions were last looked for.
     looked: Mutex<Tick>,
     /// Sessions of the state that did not yet re-attach: while there are any, what they hold open is not known.
-    unattached: Mutex<HashSet<SessionId>>,
+    unattached: Mutex<BTreeSet<SessionId>>,
 }
 
 /// One session.
@@ -43,7 +43,7 @@ pub(crate) struct Session {
 #[derive(Default)]
 struct Reach {
     connection: Option<Arc<Link>>,
-    open: HashSet<InodeId>,
+    open: BTreeSet<InodeId>,
 }
 
 impl Sessions {

@@ -3,10 +3,9 @@
 //! Hosts are reached by their turmoil names (`master-1:7000`); a listener binds `0.0.0.0`, the one address that turmoil
 //! knows besides localhost.
 
-use cairn_core::time::Timestamp;
 use cairn_env::Env;
 use cairn_env::busy_poll::BusyPoll;
-use cairn_env::clock::RuntimeClock;
+use cairn_env::clock::Clock;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::net::stream::{SimulatedStream, Stream};
 use cairn_env::net::{Listener, Net, SimulatedListener};
@@ -21,9 +20,9 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The environment of a simulated host; call it on that host, once per start.
-pub(crate) fn simulated_env(seed: u64, disk: SimDisk) -> Env {
+pub(crate) fn simulated_env_with(clock: Arc<dyn Clock>, seed: u64, disk: SimDisk) -> Env {
     Env {
-        clock: Arc::new(RuntimeClock::starting_at(Timestamp { seconds: 1_700_000_000, nanos: 0 })),
+        clock,
         random: Arc::new(SeededRandom::new(seed)),
         disk: Arc::new(disk),
         net: Arc::new(TurmoilNet),

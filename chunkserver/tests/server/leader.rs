@@ -9,7 +9,7 @@ use cairn_proto::v1::master_command::Message as Down;
 use cairn_proto::v1::{
     ChunkServerMessage, CommandDone, CommandOutcome, MasterCommand, Refused, RefusedReason, Registered,
 };
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ struct State {
     cluster: ClusterId,
     leads: bool,
     /// Data address → the way down.
-    servers: Mutex<HashMap<String, Commands>>,
+    servers: Mutex<BTreeMap<String, Commands>>,
     /// Everything told, with the data address it came from.
     told: Mutex<Vec<(String, Up)>>,
 }

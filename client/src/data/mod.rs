@@ -16,7 +16,7 @@ use cairn_proto::hello;
 use cairn_proto::v1::{Hello, Role};
 use pulse::Pulse;
 use server::Server;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The data plane as this client sees it.
@@ -26,14 +26,14 @@ pub(crate) struct Data {
     hello: Hello,
     pool: PayloadPool,
     /// By `host:port`. Grows with the servers ever met, never with time.
-    servers: Mutex<HashMap<String, Arc<Server>>>,
+    servers: Mutex<BTreeMap<String, Arc<Server>>>,
 }
 
 impl Data {
     pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Self {
         let hello = hello::hello(cluster, node, Role::Client);
         let pulse = Pulse::new(Arc::clone(&env.clock));
-        Self { env, pulse, hello, pool: PayloadPool::default(), servers: Mutex::new(HashMap::new()) }
+        Self { env, pulse, hello, pool: PayloadPool::default(), servers: Mutex::new(BTreeMap::new()) }
     }
 
     fn server(&self, address: &str) -> Arc<Server> {

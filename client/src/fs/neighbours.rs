@@ -12,7 +12,7 @@ use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Credentials, PermissionCheck, QueryKind};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Ends when a fetch does.
@@ -22,7 +22,7 @@ pub(crate) type Coming = Shared<BoxFuture<'static, ()>>;
 #[derive(Default)]
 pub(crate) struct Neighbours {
     walks: Mutex<Walks>,
-    on_their_way: Mutex<HashMap<InodeId, Coming>>,
+    on_their_way: Mutex<BTreeMap<InodeId, Coming>>,
 }
 
 impl Neighbours {
@@ -30,7 +30,7 @@ impl Neighbours {
         self.walks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn on_their_way(&self) -> MutexGuard<'_, HashMap<InodeId, Coming>> {
+    fn on_their_way(&self) -> MutexGuard<'_, BTreeMap<InodeId, Coming>> {
         self.on_their_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

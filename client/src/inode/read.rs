@@ -13,7 +13,7 @@ use cairn_core::limits::{LEASE_RETRY_MIN, LOOKUP_SERVES_OPEN};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::QueryKind;
 use cairn_core::units::CHUNK_BYTES;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::error;
@@ -24,7 +24,7 @@ const MAP_AHEAD: u64 = 16 * CHUNK_BYTES;
 /// What a read is put together from.
 struct Planned {
     pieces: Vec<Piece>,
-    places: HashMap<ChunkId, Arc<ChunkLocation>>,
+    places: BTreeMap<ChunkId, Arc<ChunkLocation>>,
 }
 
 impl Inode {
@@ -115,7 +115,7 @@ impl Inode {
                             state.session.overlay(from, to)
                         };
                         let pieces = plan(from, to, &overlay, &state.map);
-                        let mut places = HashMap::new();
+                        let mut places = BTreeMap::new();
                         for piece in &pieces {
                             if let Piece::Chunk { chunk, .. } = piece
                                 && let Some(place) = state.places.get(chunk)

@@ -15,7 +15,7 @@ use cairn_core::namespace::attr::Attr;
 use cairn_core::namespace::request::{Credentials, Extent};
 use cairn_core::time::{Tick, Timestamp};
 use cairn_core::units::CHUNK_BYTES;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Everything under the state lock of an inode.
@@ -31,7 +31,7 @@ pub(super) struct State {
     /// The map, own unrecorded extents included.
     pub(super) map: ExtentMap,
     pub(super) known: Ranges,
-    pub(super) places: HashMap<ChunkId, Arc<ChunkLocation>>,
+    pub(super) places: BTreeMap<ChunkId, Arc<ChunkLocation>>,
     /// The `data_change` that `map` belongs to.
     pub(super) map_version: u64,
     /// Grows whenever bytes read earlier may no longer be right.
@@ -41,15 +41,15 @@ pub(super) struct State {
     /// The file must come to rest: no bytes are accepted.
     pub(super) resting: bool,
     /// By slot, the chunk that takes new bytes.
-    pub(super) targets: HashMap<u64, Arc<ChunkWriter>>,
+    pub(super) targets: BTreeMap<u64, Arc<ChunkWriter>>,
     /// Attached chunks that the lease names.
-    pub(super) marked: HashSet<ChunkId>,
+    pub(super) marked: BTreeSet<ChunkId>,
 
     pub(super) session: WriteSession,
     /// Acknowledged and not yet recorded.
     pub(super) pending: ExtentMap,
     /// Chunks with acknowledged bytes that are not yet durable.
-    pub(super) unsynced: HashMap<ChunkId, Arc<ChunkWriter>>,
+    pub(super) unsynced: BTreeMap<ChunkId, Arc<ChunkWriter>>,
     /// Bytes were stored since the last Commit.
     pub(super) modified: bool,
     pub(super) dirty_since: Option<Tick>,
@@ -87,16 +87,16 @@ impl State {
             touched: None,
             map: ExtentMap::default(),
             known,
-            places: HashMap::new(),
+            places: BTreeMap::new(),
             map_version: attr.data_change,
             epoch: 0,
             lease: None,
             resting: false,
-            targets: HashMap::new(),
-            marked: HashSet::new(),
+            targets: BTreeMap::new(),
+            marked: BTreeSet::new(),
             session: WriteSession::default(),
             pending: ExtentMap::default(),
-            unsynced: HashMap::new(),
+            unsynced: BTreeMap::new(),
             modified: false,
             dirty_since: None,
             hurried: 0,

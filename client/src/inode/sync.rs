@@ -13,7 +13,7 @@ use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Extent, OperationKind};
 use cairn_env::errand::begin;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What one Commit is to record.
@@ -205,7 +205,7 @@ impl Inode {
         range: std::ops::Range<usize>,
         attr: &cairn_core::namespace::attr::Attr,
     ) {
-        let attached: HashSet<_> = harvest.extents[range].iter().map(|extent| extent.chunk).collect();
+        let attached: BTreeSet<_> = harvest.extents[range].iter().map(|extent| extent.chunk).collect();
         let mut state = self.state();
         for target in state.targets.values().filter(|target| attached.contains(&target.chunk)) {
             target.set_attached();

@@ -15,7 +15,7 @@ use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,7 +72,7 @@ pub(crate) struct ChunkWriter {
 #[derive(Default)]
 struct Unsynced {
     /// Generation of the connection to each replica over which they went.
-    generations: HashMap<ServerId, u64>,
+    generations: BTreeMap<ServerId, u64>,
     /// Only a sync makes them durable.
     wants_sync: bool,
     /// Writes under way that make their own bytes durable.

@@ -67,12 +67,7 @@ struct Fetch<'a> {
 ///
 /// # Errors
 /// The data directory cannot be opened, or this master is alone.
-pub(crate) async fn fill(
-    env: &Env,
-    config: &MasterConfig,
-    store: StateStore,
-    lost_vote: bool,
-) -> Result<(), MasterError> {
+pub(crate) async fn fill(env: &Env, config: &MasterConfig, lost_vote: bool) -> Result<(), MasterError> {
     let opening = {
         let (env, config, wanted) = (env.clone(), config.clone(), config.cluster_id()?);
         move || data_dir::open(&env, &config, wanted)
@@ -85,7 +80,7 @@ pub(crate) async fn fill(
         identity: Identity { cluster: data_dir.cluster, node: data_dir.node, id: config.node_id },
         data_dir: data_dir.path.clone(),
         masters: others.map(|(_, address)| address).collect(),
-        store,
+        store: config.store,
     };
     let (mut download, mut told) = (None, String::new());
     loop {

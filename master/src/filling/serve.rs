@@ -83,7 +83,7 @@ async fn begin(parts: &Arc<Parts>, asked: &FillRequest) -> Result<Arc<Transfer>,
     let sharing = Arc::clone(parts);
     let making = parts.env.spawn.blocking(move || {
         let applied = sharing.sequencer.group().borrow().applied;
-        sharing.transfers.begin(&sharing.env, sharing.reader.state(), sharing.store, applied)
+        sharing.transfers.begin(&sharing.env, sharing.reader.state(), sharing.config.store, applied)
     });
     let failed = |error: String| {
         refused(RefusedReason::RefusedOverloaded, format!("no copy of the state could be made: {error}"))

@@ -6,7 +6,7 @@
 use crate::data_conn::ConnError;
 use crate::frame::Frame;
 use cairn_core::ids::RequestId;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Low bits of a wire id: the call within its connection. Above them stands what they have room for of the caller's own
@@ -27,7 +27,7 @@ pub(crate) struct Waiting {
 
 #[derive(Default)]
 pub(crate) struct Pending {
-    waiting: HashMap<u64, Waiting>,
+    waiting: BTreeMap<u64, Waiting>,
     calls: u64,
     dead: Option<ConnError>,
 }
@@ -78,7 +78,7 @@ impl Pending {
     /// Fails everything that waits, and everything that will.
     pub(crate) fn fail_all(&mut self, error: &ConnError) {
         self.dead.get_or_insert_with(|| error.clone());
-        for (_, call) in self.waiting.drain() {
+        for (_, call) in std::mem::take(&mut self.waiting) {
             // A caller that gave up waiting is not there to hear it.
             let _ = call.reply.send(Err(error.clone()));
         }

@@ -1,0 +1,277 @@
+//! What befalls the hosts. One seed draws all of it.
+
+use super::hosts::{CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master};
+use super::operator::{Orders, Replacing};
+use cairn_env::disk::Disk;
+use cairn_env::random::{Random, SeededRandom};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use turmoil::Sim;
+
+/// Every kind, in the order in which they are drawn.
+pub(crate) const KINDS: [&str; 15] = [
+    "crash of a master",
+    "crash of a chunk server",
+    "crash of a client",
+    "crash of all masters",
+    "power cut between two writes",
+    "host cut off",
+    "pair cut off",
+    "one way cut off",
+    "messages held back",
+    "slow network",
+    "wall clock jump",
+    "bit rot",
+    "failed sync",
+    "full disk",
+    "lost disk of a master",
+];
+
+/// The one chunk server whose stored bytes rot, and the one whose syncs fail: others must be enough.
+const ROTTEN: u64 = 1;
+const FAILING: u64 = 2;
+/// So long after a master has got its vote everybody has heard of it.
+const AFTER_A_LOSS: Duration = Duration::from_secs(10);
+const EVER: Duration = Duration::from_secs(1 << 20);
+
+/// What is to be undone, and when.
+enum Undo {
+    Start(String),
+    Repair(String, String),
+    Release(String, String),
+    Latency,
+    Capacity(String),
+}
+
+/// The faults of one run.
+pub(crate) struct Faults {
+    random: SeededRandom,
+    machines: Machines,
+    due: Vec<(Duration, Undo)>,
+    orders: Orders,
+    /// No master's disk is lost before: all that vote must have heard that the last one does.
+    next_loss: Duration,
+    pub(crate) hits: BTreeMap<&'static str, u64>,
+}
+
+impl Faults {
+    pub(crate) fn new(random: SeededRandom, machines: Machines, orders: Orders) -> Self {
+        let (due, hits) = (Vec::new(), BTreeMap::new());
+        Self { random, machines, due, orders, next_loss: Duration::ZERO, hits }
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
+    fn some_host(&self) -> String {
+        match self.below(MASTERS + CHUNKSERVERS + CLIENTS) {
+            at if at < MASTERS => master(at + 1),
+            at if at < MASTERS + CHUNKSERVERS => chunkserver(at - MASTERS + 1),
+            at => client(at - MASTERS - CHUNKSERVERS + 1),
+        }
+    }
+
+    fn hosts() -> impl Iterator<Item = String> {
+        (1..=MASTERS).map(master).chain((1..=CHUNKSERVERS).map(chunkserver)).chain((1..=CLIENTS).map(client))
+    }
+
+    fn some_server(&self) -> String {
+        match self.below(MASTERS + CHUNKSERVERS) {
+            at if at < MASTERS => master(at + 1),
+            at => chunkserver(at - MASTERS + 1),
+        }
+    }
+
+    /// Draws a fault. Returns what it was, for the trace; nothing when it could not be.
+    pub(crate) fn strike(&mut self, sim: &mut Sim<'_>) -> String {
+        let until = sim.elapsed() + Duration::from_millis(100 + self.below(3000));
+        let kind = KINDS[self.below(KINDS.len() as u64) as usize];
+        let struck = self.strike_process(kind, sim, until)
+            || self.strike_network(kind, sim, until)
+            || self.strike_hardware(kind, sim, until);
+        if !struck {
+            return String::new();
+        }
+        *self.hits.entry(kind).or_default() += 1;
+        kind.to_owned()
+    }
+
+    fn strike_process(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+        match kind {
+            "crash of a master" => {
+                let host = master(1 + self.below(MASTERS));
+                self.crash(sim, &host, until);
+            }
+            "crash of a chunk server" => {
+                let host = chunkserver(1 + self.below(CHUNKSERVERS));
+                self.crash(sim, &host, until);
+            }
+            "crash of a client" => {
+                let host = client(1 + self.below(CLIENTS));
+                self.crash(sim, &host, until);
+            }
+            "crash of all masters" => (1..=MASTERS).for_each(|id| self.crash(sim, &master(id), until)),
+            "power cut between two writes" => {
+                let host = self.some_server();
+                let disk = self.machines.disk(&host);
+                disk.crash_after(disk.operations() + 1 + self.below(40));
+                // Whatever the process makes of a disk that is gone, it has no longer than this.
+                self.machines.cut_power(&host);
+                self.due.push((sim.elapsed() + Duration::from_millis(300), Undo::Start(host)));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn strike_network(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+        let (host, other) = (self.some_host(), self.some_host());
+        match kind {
+            "host cut off" => Self::hosts().filter(|peer| *peer != host).for_each(|peer| {
+                sim.partition(host.as_str(), peer.as_str());
+                self.due.push((until, Undo::Repair(host.clone(), peer)));
+            }),
+            "pair cut off" if host != other => {
+                sim.partition(host.as_str(), other.as_str());
+                self.due.push((until, Undo::Repair(host, other)));
+            }
+            "one way cut off" if host != other => {
+                sim.partition_oneway(host.as_str(), other.as_str());
+                self.due.push((until, Undo::Repair(host, other)));
+            }
+            "messages held back" => Self::hosts().filter(|peer| *peer != host).for_each(|peer| {
+                sim.hold(host.as_str(), peer.as_str());
+                self.due.push((until, Undo::Release(host.clone(), peer)));
+            }),
+            "slow network" => {
+                sim.set_max_message_latency(Duration::from_millis(10 + self.below(200)));
+                self.due.push((until, Undo::Latency));
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn strike_hardware(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+        match kind {
+            "wall clock jump" => {
+                let by_ms = self.below(7_200_000) as i64 - 3_600_000;
+                self.machines.jump_wall(&self.some_host(), by_ms);
+                true
+            }
+            "bit rot" => self.rot(),
+            "failed sync" => {
+                let (host, file) = match self.below(2) {
+                    0 => (master(1 + self.below(MASTERS)), ".journal"),
+                    _ => (chunkserver(FAILING), "/disk"),
+                };
+                self.machines.disk(&host).fail_sync(file, 1 + self.below(5));
+                self.due.push((until, Undo::Start(host)));
+                true
+            }
+            "full disk" => {
+                let host = self.some_server();
+                let disk = self.machines.disk(&host);
+                let used = disk.space(Path::new("/")).map_or(0, |space| space.total - space.free);
+                disk.set_capacity(used + self.below(1 << 20));
+                self.due.push((until, Undo::Capacity(host)));
+                true
+            }
+            "lost disk of a master" => self.lose_disk(sim),
+            _ => false,
+        }
+    }
+
+    /// One at a time, and not before all have heard that the last one votes again.
+    fn lose_disk(&mut self, sim: &mut Sim<'_>) -> bool {
+        let busy = *self.orders.lock().unwrap() != Replacing::Nobody;
+        if busy || sim.elapsed() < self.next_loss {
+            return false;
+        }
+        let id = 1 + self.below(MASTERS);
+        self.due.retain(|(_, undo)| !matches!(undo, Undo::Start(host) if *host == master(id)));
+        sim.crash(master(id));
+        self.machines.lose_disk(&master(id));
+        *self.orders.lock().unwrap() = Replacing::Asked(id);
+        true
+    }
+
+    /// A master whose disk is lost stays down until its place was given to a new one.
+    fn is_lost(&self, host: &str) -> bool {
+        matches!(*self.orders.lock().unwrap(), Replacing::Asked(id) | Replacing::Awaited(id) if master(id) == host)
+    }
+
+    fn crash(&mut self, sim: &mut Sim<'_>, host: &str, until: Duration) {
+        if self.is_lost(host) {
+            return;
+        }
+        self.machines.cut_power(host);
+        sim.crash(host);
+        self.due.push((until, Undo::Start(host.to_owned())));
+    }
+
+    /// Flips a bit of something stored. Nothing may be stored yet.
+    fn rot(&self) -> bool {
+        let disk = self.machines.disk(&chunkserver(ROTTEN));
+        let mut files = Vec::new();
+        let mut stack = vec![PathBuf::from("/disk/chunks")];
+        while let Some(directory) = stack.pop() {
+            for item in disk.list(&directory).unwrap_or_default() {
+                let path = directory.join(&item.name);
+                if item.is_dir { stack.push(path) } else { files.push(path) }
+            }
+        }
+        if files.is_empty() {
+            return false;
+        }
+        let file = &files[self.below(files.len() as u64) as usize];
+        let open = disk.open(file, cairn_env::disk::OpenMode::Read);
+        let length = open.and_then(|file| file.len()).unwrap_or(0);
+        length > 0 && disk.flip_bit(file, self.below(length), self.below(8) as u8).is_ok()
+    }
+
+    /// Undoes what is due; at the end everything.
+    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, all: bool) {
+        let now = if all { EVER } else { sim.elapsed() };
+        let (due, later): (Vec<_>, Vec<_>) = self.due.drain(..).partition(|(at, _)| *at <= now);
+        self.due = later;
+        for (_, undo) in due {
+            match undo {
+                Undo::Start(host) if self.is_lost(&host) => {}
+                Undo::Start(host) => {
+                    self.machines.cut_power(&host);
+                    sim.crash(host.as_str());
+                    sim.bounce(host.as_str());
+                }
+                Undo::Repair(a, b) => {
+                    sim.repair(a.as_str(), b.as_str());
+                }
+                Undo::Release(a, b) => sim.release(a.as_str(), b.as_str()),
+                Undo::Latency => sim.set_max_message_latency(super::LATENCY_MAX),
+                Undo::Capacity(host) => self.machines.disk(&host).set_capacity(u64::MAX / 2),
+            }
+        }
+    }
+
+    /// Processes that have ended by themselves are started again, as by a supervisor.
+    pub(crate) fn supervise(&mut self, sim: &mut Sim<'_>) {
+        let orders = *self.orders.lock().unwrap();
+        match orders {
+            Replacing::Awaited(id) => {
+                *self.orders.lock().unwrap() = Replacing::Joining(id);
+                self.due.push((sim.elapsed(), Undo::Start(master(id))));
+            }
+            Replacing::Asked(_) | Replacing::Joining(_) => self.next_loss = sim.elapsed() + AFTER_A_LOSS,
+            Replacing::Nobody => {}
+        }
+        for host in self.machines.take_ended() {
+            let waits = self.due.iter().any(|(_, undo)| matches!(undo, Undo::Start(name) if *name == host));
+            if !waits {
+                let at = sim.elapsed() + Duration::from_millis(50 + self.below(500));
+                self.due.push((at, Undo::Start(host)));
+            }
+        }
+    }
+}

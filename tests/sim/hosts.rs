@@ -1,0 +1,222 @@
+//! The hosts of a simulated cluster: the real servers on simulated disks, clocks and sockets.
+
+use crate::turmoil_net::simulated_env_with;
+use cairn_chunkserver::ChunkServerConfig;
+use cairn_chunkserver::config::DiskSetting;
+use cairn_client::ConnectOptions;
+use cairn_core::namespace::request::{Credentials, PermissionCheck};
+use cairn_core::time::{Tick, Timestamp};
+use cairn_env::Env;
+use cairn_env::clock::Clock;
+use cairn_env::disk_sim::SimDisk;
+use cairn_env::random::{Random, SeededRandom};
+use cairn_master::{MasterConfig, StateStore};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How many of each.
+pub(crate) const MASTERS: u64 = 3;
+pub(crate) const CHUNKSERVERS: u64 = 5;
+pub(crate) const CLIENTS: u64 = 3;
+const CONTROL: u16 = 7000;
+const HTTP: u16 = 7001;
+const DATA: u16 = 7002;
+const CLUSTER: &str = "6a3f2b1c-0000-4000-8000-00000000ca1b";
+
+pub(crate) fn master(id: u64) -> String {
+    format!("master-{id}")
+}
+
+pub(crate) fn chunkserver(id: u64) -> String {
+    format!("chunkserver-{id}")
+}
+
+pub(crate) fn client(id: u64) -> String {
+    format!("client-{id}")
+}
+
+/// `host:port` of every master.
+pub(crate) fn masters() -> Vec<String> {
+    (1..=MASTERS).map(|id| format!("{}:{CONTROL}", master(id))).collect()
+}
+
+/// A host's clocks: ticks since long before it started, and a wall that jumps.
+struct HostClock {
+    start: tokio::time::Instant,
+    wall_offset_ms: Arc<AtomicI64>,
+}
+
+/// Ticks at a start: 0 means "never" to some.
+const UPTIME: Duration = Duration::from_secs(1000);
+
+impl Clock for HostClock {
+    fn now(&self) -> Tick {
+        Tick(UPTIME + self.start.elapsed())
+    }
+
+    fn wall(&self) -> Timestamp {
+        let elapsed = turmoil::sim_elapsed().unwrap_or_default().as_millis() as i64;
+        let millis = 1_700_000_000_000 + elapsed + self.wall_offset_ms.load(Ordering::Relaxed);
+        Timestamp { seconds: millis.div_euclid(1000), nanos: (millis.rem_euclid(1000) * 1_000_000) as u32 }
+    }
+}
+
+/// What outlives a host's process.
+struct Hardware {
+    disk: SimDisk,
+    wall_offset_ms: Arc<AtomicI64>,
+    starts: u64,
+    /// It was cut off since its last start: only what was synced is there.
+    crashed: bool,
+    /// Its process has ended by itself.
+    ended: bool,
+}
+
+/// The disks and clocks of all hosts. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Machines {
+    seed: u64,
+    hosts: Arc<Mutex<BTreeMap<String, Hardware>>>,
+}
+
+impl Machines {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, hosts: Arc::default() }
+    }
+
+    /// Runs something on a host's hardware.
+    fn with<T>(&self, host: &str, act: impl FnOnce(&mut Hardware) -> T) -> T {
+        let mut hosts = self.hosts.lock().unwrap();
+        let new = || Hardware {
+            disk: SimDisk::new(),
+            wall_offset_ms: Arc::default(),
+            starts: 0,
+            crashed: false,
+            ended: false,
+        };
+        act(hosts.entry(host.to_owned()).or_insert_with(new))
+    }
+
+    /// The doors of a host that starts now. Called on the host.
+    pub(crate) fn boot(&self, host: &str) -> Env {
+        let name: u64 =
+            host.bytes().fold(self.seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.with(host, |hardware| {
+            hardware.starts += 1;
+            hardware.ended = false;
+            let seed = name.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(hardware.starts);
+            if std::mem::take(&mut hardware.crashed) {
+                hardware.disk = hardware.disk.crash_image(seed);
+            }
+            let start = tokio::time::Instant::now();
+            let clock = HostClock { start, wall_offset_ms: Arc::clone(&hardware.wall_offset_ms) };
+            simulated_env_with(Arc::new(clock), seed, hardware.disk.clone())
+        })
+    }
+
+    /// Hosts whose process has ended by itself since the last call.
+    pub(crate) fn take_ended(&self) -> Vec<String> {
+        let mut hosts = self.hosts.lock().unwrap();
+        let ended = |(host, hardware): (&String, &mut Hardware)| {
+            std::mem::take(&mut hardware.ended).then(|| host.clone())
+        };
+        hosts.iter_mut().filter_map(ended).collect()
+    }
+
+    /// The power of a host is cut.
+    pub(crate) fn cut_power(&self, host: &str) {
+        self.with(host, |hardware| hardware.crashed = true);
+    }
+
+    /// A host's disk is exchanged for an empty one.
+    pub(crate) fn lose_disk(&self, host: &str) {
+        self.with(host, |hardware| hardware.disk = SimDisk::new());
+    }
+
+    /// A host's disk as it is now.
+    pub(crate) fn disk(&self, host: &str) -> SimDisk {
+        self.with(host, |hardware| hardware.disk.clone())
+    }
+
+    /// A host's wall clock jumps.
+    pub(crate) fn jump_wall(&self, host: &str, by_ms: i64) {
+        self.with(host, |hardware| hardware.wall_offset_ms.fetch_add(by_ms, Ordering::Relaxed));
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+type Ended = Result<(), Box<dyn std::error::Error>>;
+
+/// A master's process.
+pub(crate) async fn run_master(machines: Machines, id: u64) -> Ended {
+    let env = machines.boot(&master(id));
+    let config = MasterConfig {
+        data_dir: PathBuf::from("/data"),
+        listen: any(CONTROL),
+        advertise: format!("{}:{CONTROL}", master(id)),
+        http_listen: any(HTTP),
+        node_id: id,
+        members: masters()
+            .into_iter()
+            .zip(1..)
+            .map(|(address, id): (_, u64)| format!("{id}={address}"))
+            .collect(),
+        cluster: CLUSTER.to_owned(),
+        store: StateStore::Memory,
+        ..MasterConfig::default()
+    };
+    let ended = cairn_master::run(env, config, CancellationToken::new()).await;
+    stays_down(&machines, &master(id), ended.map_err(|error| error.to_string())).await
+}
+
+/// A chunk server's process.
+pub(crate) async fn run_chunkserver(machines: Machines, id: u64) -> Ended {
+    let env = machines.boot(&chunkserver(id));
+    let config = ChunkServerConfig {
+        masters: masters(),
+        listen: any(DATA),
+        advertise: format!("{}:{DATA}", chunkserver(id)),
+        http_listen: any(HTTP),
+        disks: vec![DiskSetting { path: PathBuf::from("/disk"), capacity_mib: 0, reserve_mib: 0 }],
+        ..ChunkServerConfig::default()
+    };
+    let ended = cairn_chunkserver::run(env, config, CancellationToken::new()).await;
+    stays_down(&machines, &chunkserver(id), ended.map_err(|error| error.to_string())).await
+}
+
+/// A process that has ended by itself stays down until somebody starts it again, as without a supervisor.
+async fn stays_down(machines: &Machines, host: &str, ended: Result<(), String>) -> Ended {
+    tracing::info!(host, ?ended, "process has ended");
+    machines.with(host, |hardware| hardware.ended = true);
+    std::future::pending().await
+}
+
+/// What a client connects with.
+pub(crate) fn connect_options(id: u64) -> ConnectOptions {
+    ConnectOptions {
+        masters: masters(),
+        description: client(id),
+        memory_budget_bytes: 16 << 20,
+        connect_deadline: Duration::from_secs(60),
+        ..ConnectOptions::default()
+    }
+}
+
+/// A stream of random numbers for one purpose.
+pub(crate) fn random(seed: u64, purpose: u64) -> SeededRandom {
+    let mixed = SeededRandom::new(seed ^ purpose.wrapping_mul(0xD134_2543_DE82_EF95));
+    SeededRandom::new(mixed.next_u64())
+}
+
+/// Who the clients act as.
+pub(crate) fn root() -> Credentials {
+    Credentials { uid: 0, gid: 0, groups: Vec::new(), check: PermissionCheck::default() }
+}

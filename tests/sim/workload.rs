@@ -1,0 +1,406 @@
+//! What clients do: files of their own, of which they know everything, and things that all of them use.
+
+use super::hosts::{Machines, client, connect_options, random, root};
+use super::linear::{NameCall, RegisterCall};
+use super::oracle::{Event, Kept, Names, Oracle, Own, Shared};
+use bytes::Bytes;
+use cairn_client::{Client, Error, OpenOptions};
+use cairn_core::error::FsError;
+use cairn_env::random::{Random, SeededRandom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Names in an own directory, registers, and shared names: few, so that operations meet.
+const OWN_NAMES: u64 = 8;
+const REGISTERS: u64 = 4;
+const SHARED_NAMES: u64 = 4;
+const FILE_BYTES_MAX: u64 = 40_000;
+
+/// How far a run is, for the clients.
+#[derive(Default)]
+pub(crate) struct Phase {
+    /// The faults have ended: whatever fails from now on fails for no reason.
+    pub(crate) calm: AtomicBool,
+    /// No operation is begun any more.
+    pub(crate) over: AtomicBool,
+    /// Operations under way.
+    busy: AtomicU64,
+}
+
+impl Phase {
+    /// Whether nothing is under way any more.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.over.load(Ordering::Relaxed) && self.busy.load(Ordering::Relaxed) == 0
+    }
+}
+
+/// An operation under way.
+struct Busy(Arc<Phase>);
+
+impl Busy {
+    fn begin(phase: &Arc<Phase>) -> Self {
+        phase.busy.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(phase))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One client from its start to its end.
+pub(crate) struct Life {
+    id: u64,
+    client: Client,
+    random: SeededRandom,
+    oracle: Oracle,
+    phase: Arc<Phase>,
+    /// Place of its directory in the record.
+    own: usize,
+    values: u64,
+}
+
+/// An operation has come to nothing certain.
+struct Open(String);
+
+fn now() -> u64 {
+    turmoil::sim_elapsed().unwrap_or_default().as_micros() as u64
+}
+
+/// Runs a client for ever; each start is another life of it.
+pub(crate) async fn run_client(
+    machines: Machines,
+    seed: u64,
+    id: u64,
+    oracle: Oracle,
+    phase: Arc<Phase>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let env = machines.boot(&client(id));
+    let life = oracle.lock().own.len() as u64;
+    loop {
+        let mut options = connect_options(id);
+        // One of them keeps what it has heard, as a mount does.
+        options.cache_metadata = id == 3;
+        let Ok(connected) = Client::connect_with(env.clone(), options, root()).await else { continue };
+        let own = {
+            let mut record = oracle.lock();
+            let path = format!("/client-{id}-life-{}", record.own.len());
+            record.own.push(Own { path, ..Own::default() });
+            record.own.len() - 1
+        };
+        let random = random(seed, 1000 * id + life + own as u64);
+        let mut life = Life {
+            id,
+            client: connected,
+            random,
+            oracle: oracle.clone(),
+            phase: phase.clone(),
+            own,
+            values: 0,
+        };
+        let Open(why) = life.live().await;
+        oracle.trace(&format!("client {id} begins anew: {why}"));
+        oracle.lock().open += 1;
+    }
+}
+
+impl Life {
+    async fn live(&mut self) -> Open {
+        let busy = Busy::begin(&self.phase);
+        if let Err(open) = self.begin().await {
+            return open;
+        }
+        drop(busy);
+        loop {
+            if self.phase.over.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+            let busy = Busy::begin(&self.phase);
+            let done = match self.random.below(10) {
+                0..=5 => self.change_own().await,
+                6 | 7 => self.use_register().await,
+                _ => self.use_name().await,
+            };
+            if let Err(open) = done {
+                return open;
+            }
+            drop(busy);
+            {
+                let mut record = self.oracle.lock();
+                record.acknowledged += 1;
+                if self.phase.calm.load(Ordering::Relaxed) {
+                    *record.calm.entry(self.id).or_default() += 1;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(self.random.below(120))).await;
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Open> {
+        let path = self.oracle.lock().own[self.own].path.clone();
+        let made = self.client.create_dir(&path).await;
+        self.certain("mkdir", made)?;
+        self.oracle.lock().own[self.own].made = true;
+        // Whoever comes first.
+        match self.client.create_dir("/shared").await {
+            Ok(()) | Err(Error { source: FsError::Exists, .. }) => {}
+            Err(error) => return Err(self.doubt("mkdir", &error)),
+        }
+        for register in 0..REGISTERS {
+            match OpenOptions::new()
+                .write(true)
+                .create(true)
+                .open(&self.client, register_path(register))
+                .await
+            {
+                Ok(file) => {
+                    let closed = file.close().await;
+                    self.certain("close", closed)?;
+                }
+                Err(error) => return Err(self.doubt("create", &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// An error that no exact model can come to is a fault of the product; others leave the outcome open.
+    fn doubt(&self, what: &str, error: &Error) -> Open {
+        let wrong = !matches!(
+            error.source,
+            FsError::TimedOut(_) | FsError::Io(_) | FsError::Stale | FsError::NoSpace | FsError::NotLeader
+        );
+        if wrong || self.phase.calm.load(Ordering::Relaxed) {
+            self.oracle.break_with(format!("I28: client {}: {what}: {error}", self.id));
+        }
+        Open(format!("{what}: {error}"))
+    }
+
+    fn certain<T>(&self, what: &str, outcome: Result<T, Error>) -> Result<T, Open> {
+        outcome.map_err(|error| self.doubt(what, &error))
+    }
+
+    /// Begins a change of the own directory, which is in doubt until it has answered.
+    fn under_way(&self, change: impl FnOnce(&mut Names)) {
+        let mut record = self.oracle.lock();
+        let own = &mut record.own[self.own];
+        let mut after = own.before.clone();
+        change(&mut after);
+        own.after = after;
+    }
+
+    fn acknowledged(&self) {
+        let mut record = self.oracle.lock();
+        let own = &mut record.own[self.own];
+        own.before = own.after.clone();
+    }
+
+    fn some_bytes(&self, most: u64) -> Vec<u8> {
+        let length = 1 + self.random.below(most);
+        let first = self.random.below(251);
+        (0..length).map(|at| ((first + at * 7 + at / 4096) % 251) as u8).collect()
+    }
+
+    async fn change_own(&mut self) -> Result<(), Open> {
+        let (directory, names) = {
+            let record = self.oracle.lock();
+            (record.own[self.own].path.clone(), record.own[self.own].before.clone())
+        };
+        let (name, other) = (format!("n{}", self.random.below(OWN_NAMES)), self.random.below(OWN_NAMES));
+        let (path, other) = (format!("{directory}/{name}"), format!("n{other}"));
+        let client = self.client.clone();
+        let (what, done) = match (names.get(&name).cloned(), self.random.below(6)) {
+            (None, 0) => {
+                self.under_way(|names| drop(names.insert(name, Kept::Dir)));
+                ("mkdir", client.create_dir(path).await)
+            }
+            (None | Some(Kept::File(_)), 1) => {
+                let contents = self.some_bytes(FILE_BYTES_MAX);
+                self.under_way(|names| drop(names.insert(name, Kept::File(contents.clone()))));
+                ("write", client.write(path, contents).await)
+            }
+            (None, _) => {
+                let contents = self.some_bytes(2000);
+                self.under_way(|names| drop(names.insert(name, Kept::File(contents.clone()))));
+                ("create", client.write(path, contents).await)
+            }
+            (Some(Kept::Dir), _) => {
+                self.under_way(|names| drop(names.remove(&name)));
+                ("rmdir", client.remove_dir(path).await)
+            }
+            (Some(Kept::File(_)), 2) => {
+                self.under_way(|names| drop(names.remove(&name)));
+                ("unlink", client.remove_file(path).await)
+            }
+            (Some(Kept::File(contents)), 3) if name != other && names.get(&other) != Some(&Kept::Dir) => {
+                let to = format!("{directory}/{other}");
+                self.under_way(|names| {
+                    names.remove(&name);
+                    names.insert(other, Kept::File(contents));
+                });
+                ("rename", client.rename(path, to).await)
+            }
+            (Some(Kept::File(contents)), 4) => ("overwrite", self.overwrite(&path, &name, contents).await),
+            (Some(Kept::File(contents)), _) => ("read", self.read_back(&path, &contents).await),
+        };
+        self.certain(what, done)?;
+        self.acknowledged();
+        Ok(())
+    }
+
+    /// Some bytes in place, and synced.
+    async fn overwrite(&self, path: &str, name: &str, mut contents: Vec<u8>) -> Result<(), Error> {
+        let offset = self.random.below(contents.len() as u64 + 1);
+        let bytes = self.some_bytes(9000);
+        let end = offset as usize + bytes.len();
+        contents.resize(contents.len().max(end), 0);
+        contents[offset as usize..end].copy_from_slice(&bytes);
+        self.under_way(|names| drop(names.insert(name.to_owned(), Kept::File(contents))));
+        let file = OpenOptions::new().read(true).write(true).open(&self.client, path).await?;
+        file.write_at(offset, bytes).await?;
+        file.sync_all().await?;
+        file.close().await
+    }
+
+    /// I1: what was acknowledged is what is read.
+    async fn read_back(&self, path: &str, contents: &[u8]) -> Result<(), Error> {
+        self.under_way(|_| {});
+        let read = self.client.read(path).await?;
+        if read[..] != *contents {
+            self.oracle.break_with(format!(
+                "I1: client {} reads {} bytes (crc {:08x}) of {path}, acknowledged {} (crc {:08x})",
+                self.id,
+                read.len(),
+                crc32fast::hash(&read),
+                contents.len(),
+                crc32fast::hash(contents)
+            ));
+        }
+        Ok(())
+    }
+
+    /// Notes a call of the history before it is made; returns its place.
+    fn begin_call(&self, call: Shared) -> usize {
+        let mut record = self.oracle.lock();
+        record.history.push(Event { call, begun: now(), ended: None });
+        record.history.len() - 1
+    }
+
+    fn end_call(&self, place: usize, call: Shared) {
+        self.oracle.trace(&format!("{} {call:?}", self.id));
+        let mut record = self.oracle.lock();
+        record.history[place].call = call;
+        record.history[place].ended = Some(now());
+    }
+
+    async fn use_register(&mut self) -> Result<(), Open> {
+        let register = self.random.below(REGISTERS);
+        let path = register_path(register);
+        if self.random.below(2) == 0 {
+            self.values += 1;
+            let value = (self.own as u64) << 32 | self.values;
+            let call = Shared::Register(register, RegisterCall::Write(value));
+            let place = self.begin_call(call.clone());
+            let set =
+                self.client.set_xattr(path, "user.value", Bytes::from(value.to_le_bytes().to_vec())).await;
+            self.certain("setxattr", set)?;
+            self.end_call(place, call);
+            return Ok(());
+        }
+        let begun = now();
+        let value = match self.client.xattr(path, "user.value").await {
+            Ok(value) => Some(u64::from_le_bytes(value[..].try_into().unwrap_or_default())),
+            Err(Error { source: FsError::NoAttribute, .. }) => None,
+            Err(error) => return Err(self.doubt("getxattr", &error)),
+        };
+        let place = self.begin_call(Shared::Register(register, RegisterCall::Read(value)));
+        self.oracle.lock().history[place].begun = begun;
+        self.end_call(place, Shared::Register(register, RegisterCall::Read(value)));
+        Ok(())
+    }
+
+    async fn use_name(&mut self) -> Result<(), Open> {
+        let number = self.random.below(SHARED_NAMES);
+        let path = format!("/shared/name-{number}");
+        match self.random.below(3) {
+            0 => {
+                let place = self.begin_call(Shared::Name(number, NameCall::Make(None)));
+                let made = OpenOptions::new().write(true).create_new(true).open(&self.client, &path).await;
+                let made = match made {
+                    Ok(file) => {
+                        self.end_call(place, Shared::Name(number, NameCall::Make(Some(true))));
+                        // Another client may have removed it meanwhile.
+                        return match file.close().await {
+                            Ok(()) | Err(Error { source: FsError::NotFound | FsError::Stale, .. }) => Ok(()),
+                            Err(error) => Err(self.doubt("close", &error)),
+                        };
+                    }
+                    Err(Error { source: FsError::Exists, .. }) => false,
+                    Err(error) => return Err(self.doubt("exclusive create", &error)),
+                };
+                self.end_call(place, Shared::Name(number, NameCall::Make(Some(made))));
+            }
+            1 => {
+                let place = self.begin_call(Shared::Name(number, NameCall::Remove(None)));
+                let removed = match self.client.remove_file(&path).await {
+                    Ok(()) => true,
+                    Err(Error { source: FsError::NotFound, .. }) => false,
+                    Err(error) => return Err(self.doubt("unlink", &error)),
+                };
+                self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
+            }
+            _ => {
+                let begun = now();
+                let there = self.client.exists(&path).await;
+                let there = self.certain("stat", there)?;
+                let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
+                self.oracle.lock().history[place].begun = begun;
+                self.end_call(place, Shared::Name(number, NameCall::Look(there)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn register_path(register: u64) -> String {
+    format!("/shared/register-{register}")
+}
+
+/// Looks at everything that any life of any client has left, through a client of its own.
+pub(crate) async fn verify(machines: Machines, oracle: Oracle) -> Result<(), Box<dyn std::error::Error>> {
+    let env = machines.boot("verifier");
+    let client = Client::connect_with(env, connect_options(99), root()).await?;
+    let all = oracle.lock().own.clone();
+    for own in all {
+        let found = match look(&client, &own.path).await {
+            Ok(found) => found,
+            Err(Error { source: FsError::NotFound, .. }) if !own.made => continue,
+            Err(error) => {
+                oracle.break_with(format!("I1: {}: {error}", own.path));
+                continue;
+            }
+        };
+        if let Some(wrong) = own.judge(&found) {
+            oracle.break_with(format!("I1: {wrong}"));
+        }
+    }
+    Ok(())
+}
+
+async fn look(client: &Client, directory: &str) -> Result<Names, Error> {
+    use futures::TryStreamExt;
+    let mut listing = client.read_dir(directory).await?;
+    let mut found = Names::new();
+    while let Some(entry) = listing.try_next().await? {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = format!("{directory}/{name}");
+        let kept = match client.metadata(&path).await?.is_dir() {
+            true => Kept::Dir,
+            false => Kept::File(client.read(&path).await?.to_vec()),
+        };
+        found.insert(name, kept);
+    }
+    Ok(found)
+}

@@ -1,0 +1,307 @@
+//! The whole cluster in one seeded simulation: the real masters, chunk servers and clients on simulated disks, clocks and
+//! sockets, under faults; then everything heals, and everything acknowledged must be there and everything asked must be done.
+//!
+//! Each seed runs in a process of its own: only then are two runs of it the same. `CAIRN_SIM_SEEDS=N` runs more of them,
+//! `CAIRN_SIM_FROM=N` begins elsewhere, and `CAIRN_SIM_SEED=N` runs one here (`CAIRN_LOG=debug` with its log).
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test binary")]
+
+#[path = "sim/faults.rs"]
+mod faults;
+#[path = "sim/hosts.rs"]
+mod hosts;
+#[path = "sim/linear.rs"]
+mod linear;
+#[path = "sim/operator.rs"]
+mod operator;
+#[path = "sim/oracle.rs"]
+mod oracle;
+#[path = "sim/turmoil_net.rs"]
+mod turmoil_net;
+#[path = "sim/workload.rs"]
+mod workload;
+
+use cairn_env::random::Random;
+use faults::{Faults, KINDS};
+use hosts::{
+    CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master, run_chunkserver, run_master,
+};
+use operator::{Orders, run_operator};
+use oracle::Oracle;
+use std::collections::BTreeMap;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use workload::{Phase, run_client, verify};
+
+/// Simulated time with faults, then without until everybody has done enough more, then to look at everything.
+const FAULTY: Duration = Duration::from_secs(60);
+const HEALED_MAX: Duration = Duration::from_secs(60);
+const VERIFY_MAX: Duration = Duration::from_secs(60);
+/// Operations that each client must do after the faults.
+const CALM_OPERATIONS: u64 = 20;
+const TICK: Duration = Duration::from_millis(2);
+pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(4);
+/// Time between two faults, at most.
+const FAULT_EVERY_MS: u64 = 4000;
+
+/// What one run has come to.
+struct Outcome {
+    broken: Vec<String>,
+    acknowledged: u64,
+    open: u64,
+    hits: BTreeMap<&'static str, u64>,
+    trace: u64,
+    simulated: Duration,
+}
+
+fn cluster<'a>(seed: u64, machines: &Machines, oracle: &Oracle, phase: &Arc<Phase>) -> turmoil::Sim<'a> {
+    let mut sim = turmoil::Builder::new()
+        .simulation_duration(Duration::from_secs(3600))
+        .tick_duration(TICK)
+        .min_message_latency(Duration::from_millis(1))
+        .max_message_latency(LATENCY_MAX)
+        .tcp_capacity(8192)
+        .rng_seed(seed)
+        .build();
+    for id in 1..=MASTERS {
+        let machines = machines.clone();
+        sim.host(master(id), move || run_master(machines.clone(), id));
+    }
+    for id in 1..=CHUNKSERVERS {
+        let machines = machines.clone();
+        sim.host(chunkserver(id), move || run_chunkserver(machines.clone(), id));
+    }
+    for id in 1..=CLIENTS {
+        let (machines, oracle, phase) = (machines.clone(), oracle.clone(), phase.clone());
+        sim.host(client(id), move || run_client(machines.clone(), seed, id, oracle.clone(), phase.clone()));
+    }
+    sim
+}
+
+fn run(seed: u64) -> Outcome {
+    let (machines, oracle, phase) = (Machines::new(seed), Oracle::default(), Arc::default());
+    let mut sim = cluster(seed, &machines, &oracle, &phase);
+    let orders = Orders::default();
+    let (hands, their_orders) = (machines.clone(), orders.clone());
+    sim.host("operator", move || run_operator(hands.clone(), their_orders.clone()));
+    let random = hosts::random(seed, 7);
+    let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders);
+    let mut next = Duration::from_secs(3);
+    while sim.elapsed() < FAULTY {
+        sim.step().unwrap();
+        faults.heal(&mut sim, false);
+        faults.supervise(&mut sim);
+        if sim.elapsed() >= next {
+            next += Duration::from_millis(100 + random.below(FAULT_EVERY_MS));
+            let what = faults.strike(&mut sim);
+            tracing::info!(at = ?sim.elapsed(), what, "fault");
+            oracle.trace(&what);
+        }
+    }
+    faults.heal(&mut sim, true);
+    faults.supervise(&mut sim);
+    tracing::info!(at = ?sim.elapsed(), "healed");
+    settle(&mut sim, &mut faults, &oracle, &phase);
+    let (looks, shared) = (oracle.clone(), machines.clone());
+    sim.client("verifier", async move { verify(shared, looks).await });
+    let end = sim.elapsed() + VERIFY_MAX;
+    loop {
+        let done = sim.step();
+        if matches!(done, Ok(true)) {
+            break;
+        }
+        if done.is_err() || sim.elapsed() > end {
+            oracle.break_with(format!(
+                "I28: not everything could be looked at: {:?}",
+                done.err().map(|e| e.to_string())
+            ));
+            break;
+        }
+    }
+    oracle.judge_histories();
+    let record = oracle.lock();
+    Outcome {
+        broken: record.broken.clone(),
+        acknowledged: record.acknowledged,
+        open: record.open,
+        hits: faults.hits.clone(),
+        trace: record.trace,
+        simulated: sim.elapsed(),
+    }
+}
+
+/// I28: after the faults everybody goes on. What was under way may still fail; what is asked later may not.
+fn settle(sim: &mut turmoil::Sim<'_>, faults: &mut Faults, oracle: &Oracle, phase: &Phase) {
+    let (healed, mut is_calm) = (sim.elapsed(), false);
+    loop {
+        sim.step().unwrap();
+        faults.heal(sim, false);
+        faults.supervise(sim);
+        let since = sim.elapsed() - healed;
+        if !is_calm && since > HEALED_MAX / 2 {
+            is_calm = true;
+            phase.calm.store(true, Ordering::Relaxed);
+        }
+        let enough =
+            (1..=CLIENTS).all(|id| oracle.lock().calm.get(&id).is_some_and(|done| *done >= CALM_OPERATIONS));
+        if enough {
+            phase.over.store(true, Ordering::Relaxed);
+        }
+        if phase.is_quiet() {
+            return;
+        }
+        if since > HEALED_MAX {
+            let done = oracle.lock().calm.clone();
+            return oracle.break_with(format!("I28: after the faults the clients have only done {done:?}"));
+        }
+    }
+}
+
+const ONE: &str = "CAIRN_SIM_SEED";
+
+/// Run by the tests below in processes of their own, and by whoever wants to see one seed.
+#[test]
+fn one_seed_when_asked() {
+    let Ok(seed) = std::env::var(ONE) else { return };
+    if let Ok(filter) = std::env::var("CAIRN_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().init();
+    }
+    let outcome = run(seed.parse().unwrap());
+    println!(
+        "sim acknowledged={} open={} trace={:016x} simulated_ms={}",
+        outcome.acknowledged,
+        outcome.open,
+        outcome.trace,
+        outcome.simulated.as_millis()
+    );
+    outcome.hits.iter().for_each(|(kind, hits)| println!("sim hit={hits} kind={kind}"));
+    outcome.broken.iter().for_each(|what| println!("sim broken={what}"));
+    assert!(outcome.broken.is_empty(), "seed {seed}: {:?}", outcome.broken);
+}
+
+/// What a process has said of its seed.
+#[derive(Default)]
+struct Said {
+    seed: u64,
+    acknowledged: u64,
+    open: u64,
+    trace: String,
+    hits: BTreeMap<String, u64>,
+    failed: Option<String>,
+}
+
+fn in_a_process(seed: u64) -> Said {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "one_seed_when_asked", "--nocapture"])
+        .env(ONE, seed.to_string())
+        .output()
+        .unwrap();
+    said(seed, &output)
+}
+
+fn said(seed: u64, output: &Output) -> Said {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut said = Said { seed, ..Said::default() };
+    for line in text.lines().filter_map(|line| line.split_once("sim ").map(|(_, rest)| rest)) {
+        if let Some(rest) = line.strip_prefix("hit=") {
+            let (hits, kind) = rest.split_once(" kind=").unwrap();
+            said.hits.insert(kind.to_owned(), hits.parse().unwrap());
+        }
+        for (key, value) in line.split(' ').filter_map(|word| word.split_once('=')) {
+            match key {
+                "acknowledged" => said.acknowledged = value.parse().unwrap(),
+                "open" => said.open = value.parse().unwrap(),
+                "trace" => said.trace = value.to_owned(),
+                _ => {}
+            }
+        }
+    }
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr);
+        let broken: Vec<&str> = text.lines().filter(|line| line.contains("sim broken=")).collect();
+        let last = error.lines().rfind(|line| line.contains("panicked")).unwrap_or("");
+        said.failed = Some(format!("{last} {}", broken.join("; ")));
+    }
+    said
+}
+
+/// Runs seeds on all cores; `each` hears of every one.
+fn run_seeds(seeds: std::ops::Range<u64>, each: impl Fn(Said) + Sync) {
+    let next = AtomicU64::new(seeds.start);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds.end {
+                        return;
+                    }
+                    each(in_a_process(seed));
+                }
+            });
+        }
+    });
+}
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn whatever_fails_nothing_acknowledged_is_lost() {
+    if std::env::var(ONE).is_ok() {
+        return;
+    }
+    let from = number("CAIRN_SIM_FROM").unwrap_or(0);
+    let seeds = from..from + number("CAIRN_SIM_SEEDS").unwrap_or(8);
+    let (all, begun) = (Arc::new(Mutex::new(Vec::new())), Instant::now());
+    run_seeds(seeds, |said| all.lock().unwrap().push(said));
+    let all = std::mem::take(&mut *all.lock().unwrap());
+    let mut hits: BTreeMap<&str, u64> = KINDS.iter().map(|kind| (*kind, 0)).collect();
+    for (kind, count) in all.iter().flat_map(|said| &said.hits) {
+        *hits.get_mut(kind.as_str()).unwrap() += count;
+    }
+    let sum = |of: fn(&Said) -> u64| all.iter().map(of).sum::<u64>();
+    println!(
+        "{} seeds, {} operations acknowledged, {} left open, {:.0?}",
+        all.len(),
+        sum(|said| said.acknowledged),
+        sum(|said| said.open),
+        begun.elapsed()
+    );
+    hits.iter().for_each(|(kind, count)| println!("{count:6} {kind}"));
+    let failed: Vec<String> = all
+        .iter()
+        .filter_map(|said| {
+            let why = said.failed.as_ref()?;
+            Some(format!(
+                "seed {} ({ONE}={} cargo test --release --test simulation one_seed -- --nocapture): {why}",
+                said.seed, said.seed
+            ))
+        })
+        .collect();
+    assert!(failed.is_empty(), "{} seeds failed:\n{}", failed.len(), failed.join("\n"));
+    let fewest = all.iter().map(|said| said.acknowledged).min().unwrap();
+    assert!(fewest >= 300, "a seed has acknowledged only {fewest} operations");
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    if std::env::var(ONE).is_ok() {
+        return;
+    }
+    let seeds = 0..number("CAIRN_SIM_TWICE").unwrap_or(2);
+    let traces = Mutex::new(BTreeMap::<u64, Vec<String>>::new());
+    for _ in 0..2 {
+        run_seeds(seeds.clone(), |said| {
+            traces.lock().unwrap().entry(said.seed).or_default().push(said.trace)
+        });
+    }
+    for (seed, traces) in traces.into_inner().unwrap() {
+        assert_eq!(traces[0], traces[1], "seed {seed} ran differently");
+        assert!(!traces[0].is_empty());
+    }
+}
