@@ -21,6 +21,7 @@ mod turmoil_net;
 #[path = "sim/workload.rs"]
 mod workload;
 
+use cairn_core::seeded::{Bug, plant};
 use cairn_env::random::Random;
 use faults::{Faults, KINDS};
 use hosts::{
@@ -160,6 +161,7 @@ fn settle(sim: &mut turmoil::Sim<'_>, faults: &mut Faults, oracle: &Oracle, phas
 }
 
 const ONE: &str = "CAIRN_SIM_SEED";
+const BUG: &str = "CAIRN_SIM_BUG";
 
 /// Run by the tests below in processes of their own, and by whoever wants to see one seed.
 #[test]
@@ -167,6 +169,9 @@ fn one_seed_when_asked() {
     let Ok(seed) = std::env::var(ONE) else { return };
     if let Ok(filter) = std::env::var("CAIRN_LOG") {
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).without_time().init();
+    }
+    if let Ok(name) = std::env::var(BUG) {
+        plant(Bug::ALL.into_iter().find(|bug| bug.name() == name).unwrap());
     }
     let outcome = run(seed.parse().unwrap());
     println!(
@@ -192,13 +197,13 @@ struct Said {
     failed: Option<String>,
 }
 
-fn in_a_process(seed: u64) -> Said {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "one_seed_when_asked", "--nocapture"])
-        .env(ONE, seed.to_string())
-        .output()
-        .unwrap();
-    said(seed, &output)
+fn in_a_process(seed: u64, bug: Option<Bug>) -> Said {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "one_seed_when_asked", "--nocapture"]).env(ONE, seed.to_string());
+    if let Some(bug) = bug {
+        command.env(BUG, bug.name());
+    }
+    said(seed, &command.output().unwrap())
 }
 
 fn said(seed: u64, output: &Output) -> Said {
@@ -227,23 +232,28 @@ fn said(seed: u64, output: &Output) -> Said {
     said
 }
 
-/// Runs seeds on all cores; `each` hears of every one.
-fn run_seeds(seeds: std::ops::Range<u64>, each: impl Fn(Said) + Sync) {
-    let next = AtomicU64::new(seeds.start);
+/// Does work for each number, on all cores.
+fn on_all_cores(numbers: std::ops::Range<u64>, work: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(numbers.start);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= numbers.end {
                         return;
                     }
-                    each(in_a_process(seed));
+                    work(number);
                 }
             });
         }
     });
+}
+
+/// Runs seeds on all cores; `each` hears of every one.
+fn run_seeds(seeds: std::ops::Range<u64>, each: impl Fn(Said) + Sync) {
+    on_all_cores(seeds, |seed| each(in_a_process(seed, None)));
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -304,4 +314,31 @@ fn a_seed_is_one_run() {
         assert_eq!(traces[0], traces[1], "seed {seed} ran differently");
         assert!(!traces[0].is_empty());
     }
+}
+
+/// The net catches fish: each fault that can be built in is found within some seeds.
+#[test]
+fn every_seeded_bug_is_found() {
+    if std::env::var(ONE).is_ok() {
+        return;
+    }
+    let most = number("CAIRN_SIM_BUG_SEEDS").unwrap_or(12);
+    let only = std::env::var("CAIRN_SIM_ONLY_BUG").ok();
+    let bugs: Vec<Bug> =
+        Bug::ALL.into_iter().filter(|bug| only.as_ref().is_none_or(|only| *only == bug.name())).collect();
+    let found = Mutex::new(BTreeMap::new());
+    on_all_cores(0..bugs.len() as u64, |at| {
+        let bug = bugs[at as usize];
+        let failure = (0..most).find_map(|seed| in_a_process(seed, Some(bug)).failed.map(|why| (seed, why)));
+        let how = failure.as_ref().map_or_else(
+            || "not found".to_owned(),
+            |(seed, why)| format!("seed {seed}: {}", why.chars().take(150).collect::<String>()),
+        );
+        println!("{}: {how}", bug.name());
+        found.lock().unwrap().insert(bug.name(), failure);
+    });
+    let found = found.into_inner().unwrap();
+    let missed: Vec<&String> =
+        found.iter().filter(|(_, failure)| failure.is_none()).map(|(bug, _)| bug).collect();
+    assert!(missed.is_empty(), "not found within {most} seeds: {missed:?}");
 }

@@ -7,6 +7,7 @@ use crate::data_service::{DataService, Session};
 use crate::forward::forward;
 use crate::store::{StoreError, WriteRequest};
 use cairn_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_core::units::{CHUNK_BYTES, blocks_touched};
 use cairn_proto::data_conn::Request;
@@ -34,7 +35,7 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
         repair: header.flags & flags::REPAIR != 0,
     };
     service.metrics().written(request.frame.payload.len());
-    if request.frame.hops.is_empty() {
+    if request.frame.hops.is_empty() || is_planted(Bug::AnswerBeforeForward) {
         return settle(header, service.store().write(order).await, Ok(()));
     }
     let (forwarded, stored) =

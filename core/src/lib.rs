@@ -14,6 +14,7 @@ pub mod io;
 pub mod journal;
 pub mod limits;
 pub mod namespace;
+pub mod seeded;
 pub mod session;
 pub mod superblock;
 pub mod time;

@@ -17,6 +17,7 @@ use cairn_core::journal::frame::{
     SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use cairn_core::limits::DISK_QUEUE_MAX;
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::disk::DiskFile;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -407,7 +408,9 @@ impl Journal {
     }
 
     fn sync(&self, writer: &mut Writer) -> io::Result<()> {
-        self.files[writer.active.slot].sync_data()?;
+        if !is_planted(Bug::SkipIntentSync) {
+            self.files[writer.active.slot].sync_data()?;
+        }
         writer.durable = writer.active.position;
         Ok(())
     }

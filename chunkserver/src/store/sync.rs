@@ -11,6 +11,7 @@ use cairn_core::chunk::BlockSet;
 use cairn_core::chunk::intent::{INTENT_HEADER_BYTES, Intent};
 use cairn_core::chunk::replica_file::{FileHeader, HEADER_AT, file_name};
 use cairn_core::ids::ChunkVersion;
+use cairn_core::seeded::{Bug, is_planted};
 use std::io;
 use std::sync::Arc;
 
@@ -99,6 +100,9 @@ pub(super) fn write_header(replica: &Replica, file: &OpenFile) -> io::Result<()>
 /// fdatasync, and the folder of a new file. Any failure, a full disk included, fails the disk: what reached it is unknown (I3).
 pub(super) fn sync_or_fail(replica: &Replica, file: &OpenFile, new: bool) -> Result<(), StoreError> {
     let volume = &replica.volume;
+    if is_planted(Bug::SkipReplicaFileSync) {
+        return Ok(());
+    }
     let synced = file.file.sync_data().and_then(|()| {
         if new {
             volume.disk().sync_dir(&volume.folder(&file_name(replica.key.chunk, replica.key.part).0))

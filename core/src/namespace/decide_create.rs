@@ -16,6 +16,7 @@ use super::rows::xattr::{Blob, SymlinkKey};
 use crate::error::FsError;
 use crate::ids::InodeId;
 use crate::limits::SYMLINK_BYTES_MAX;
+use crate::seeded::{Bug, is_planted};
 use bytes::Bytes;
 
 /// Creates a regular file with its write lease, or answers the existing inode.
@@ -28,7 +29,7 @@ pub(super) fn create(
 ) -> Result<Answer, Stop> {
     let (directory, entry) = act.search(parent, name)?;
     if let Some(entry) = entry {
-        require(!exclusive, FsError::Exists)?;
+        require(!exclusive || is_planted(Bug::ExclusiveCreateOpens), FsError::Exists)?;
         require(entry.kind != NodeKind::Directory, FsError::IsDirectory)?;
         let attr = act.named_inode(entry.inode)?.attr();
         return Ok(Answer::Created { attr, created: false, lease: None });

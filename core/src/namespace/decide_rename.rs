@@ -25,6 +25,7 @@ use super::rows::names::DentryRow;
 use crate::error::FsError;
 use crate::ids::InodeId;
 use crate::limits::DIRECTORY_DEPTH_MAX;
+use crate::seeded::{Bug, is_planted};
 
 /// One end of a rename.
 pub(super) struct End<'n> {
@@ -116,7 +117,9 @@ fn replaceable(source: &InodeRow, target: &InodeRow) -> Result<(), Stop> {
 }
 
 fn move_to_vacant(act: &mut Act<'_>, mut source: Source, from: End<'_>, to: End<'_>) -> Result<(), Stop> {
-    leave(act, &source, &from)?;
+    if !is_planted(Bug::RenameKeepsOldName) {
+        leave(act, &source, &from)?;
+    }
     let mut new_directory = act.named_inode(to.parent)?;
     act.add_name(&mut new_directory, to.name, source.row.inode, source.row.kind);
     arrive(act, &mut source.row, new_directory);

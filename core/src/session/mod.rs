@@ -12,6 +12,7 @@ use crate::namespace::dispatch::{act_on, kind_of};
 use crate::namespace::machine::{Context, Outcome, Record, RecordKind, Rows, Stop};
 use crate::namespace::request::{Operation, OperationKind};
 use crate::namespace::rows::session::{SessionKey, SlotKey, SlotRow};
+use crate::seeded::{Bug, is_planted};
 use stored_answer::StoredAnswer;
 
 /// What came of raising a chunk's version, for the second call of a `ReplaceReplicas`.
@@ -66,7 +67,7 @@ pub fn decide_sequenced(
     let key = SlotKey { session: context.session, slot };
     if let Some(stored) = act.draft.get(&key)? {
         require(sequence >= stored.sequence, FsError::Stale)?;
-        if sequence == stored.sequence {
+        if sequence == stored.sequence && !is_planted(Bug::ForgetSlotAnswers) {
             return restore(&act, &stored.answer).map(Sequenced::Replayed);
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use cairn_core::ids::LogIndex;
 use cairn_core::journal::frame::{HardState, LogId, Record, SegmentError, SegmentHeader};
 use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, walk};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -68,6 +69,10 @@ pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recover
         before = Some((loaded.header, end));
     }
     // A batch may have stated a commit index whose entries followed in the next one, which is the torn tail.
+    if is_planted(Bug::ForgetLastBatch) {
+        let all = recovered.shape.last().index.get();
+        recovered.shape.truncate(LogIndex(all.saturating_sub(1)));
+    }
     let last = recovered.shape.last().index;
     recovered.hard.commit = recovered.hard.commit.min(last);
     Ok(recovered)

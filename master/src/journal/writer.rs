@@ -9,6 +9,7 @@ use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::frame::{
     BatchBuilder, HardState, LogId, Record, SECTOR_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::disk::Disk;
 use cairn_env::random::Random;
 use std::collections::VecDeque;
@@ -204,7 +205,9 @@ impl Journal {
         loop {
             let room = self.current().room() as usize;
             if let Some(last) = truncate.filter(|_| room >= SECTOR_BYTES) {
-                self.builder.push(&Record::Truncate { last });
+                if !is_planted(Bug::ForgetTruncation) {
+                    self.builder.push(&Record::Truncate { last });
+                }
                 self.shape.truncate(last);
                 truncate = None;
             }
@@ -251,13 +254,18 @@ impl Journal {
 
     /// Seals the open batch, writes it and waits until it is durable.
     fn write_batch(&mut self) -> io::Result<()> {
-        let (position, durable, chain, hard) = (self.end(), self.durable, self.chain, self.hard);
+        let (position, durable, chain, mut hard) = (self.end(), self.durable, self.chain, self.hard);
+        if is_planted(Bug::ForgetVote) {
+            hard.vote = 0;
+        }
         let segment = self.segments.back_mut().expect("open begins a segment, and trim keeps the last");
         let batch = self.builder.seal(segment.header.salt, position, durable, chain, hard);
         let bytes = self.builder.sealed();
         debug_assert!(bytes.len() as u64 <= segment.room());
         segment.file.write_all_at(bytes, position - segment.header.base)?;
-        segment.file.sync_data()?;
+        if !is_planted(Bug::SkipJournalSync) {
+            segment.file.sync_data()?;
+        }
         segment.end += bytes.len() as u64;
         self.counters.batches += 1;
         self.counters.fdatasyncs += 1;
@@ -288,7 +296,9 @@ impl Journal {
         spare.file.write_all_at(&header.encode(), 0)?;
         spare.file.sync_data()?;
         self.disk.rename(&spare.path, &segment::path(&self.config.directory, header.number))?;
-        self.disk.sync_dir(&self.config.directory)?;
+        if !is_planted(Bug::SkipSegmentNameSync) {
+            self.disk.sync_dir(&self.config.directory)?;
+        }
         let end = header.base + SEGMENT_HEADER_BYTES as u64;
         self.segments.push_back(Segment::new(header, spare.file, end, spare.capacity));
         self.durable = end;

@@ -17,6 +17,7 @@ use cairn_core::limits::{
     RAFT_APPLY_BYTES_MAX, RAFT_ELECTION_TICKS_MAX, RAFT_ELECTION_TICKS_MIN, RAFT_HEARTBEAT_TICKS,
     RAFT_INFLIGHT_MESSAGES_MAX, RAFT_MESSAGE_BYTES_MAX, RAFT_PROMISE, RAFT_TICK,
 };
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_env::random::Random;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
@@ -193,6 +194,8 @@ impl Group {
     /// A member that fetched a copy of the state has a log that this leader's messages cannot reach back to. What a member says
     /// to be committed is the same in the log of every leader, and is durable there: it is an answer as good as one to an append.
     fn note_committed(&mut self, from: u64, commit: u64) -> Result<(), RaftFailure> {
+        let commit =
+            if is_planted(Bug::CountUnheardEntries) { self.node.raft.raft_log.last_index() } else { commit };
         let matched = self.node.raft.prs().get(from).map(|progress| progress.matched);
         if matched.is_some_and(|matched| matched < commit && commit <= self.node.raft.raft_log.last_index()) {
             let term = self.node.raft.term;
@@ -275,6 +278,9 @@ impl Group {
         let mut committed: Vec<LogEntry> =
             ready.take_committed_entries().iter().map(from_raft_entry).collect();
         let entries: Vec<LogEntry> = ready.entries().iter().map(from_raft_entry).collect();
+        if is_planted(Bug::FollowersAnswerBeforeSync) {
+            leave(ready.take_persisted_messages());
+        }
         let journal = &mut self.node.mut_store().journal;
         let hard = ready.hs().map_or(journal.hard(), from_raft_hard_state);
         if ready.must_sync() {

@@ -15,6 +15,7 @@ use cairn_core::journal::frame::EntryKind;
 use cairn_core::journal::members::{MEMBERS_KEY, Members};
 use cairn_core::journal::membership::{VoteChange, Votes};
 use cairn_core::namespace::machine::RecordKind;
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_env::kv::{Batch, Kv};
 use std::sync::Arc;
@@ -90,6 +91,9 @@ impl Applier {
                 changed.push((data.origin, changes));
             }
             batch.writes.extend(data.rows);
+            if is_planted(Bug::DropARow) && entry.id.index.get().is_multiple_of(16) {
+                batch.writes.pop();
+            }
         }
         // Nothing is decided before they are written.
         overlay.applied(self.applied.last.index);

@@ -27,6 +27,7 @@ use cairn_core::limits::{
     SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::{Tick, Timestamp};
 use cairn_env::Env;
 use cairn_env::kv::Wait;
@@ -345,6 +346,7 @@ impl Sequencer {
                 self.metrics.replays.fetch_add(1, Relaxed);
                 self.held.hold(self.last_decided, self.seen_now(), work, Ok(success));
             }
+            Err(Stop::Refused(refusal)) if is_planted(Bug::AnswerRefusalsEarly) => work.answer(Err(refusal)),
             Err(Stop::Refused(refusal)) => {
                 self.metrics.refusals.fetch_add(1, Relaxed);
                 self.held.hold(self.last_decided, self.seen_now(), work, Err(refusal));
@@ -416,6 +418,9 @@ impl Sequencer {
     /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
     fn settle(&mut self) -> Result<(), Fatal> {
         self.hand_in_proposals();
+        if is_planted(Bug::AnswerBeforeCommit) {
+            self.release(self.last_decided);
+        }
         while self.group.wants_settling() {
             self.note_loss();
             let before = (self.env.clock.now(), self.group.journal().counters());
@@ -511,10 +516,15 @@ impl Sequencer {
     /// What was proposed may never come true; what was answered is committed.
     fn lead_lost(&mut self) {
         self.leading = None;
-        self.overlay.clear();
+        if !is_planted(Bug::KeepOverlay) {
+            self.overlay.clear();
+        }
         self.proposals.clear();
         self.proposed_bytes = 0;
-        self.held.disown();
+        match is_planted(Bug::AnswerWhatWasLost) {
+            true => self.held.release(LogIndex(u64::MAX), |_| true),
+            false => self.held.disown(),
+        }
         if let Some((_, done)) = self.masters.under_way.take() {
             // Whoever asked may be gone.
             drop(done.send(Err(GroupRefusal::NotLeader)));
