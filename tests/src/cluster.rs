@@ -84,6 +84,15 @@ pub fn test_dir() -> TempDir {
     .expect("a temporary directory can be made")
 }
 
+/// What a process said last, if anything.
+pub(crate) fn print_log_end(process: &str, log: &str) {
+    if !log.is_empty() {
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(25)..].join("\n");
+        eprintln!("--- end of the log of {process}\n{end}");
+    }
+}
+
 /// An address for one cluster: 127.a.b.c, of this process (a, b) and of its clusters so far (c). Ports of clusters that
 /// are tested side by side never meet, also not while a server is down.
 fn own_address() -> Ipv4Addr {
@@ -257,13 +266,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for process in PROCESSES {
-                let log = self.log(process);
-                if log.is_empty() {
-                    continue;
-                }
-                let lines: Vec<&str> = log.lines().collect();
-                let tail = lines[lines.len().saturating_sub(25)..].join("\n");
-                eprintln!("--- end of the log of {process}\n{tail}");
+                print_log_end(process, &self.log(process));
             }
         }
         for mount in &self.extra_mounts {

@@ -2,8 +2,12 @@
 
 pub mod cluster;
 pub mod corpus;
+pub mod history;
 pub mod load;
+pub mod network;
 pub mod oracle;
+pub mod shell;
+pub mod spread;
 pub mod stall;
 
 pub use cluster::{Cluster, ClusterOptions};
