@@ -4,12 +4,14 @@
 
 use cairn_tests::cluster::cairn_binary;
 use cairn_tests::load::{Load, number, report};
+use cairn_tests::spread::is_mounted;
 use cairn_tests::{Cluster, ClusterOptions};
+use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -188,4 +190,142 @@ fn masters_that_all_die_at_once_come_back_with_everything() {
     }
     let operations = load.finish_and_verify(&mounts);
     report("all masters killed", stalls, operations);
+}
+
+/// A mount that dies with what it holds.
+struct Doomed {
+    process: Child,
+    point: PathBuf,
+    held: Vec<File>,
+}
+
+/// What synced bytes of the doomed mount's files are.
+const SYNCED: [u8; 4096] = [3; 4096];
+/// What another mount does to them, each to a file of its own: one that is open there, written since it was synced.
+const CONFLICTS: [&str; 6] = ["write", "append", "truncate", "rename", "unlink", "read"];
+
+impl Doomed {
+    fn start(cluster: &Cluster) -> Self {
+        let point = cluster.root().join("doomed");
+        fs::create_dir_all(&point).unwrap();
+        let mut command = Command::new(cairn_binary());
+        command.args(["mount", &cluster.masters()]).arg(&point).arg("--foreground");
+        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let doomed = Self { process, point, held: Vec::new() };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !is_mounted(&doomed.point) {
+            assert!(Instant::now() < deadline, "it does not come up");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        doomed
+    }
+
+    /// Holds write leases with unsynced bytes, files that are not on record yet, and a directory that it has listed.
+    fn hold(&mut self, directory: &str) {
+        let directory = self.point.join(directory);
+        fs::create_dir(&directory).unwrap();
+        for name in CONFLICTS {
+            let file = File::create(directory.join(name)).unwrap();
+            file.write_all_at(&SYNCED, 0).unwrap();
+            file.sync_all().unwrap();
+            file.write_all_at(&[4; 9000], 4096).unwrap();
+            self.held.push(file);
+            let new = File::create(directory.join(format!("{name}-new"))).unwrap();
+            new.write_all_at(&[5; 100], 0).unwrap();
+            self.held.push(new);
+        }
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 2 * CONFLICTS.len());
+    }
+}
+
+impl Drop for Doomed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.process.kill());
+        drop(self.process.wait());
+        if is_mounted(&self.point) {
+            unmount(&self.point, UnmountFlags::DETACH).unwrap();
+        }
+    }
+}
+
+/// One conflict, seen from a mount that lives. What had been synced is there.
+fn conflict(directory: &Path, name: &str) {
+    let path = directory.join(name);
+    let open = || OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    match name {
+        "write" => {
+            let file = open();
+            file.write_all_at(&[6; 100], 4096).unwrap();
+            file.sync_all().unwrap();
+        }
+        "append" => {
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(&[6; 100]).unwrap();
+            file.sync_all().unwrap();
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes[bytes.len() - 100..], [6; 100]);
+        }
+        "truncate" => open().set_len(4096).unwrap(),
+        "rename" => fs::rename(&path, directory.join("renamed")).unwrap(),
+        "unlink" => fs::remove_file(&path).unwrap(),
+        _ => {}
+    }
+    fs::write(directory.join(format!("{name}-new")), "ours").unwrap();
+    match name {
+        "rename" => assert!(fs::read(directory.join("renamed")).unwrap().starts_with(&SYNCED)),
+        "unlink" => assert!(!path.exists()),
+        _ => assert!(fs::read(&path).unwrap().starts_with(&SYNCED)),
+    }
+}
+
+/// Everything that conflicts, at the same time; how long each took.
+fn conflicts(mounts: &[PathBuf], directory: &str) -> Vec<(&'static str, Duration)> {
+    let begun = Instant::now();
+    let mut threads = Vec::new();
+    for (at, name) in CONFLICTS.into_iter().enumerate() {
+        let directory = mounts[at % mounts.len()].join(directory);
+        let act = move || {
+            conflict(&directory, name);
+            (name, begun.elapsed())
+        };
+        threads.push(std::thread::spawn(act));
+    }
+    let listed = mounts[0].join(directory);
+    let list = move || {
+        // At least what stays under its name; renamed and removed ones are on their way.
+        assert!(fs::read_dir(&listed).unwrap().count() >= 2 * CONFLICTS.len() - 1);
+        ("list", begun.elapsed())
+    };
+    threads.push(std::thread::spawn(list));
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+#[test]
+fn what_a_mount_held_that_died_with_the_leader_is_free_again() {
+    let rounds = number("CAIRN_DOOMED").unwrap_or(2);
+    let (cluster, mounts) = cluster();
+    let load = Load::start(&mounts, 61);
+    let (mut stalls, mut waits) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let mut doomed = Doomed::start(&cluster);
+        let directory = format!("doomed-{round}");
+        doomed.hold(&directory);
+        load.wait_for_all();
+        let leader = cluster.leader();
+        let pid = Pid::from_raw(cluster.process(&leader).pid.unwrap()).unwrap();
+        load.longest();
+        doomed.process.kill().unwrap();
+        kill_process(pid, Signal::KILL).unwrap();
+        let took = conflicts(&mounts, &directory);
+        println!("kill {round} of {leader} and a mount: {took:.3?}");
+        waits.push(took.iter().map(|(_, took)| *took).max().unwrap());
+        load.wait_for_all();
+        stalls.push(load.longest());
+        drop(doomed);
+        cluster.start(&leader);
+    }
+    let operations = load.finish_and_verify(&mounts);
+    report("leader and a mount killed, what the mount held", waits, operations);
+    report("leader and a mount killed, everything else", stalls, operations);
 }

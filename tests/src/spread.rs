@@ -144,8 +144,8 @@ fn leader_of(masters: &str) -> Option<Host> {
     masters.as_array()?.iter().find(leads)?["id"].as_u64()?.try_into().ok()
 }
 
-/// Asks the kernel's table, which waits for no mount.
-fn is_mounted(point: &Path) -> bool {
+/// Whether something is mounted there. Asks the kernel's table, which waits for no mount.
+pub fn is_mounted(point: &Path) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().any(|line| line.split(' ').nth(4) == point.to_str())
 }
