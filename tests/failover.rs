@@ -68,6 +68,8 @@ fn a_frozen_leader_answers_nothing_stale_when_it_wakes() {
         load.wait_for_all();
         stalls.push(load.longest());
     }
+    // Asked of those who answer, not waited for.
+    assert!(cluster.log("mount").contains("another master leads"), "a silent leader was not doubted");
     let operations = load.finish_and_verify(&mounts);
     report("frozen leader", stalls, operations);
 }

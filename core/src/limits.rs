@@ -353,6 +353,9 @@ pub const OUTBOX_MESSAGES: usize = 1024;
 pub const HELLO_ANSWER_MAX: Duration = Duration::from_millis(1500);
 /// A leader from which a client has heard nothing for so long, renewals included, is looked for elsewhere.
 pub const LEADER_SILENCE_MAX: Duration = Duration::from_millis(1000);
+/// A leader from which a client has heard nothing for so long is doubted, and the other masters are asked whether one of them
+/// leads: as long as an election takes at most, and longer than the pause between two renewals.
+pub const LEADER_DOUBT: Duration = Duration::from_millis(360);
 /// First pause between two rounds of looking for the leader.
 pub const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
 /// Longest such pause: a restarted master is found soon, an absent one costs two tries a second.
@@ -566,6 +569,7 @@ const _: () = assert!(SEQUENCER_BATCH_BYTES_MAX + JOURNAL_ENTRY_BYTES_MAX < JOUR
 const _: () = assert!(CHECKPOINT_JOURNAL_BYTES >= 2 * JOURNAL_SEGMENT_BYTES);
 const _: () = assert!(OUTBOX_MESSAGES > 2 * (SESSION_SLOTS as usize + QUERIES_IN_FLIGHT_MAX));
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() > 3 * SESSION_RENEW.as_millis());
+const _: () = assert!(LEADER_DOUBT.as_millis() >= SESSION_RENEW.as_millis() + 50);
 const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() > 3 * SESSION_RENEW.as_millis());
 const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() < SHARED_LEASE_TERM.as_millis());
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() * 4 < SESSION_EXPIRY.as_millis());

@@ -1,6 +1,7 @@
 //! Finding the leader: all masters are asked at once, and whomever a refusal names. Only the leader welcomes.
 
 use super::Shared;
+use super::table::Table;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{HELLO_ANSWER_MAX, MASTER_STRAGGLER_PATIENCE, OUTBOX_MESSAGES};
 use cairn_proto::connection::{ConnError, Link};
@@ -8,7 +9,7 @@ use cairn_proto::hello;
 use cairn_proto::session_conn::{self, MessageReader, SESSION, framed};
 use cairn_proto::v1::client_message::Message;
 use cairn_proto::v1::{
-    ClientHello, ClientMessage, MasterMessage, RefusedReason, Role, Welcome, master_message,
+    self, ClientHello, ClientMessage, MasterMessage, RefusedReason, Role, Welcome, master_message,
 };
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -118,7 +119,7 @@ pub(super) async fn dial_any(
 
 /// Connects to one master and says hello.
 async fn dial(shared: &Shared, address: &str) -> Result<Attached, DialError> {
-    let attempt = attach(shared, address);
+    let attempt = attach(shared, address, client_hello);
     match tokio::time::timeout(HELLO_ANSWER_MAX, attempt).await {
         Ok(outcome) => outcome,
         Err(_) => {
@@ -127,14 +128,19 @@ async fn dial(shared: &Shared, address: &str) -> Result<Attached, DialError> {
     }
 }
 
-async fn attach(shared: &Shared, address: &str) -> Result<Attached, DialError> {
+/// Connects and says hello, in words made when there is a connection.
+pub(super) async fn attach(
+    shared: &Shared,
+    address: &str,
+    hello: impl FnOnce(&Shared) -> ClientHello,
+) -> Result<Attached, DialError> {
     let unreachable = |error: &dyn std::fmt::Display| DialError::Unreachable(error.to_string());
     let stream = shared.env.net.connect(address).await.map_err(|error| unreachable(&error))?;
     let (read, write) = stream.into_split();
     let begun = session_conn::begin(SESSION, read, write, &format!("master {address}"));
     let (link, mut inbox) = begun.map_err(|error| unreachable(&error))?;
     let outbox = Outbox(Arc::new(Closing(link)));
-    outbox.queue(Message::Hello(client_hello(shared)));
+    outbox.queue(Message::Hello(hello(shared)));
     outbox.flush();
     let first: Option<MasterMessage> = inbox.next().await.map_err(|error| unreachable(&error))?;
     match first.and_then(|first| first.message) {
@@ -151,14 +157,19 @@ async fn attach(shared: &Shared, address: &str) -> Result<Attached, DialError> {
     }
 }
 
-fn client_hello(shared: &Shared) -> ClientHello {
-    let table = shared.table();
+/// Who we are.
+pub(super) fn first_words(shared: &Shared, table: &Table) -> v1::Hello {
     let mut hello = hello::hello(table.cluster, shared.node, Role::Client);
     if table.cluster == ClusterId::default() {
         hello.cluster = bytes::Bytes::new();
     }
+    hello
+}
+
+fn client_hello(shared: &Shared) -> ClientHello {
+    let table = shared.table();
     ClientHello {
-        hello: Some(hello),
+        hello: Some(first_words(shared, &table)),
         session: table.session,
         secret: table.secret.clone(),
         description: shared.options.description.clone(),

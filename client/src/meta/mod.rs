@@ -11,6 +11,7 @@
 //! exactly once. When the session itself is gone, operations whose fate is unknown fail with a clear error.
 
 mod dial;
+mod doubt;
 mod session;
 mod table;
 

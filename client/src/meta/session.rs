@@ -2,6 +2,7 @@
 
 use super::Shared;
 use super::dial::{Attached, DialError, dial_any};
+use super::doubt::Doubts;
 use super::table::{Table, Told};
 use crate::error::ConnectError;
 use cairn_core::caching::changes::Changes;
@@ -215,11 +216,13 @@ impl Session {
         let mut renew = tokio::time::interval(SESSION_RENEW);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard = self.now();
+        let mut doubts = Doubts::new(&self.shared, attached.address.clone());
         loop {
             tokio::select! {
                 biased;
                 message = attached.inbox.next() => {
                     heard = self.now();
+                    doubts.dispel();
                     match message {
                         Ok(Some(message)) => if let Some(broken) = self.on_message(message) { return broken },
                         Ok(None) => return Broken::Reconnect(String::new()),
@@ -244,6 +247,10 @@ impl Session {
                         return Broken::Reconnect(String::new());
                     }
                     self.renew();
+                }
+                leader = doubts.confirmed(heard) => {
+                    info!(master = %attached.address, %leader, "another master leads");
+                    return Broken::Reconnect(leader);
                 }
             }
         }
