@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use cairn_tests::cluster::cairn_binary;
+use cairn_tests::history::History;
 use cairn_tests::load::{Load, number, report};
 use cairn_tests::spread::is_mounted;
 use cairn_tests::{Cluster, ClusterOptions};
@@ -48,6 +49,7 @@ fn a_frozen_leader_answers_nothing_stale_when_it_wakes() {
     let rounds = number("CAIRN_FREEZES").unwrap_or(2);
     let (cluster, mounts) = cluster();
     let load = Load::start(&mounts, 23);
+    let history = History::start(&mounts);
     let shared = mounts[0].join("shared");
     let file = File::create(&shared).unwrap();
     let mut stalls = Vec::new();
@@ -66,11 +68,14 @@ fn a_frozen_leader_answers_nothing_stale_when_it_wakes() {
         let length = fs::metadata(mounts[1].join("shared")).unwrap().len();
         assert_eq!(length, (round + 1) * 16, "a stale answer");
         load.wait_for_all();
+        history.wait_for_all();
         stalls.push(load.longest());
     }
     // Asked of those who answer, not waited for.
     assert!(cluster.log("mount").contains("another master leads"), "a silent leader was not doubted");
     let operations = load.finish_and_verify(&mounts);
+    let (writes, reads) = history.finish();
+    println!("frozen leader: {writes} writes and {reads} reads of registers");
     report("frozen leader", stalls, operations);
 }
 
