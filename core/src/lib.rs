@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod chunk;
 pub mod cluster;
 pub mod error;
+pub mod fsck;
 pub mod ids;
 pub mod io;
 pub mod journal;

@@ -267,6 +267,12 @@ pub const ADMIN_COUNT_MAX: u64 = 1_000_000;
 pub const ADMIN_PLACEMENTS_PER_PAGE: usize = 2048;
 /// Pages of `admin chunks` made ahead of their reader.
 pub const ADMIN_PAGES_QUEUED: usize = 2;
+/// Findings that one `admin fsck` keeps, of some 300 bytes each; the others are counted: whoever has so many has one cause.
+pub const FINDINGS_MAX: usize = 10_000;
+/// Findings in one message of `admin fsck`: far below the size of a message.
+pub const ADMIN_FINDINGS_PER_PAGE: usize = 1000;
+/// Chunks whose references `admin fsck` counts in one pass over the extents: about 64 MiB of memory.
+pub const FSCK_CHUNKS_COUNTED: usize = 1 << 20;
 /// Lists of replicas asked for at a time by one `admin chunks`.
 pub const ADMIN_LISTS_IN_FLIGHT_MAX: usize = 64;
 /// Longest path given by an operator (Linux PATH_MAX).

@@ -4,7 +4,9 @@ use super::steps::Step;
 use super::toy::{Node, ROOT, Toy};
 use crate::cluster::{ClusterView, ServerHealth, ServerView};
 use crate::error::FsError;
+use crate::fsck;
 use crate::ids::{ChunkId, ClusterId, InodeId, NodeId, Sequence, ServerId, SessionId, SlotId};
+use crate::journal::applied::{APPLIED_KEY, Applied};
 use crate::namespace::answer::{Answer, Map};
 use crate::namespace::attr::NodeKind;
 use crate::namespace::check::check;
@@ -18,6 +20,7 @@ use crate::namespace::rows::inode::InodeKey;
 use crate::namespace::work;
 use crate::session::{Raised, Sequenced, decide_sequenced};
 use crate::time::Timestamp;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 pub(super) struct World {
@@ -59,6 +62,14 @@ impl World {
             default_replicas: 3,
             feature_level: 1,
         });
+        // The member's books, which the shell keeps, and the servers of the view.
+        let books = Applied { voters: vec![1], feature_level: 1, ..Applied::default() };
+        world.rows.put(Bytes::from_static(&APPLIED_KEY), books.encode());
+        for server in 1..=4 {
+            let (data_address, http_address) = (format!("server-{server}:1"), String::new());
+            let node = NodeId(uuid::Uuid::from_u128(server));
+            world.command(&Internal::RegisterServer { node, data_address, http_address });
+        }
         for index in 0..2 {
             world.sessions[index] = world.open_session();
         }
@@ -377,9 +388,12 @@ impl World {
         }
     }
 
-    fn verify_state(&self) {
+    /// Both checks find nothing: the one through the namespace's codecs, and the one with a decoder of its own (I32).
+    pub(super) fn verify_state(&self) {
         let findings = check(&self.rows).unwrap();
         assert!(findings.is_empty(), "{findings:#?}");
+        let findings = fsck::check(&self.rows, &|| true).unwrap().findings;
+        assert_eq!(findings.list(), []);
     }
 
     fn verify(&self) {
