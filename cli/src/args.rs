@@ -202,6 +202,43 @@ pub enum AdminCommand {
     Servers,
     /// Where the chunks of a file, or of all files below a directory, are
     Chunks(PathArgument),
+    /// Check the metadata: of the leader, or offline in the data directory of a stopped master; exit status 1 with findings
+    Fsck(FsckCommand),
+    /// The journal of a stopped master
+    #[command(subcommand)]
+    Journal(JournalCommand),
+}
+
+/// `cairn admin fsck`
+#[derive(Debug, Args)]
+pub struct FsckCommand {
+    /// Data directory of a stopped master; without it the leader checks its own state while it works
+    #[arg(value_name = "DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// `cairn admin journal …`
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Print what stands in it, verifying all of it; exit status 1 when it is damaged. --json prints one object a line
+    Dump(JournalDump),
+}
+
+/// `cairn admin journal dump`
+#[derive(Debug, Args)]
+pub struct JournalDump {
+    /// Data directory of a stopped master
+    #[arg(value_name = "DATA_DIR")]
+    pub data_dir: PathBuf,
+    /// First entry to print
+    #[arg(long, value_name = "N")]
+    pub from: Option<u64>,
+    /// Last entry to print
+    #[arg(long, value_name = "N")]
+    pub to: Option<u64>,
+    /// Print the rows that each entry writes
+    #[arg(long)]
+    pub rows: bool,
 }
 
 /// The masters, and what can be done with them.

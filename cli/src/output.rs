@@ -38,6 +38,12 @@ pub(crate) fn json(value: &impl Serialize) -> Result<(), CliError> {
     Ok(())
 }
 
+/// A value as JSON in one line, for what is too much to be one value.
+pub(crate) fn json_line(value: &impl Serialize) {
+    // Maps with text keys, numbers and texts always serialize.
+    line(&serde_json::to_string(value).unwrap_or_default());
+}
+
 /// An error, to standard error.
 pub(crate) fn error(error: &CliError) {
     eprintln!("cairn: {error}");

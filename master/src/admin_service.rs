@@ -2,6 +2,7 @@
 
 use crate::damage::Report;
 use crate::driven::Driven;
+use crate::fsck_pages;
 use crate::hello::printable;
 use crate::parts::Parts;
 use crate::placement_pages;
@@ -21,23 +22,27 @@ use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
     ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport, DiskState,
-    DiskStatus, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus,
-    ServersReply, ServersRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
+    DiskStatus, FsckReply, FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster,
+    ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest, TransferLeaderReply,
+    TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tonic::{Request, Response, Status};
 
 /// Serves operators.
 pub(crate) struct AdminService {
     pub(crate) parts: Arc<Parts>,
+    /// One examination of the state at a time: it holds a snapshot, and reads as fast as the disk can.
+    pub(crate) examining: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
 impl Admin for AdminService {
     type ChunksStream = Driven<Result<ChunksReply, Status>>;
+    type FsckStream = Driven<Result<FsckReply, Status>>;
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         status(&self.parts).await.map(Response::new).map_err(|error| to_status(&self.parts, &error))
@@ -125,6 +130,24 @@ impl Admin for AdminService {
         let parts = self.parts.clone();
         let work = async move {
             if let Err(error) = placement_pages::send(&parts, &path, &pages).await {
+                // The receiver may be gone: then nobody asks any more.
+                drop(pages.send(Err(to_status(&parts, &error))).await);
+            }
+        };
+        Ok(Response::new(Driven::new(work.boxed(), out)))
+    }
+
+    async fn fsck(&self, _: Request<FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
+        let Ok(turn) = self.examining.clone().try_acquire_owned() else {
+            let address = &self.parts.address;
+            let message =
+                format!("master {address} is examining its state already: wait for that, then ask again");
+            return Err(Status::resource_exhausted(message));
+        };
+        let (pages, out) = mpsc::channel(ADMIN_PAGES_QUEUED);
+        let parts = self.parts.clone();
+        let work = async move {
+            if let Err(error) = fsck_pages::send(&parts, turn, &pages).await {
                 // The receiver may be gone: then nobody asks any more.
                 drop(pages.send(Err(to_status(&parts, &error))).await);
             }

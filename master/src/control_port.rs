@@ -18,7 +18,7 @@ use cairn_proto::v1::group_server::GroupServer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::error;
@@ -35,7 +35,8 @@ type ForGrpc = mpsc::Sender<io::Result<Unread>>;
 pub(crate) async fn serve(parts: Arc<Parts>, listener: Listener) -> Result<(), String> {
     let limit = CONTROL_MESSAGE_BYTES_MAX;
     let cluster = ClusterServer::new(ClusterService { parts: parts.clone() });
-    let admin = AdminServer::new(AdminService { parts: parts.clone() });
+    let admin =
+        AdminServer::new(AdminService { parts: parts.clone(), examining: Arc::new(Semaphore::new(1)) });
     let router = grpc::server()
         .add_service(cluster.max_decoding_message_size(limit).max_encoding_message_size(limit))
         .add_service(GroupServer::new(GroupService { parts: parts.clone() }))

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 /// Name of the lock file.
-const LOCK_FILE: &str = "lock";
+pub(crate) const LOCK_FILE: &str = "lock";
 /// Largest superblock that is read; a later format may be longer than ours.
 const SUPERBLOCK_READ_MAX: u64 = 64 * 1024;
 

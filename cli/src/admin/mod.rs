@@ -1,11 +1,13 @@
 //! `cairn admin`: look at the cluster and operate it.
 
 mod chunks;
+mod fsck;
+mod journal;
 mod masters;
 mod servers;
 mod status;
 
-use crate::args::{AdminCommand, Global, MastersAction, MastersCommand};
+use crate::args::{AdminCommand, FsckCommand, Global, JournalCommand, MastersAction, MastersCommand};
 use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
 use cairn_env::Env;
@@ -15,6 +17,13 @@ use cairn_proto::v1::change_masters_request::Change;
 /// Runs one `admin` command.
 pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError> {
     let env = Env::real();
+    match &command {
+        AdminCommand::Fsck(FsckCommand { data_dir: Some(data_dir) }) => {
+            return fsck::offline(&env, global.json, data_dir);
+        }
+        AdminCommand::Journal(JournalCommand::Dump(dump)) => return journal::dump(&env, global.json, dump),
+        _ => {}
+    }
     block_on(Work::Messages, async {
         let mut admin = match command {
             // The group is most looked at when nobody leads it.
@@ -49,6 +58,9 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
             },
             AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
+            AdminCommand::Fsck(_) => fsck::live(&mut admin, global.json).await,
+            // Done above: nobody is asked.
+            AdminCommand::Journal(_) => Ok(()),
         }
     })
 }

@@ -195,7 +195,7 @@ fn permissions(mode: u32) -> String {
 }
 
 /// UTC, to the second, by the civil-from-days rule (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn date_time(time: Timestamp) -> String {
+pub(crate) fn date_time(time: Timestamp) -> String {
     let days = time.seconds.div_euclid(86_400) + 719_468;
     let second = time.seconds.rem_euclid(86_400);
     let era = days.div_euclid(146_097);

@@ -8,6 +8,8 @@ mod names;
 mod progress;
 mod usage;
 
+pub(crate) use listing::date_time;
+
 use crate::args::{FileCommand, Global};
 use crate::connect::{Work, block_on, masters};
 use crate::error::CliError;

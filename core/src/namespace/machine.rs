@@ -169,6 +169,44 @@ impl RecordKind {
     pub const fn number(self) -> u8 {
         self as u8
     }
+
+    /// The kind of a stored tag; `None` for one of a later release.
+    pub fn from_number(number: u8) -> Option<Self> {
+        use RecordKind as Kind;
+        const ALL: [RecordKind; 30] = [
+            Kind::Create,
+            Kind::Mkdir,
+            Kind::Mknod,
+            Kind::Symlink,
+            Kind::Link,
+            Kind::Unlink,
+            Kind::Rmdir,
+            Kind::Rename,
+            Kind::SetAttr,
+            Kind::Allocate,
+            Kind::SetXattr,
+            Kind::RemoveXattr,
+            Kind::AllocateChunks,
+            Kind::LeaseFile,
+            Kind::Commit,
+            Kind::ReplaceReplicas,
+            Kind::ReleaseChunks,
+            Kind::ReleaseLeases,
+            Kind::Format,
+            Kind::OpenSession,
+            Kind::EndSession,
+            Kind::RegisterServer,
+            Kind::ForgetDeletion,
+            Kind::BeginRaise,
+            Kind::FinishReconcile,
+            Kind::ReclaimOrphans,
+            Kind::TakeLease,
+            Kind::DropGarbage,
+            Kind::DeleteStray,
+            Kind::ChangeMasters,
+        ];
+        ALL.into_iter().find(|kind| kind.number() == number)
+    }
 }
 
 /// Decides an operation of a client. The caller appends the slot row: see [`crate::session::decide_sequenced`], which
@@ -194,4 +232,15 @@ pub fn query(rows: &dyn Rows, context: &Context<'_>, query: &Query) -> Result<An
 /// See [`Stop`].
 pub fn decide_internal(rows: &dyn Rows, context: &Context<'_>, command: &Internal) -> Result<Record, Stop> {
     crate::namespace::dispatch::decide_internal(rows, context, command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RecordKind;
+
+    #[test]
+    fn kinds_come_back_from_their_tags() {
+        let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
+        assert_eq!(known, (1..=18).chain(64..=75).collect::<Vec<u8>>());
+    }
 }

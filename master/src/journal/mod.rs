@@ -7,7 +7,7 @@
 mod log_shape;
 mod read;
 mod recover;
-mod segment;
+pub(crate) mod segment;
 mod spare;
 mod writer;
 

@@ -12,12 +12,12 @@ const SUFFIX: &str = ".journal";
 const MARK_BYTES: u64 = 64 << 10;
 
 /// Path of segment `number`.
-pub(super) fn path(directory: &Path, number: u64) -> PathBuf {
+pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number:016x}{SUFFIX}"))
 }
 
 /// The number in a segment's file name.
-pub(super) fn number(name: &OsStr) -> Option<u64> {
+pub(crate) fn number(name: &OsStr) -> Option<u64> {
     let digits = name.to_str()?.strip_suffix(SUFFIX)?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }

@@ -26,8 +26,10 @@ pub use group_view::GroupView;
 pub use handle::{GroupRefusal, Leadership, RaiseOrder, SequencerHandle, Submitted};
 pub use metrics::SequencerMetrics;
 pub use open::{LostVote, Settings, StartError, StateStore, Tuning};
+pub(crate) use overlay::{Overlay, OverlayRows};
 pub use pins::{JournalPin, JournalPins};
 pub use reader::Reader;
+pub(crate) use rows::KvRows;
 
 use crate::raft::{Group, GroupConfig};
 use apply::Applier;

@@ -12,7 +12,7 @@ type Row = (Bytes, Bytes);
 
 /// The proposed rows, and the latest applied ones; each with the entry that wrote it last.
 #[derive(Debug)]
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     rows: BTreeMap<Bytes, (LogIndex, Option<Bytes>)>,
     /// With more rows than that, those that are applied go.
     room: usize,
@@ -20,12 +20,12 @@ pub(super) struct Overlay {
 
 impl Overlay {
     /// Empty, with `room` for applied rows.
-    pub(super) fn new(room: usize) -> Self {
+    pub(crate) fn new(room: usize) -> Self {
         Self { rows: BTreeMap::new(), room }
     }
 
     /// The rows of entry `index`, which is being proposed.
-    pub(super) fn propose(&mut self, index: LogIndex, rows: &[(Bytes, Option<Bytes>)]) {
+    pub(crate) fn propose(&mut self, index: LogIndex, rows: &[(Bytes, Option<Bytes>)]) {
         for (key, value) in rows {
             self.rows.insert(key.clone(), (index, value.clone()));
         }
@@ -59,9 +59,9 @@ impl Overlay {
 type Proposed<'a> = (&'a Bytes, Option<&'a Bytes>);
 
 /// Proposed rows over applied ones.
-pub(super) struct OverlayRows<'a> {
-    pub(super) overlay: &'a Overlay,
-    pub(super) below: KvRows<'a>,
+pub(crate) struct OverlayRows<'a> {
+    pub(crate) overlay: &'a Overlay,
+    pub(crate) below: KvRows<'a>,
 }
 
 /// Which way a scan goes.

@@ -101,6 +101,26 @@ impl Reader {
         }
     }
 
+    /// Runs a long `job` on one consistent view of the applied state, on a thread that waits for the disk. This member leads when
+    /// it begins; what it sees stays as it was.
+    ///
+    /// # Errors
+    /// `NotLeader` when this member does not lead; `Io` when the job was lost.
+    pub(crate) async fn examine<T, F>(&self, job: F) -> Result<T, FsError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Rows) -> T + Send + 'static,
+    {
+        let began = self.env.clock.now();
+        self.leads()?;
+        self.progress.caught_up().await;
+        self.led_at(began).await?;
+        let kv = Arc::clone(&self.kv);
+        let spawn: &dyn Spawn = &*self.env.spawn;
+        let done = spawn.blocking(move || job(&KvRows::new(&*kv.snapshot(), Wait::ForDisk))).await;
+        done.map_err(|lost| FsError::Io(format!("an examination of the metadata state failed: {lost}")))
+    }
+
     /// Runs `read` on this member's own state, whoever leads: it may lag behind. For hints only.
     ///
     /// # Errors

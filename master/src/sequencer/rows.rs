@@ -5,14 +5,14 @@ use cairn_core::namespace::machine::{RowError, Rows};
 use cairn_env::kv::{KvError, KvRead, Wait};
 
 /// A key-value view that waits for the disk, or does not.
-pub(super) struct KvRows<'a> {
+pub(crate) struct KvRows<'a> {
     read: &'a dyn KvRead,
     wait: Wait,
 }
 
 impl<'a> KvRows<'a> {
     /// Rows of `read`.
-    pub(super) fn new(read: &'a dyn KvRead, wait: Wait) -> Self {
+    pub(crate) fn new(read: &'a dyn KvRead, wait: Wait) -> Self {
         Self { read, wait }
     }
 }
