@@ -7,6 +7,7 @@ use crate::limits::FINDINGS_MAX;
 use crate::namespace::memory::MemoryRows;
 use crate::namespace::rows::{Key, Value, chunk, cluster, extent, inode, lease, names, session, xattr};
 use bytes::Bytes;
+use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -472,5 +473,19 @@ fn both_decoders_read_and_refuse_the_same() {
             compare(&changed, &value);
             compare(&key[..at.max(5)], &value);
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(
+        table in 0u8..26, tree in 0u8..2, rest in proptest::collection::vec(any::<u8>(), 0..40),
+        mut value in proptest::collection::vec(any::<u8>(), 0..200), known in any::<bool>(),
+    ) {
+        let key = [&[table, 0, 0, 0, tree][..], &rest].concat();
+        if let Some(format) = value.first_mut().filter(|_| known) {
+            *format = 1;
+        }
+        let _ = (decode::row(&key, &value), decode::row(&rest, &value), decode::table_name(&rest));
     }
 }
