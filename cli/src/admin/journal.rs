@@ -160,6 +160,9 @@ impl Printer {
                      left, which nobody was answered for: a start goes on without them"
                 ),
             ),
+            Ending::Unknown => {
+                ("unknown", "the segment that went on from here is missing or unreadable".to_owned())
+            }
             Ending::Corrupt(corruption) => ("corruption", corruption.to_string()),
         };
         self.put(

@@ -20,7 +20,7 @@ pub(super) fn check(state: &State<'_>, findings: &mut Findings) -> Result<(), In
         }
         let mut walked = BTreeSet::new();
         let mut at = row.inode;
-        // Deeper than a directory can stand, memory does not grow: a loop is found before.
+        // A walk ends: at a directory known to be rooted, at one without a parent, or where a loop closes.
         while !rooted.contains(&at) && walked.insert(at) {
             at = match state.get(&Table::Inode.key(at))? {
                 Some(Row::Inode(parent)) => parent.directory.map_or(at, |(parent, _)| parent),

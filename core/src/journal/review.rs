@@ -25,6 +25,8 @@ pub enum Next<'a> {
     Nothing,
     /// Another one.
     Segment(&'a SegmentHeader),
+    /// One that is missing or cannot be read.
+    Unknown,
 }
 
 /// What the end of the valid batches of a segment is.
@@ -41,6 +43,8 @@ pub enum Ending {
         /// Whole batches among them.
         batches: u64,
     },
+    /// What followed is missing or cannot be read: whether all of the segment is there cannot be told.
+    Unknown,
     /// Synced bytes have changed.
     Corrupt(Corruption),
 }
@@ -73,6 +77,7 @@ pub fn judge(bytes: &[u8], header: &SegmentHeader, end: &SegmentEnd, next: Next<
     let judged = match next {
         Next::Segment(next) => judge_sealed(header, end, next).map(|()| Ending::Sealed),
         Next::Nothing => judge_last(bytes, header, end).map(|()| tail(bytes, header, end)),
+        Next::Unknown => judge_last(bytes, header, end).map(|()| Ending::Unknown),
     };
     judged.unwrap_or_else(Ending::Corrupt)
 }
@@ -139,6 +144,7 @@ mod tests {
         assert_eq!(ending(&bytes, Next::Nothing), (5, Ending::Unused));
         let next = SegmentHeader { number: 2, base: end.position, chain: end.chain, ..header() };
         assert_eq!(ending(&bytes, Next::Segment(&next)), (5, Ending::Sealed));
+        assert_eq!(ending(&bytes, Next::Unknown), (5, Ending::Unknown));
         let other = SegmentHeader { chain: 0, ..next };
         assert!(matches!(ending(&bytes, Next::Segment(&other)), (5, Ending::Corrupt(_))));
         bytes[(end.position - 4096) as usize + 700] = 1;

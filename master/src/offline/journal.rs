@@ -121,7 +121,13 @@ pub fn read_journal(
         match &file.header {
             Ok(header) => {
                 let bytes = read(&*env.disk, &file.path)?;
-                let next = files.get(at + 1).and_then(|next| next.header.as_ref().ok());
+                let next = match files.get(at + 1) {
+                    None => Next::Nothing,
+                    Some(File { number, header: Ok(next), .. }) if *number == file.number + 1 => {
+                        Next::Segment(next)
+                    }
+                    Some(_) => Next::Unknown,
+                };
                 reading.segment(file, header, &bytes, next);
             }
             Err(detail) => reading.damage(file.number, 0, detail),
@@ -176,7 +182,7 @@ impl Reading<'_> {
         (self.visit)(&Event::Damage { segment, offset, detail });
     }
 
-    fn segment(&mut self, file: &File, header: &SegmentHeader, bytes: &[u8], next: Option<&SegmentHeader>) {
+    fn segment(&mut self, file: &File, header: &SegmentHeader, bytes: &[u8], next: Next<'_>) {
         if self.summary.segments == 0 {
             (self.summary.before, self.summary.last) = (header.last, header.last);
         }
@@ -195,7 +201,7 @@ impl Reading<'_> {
             }
         });
         self.summary.hard = end.hard;
-        let ending = judge(bytes, header, &end, next.map_or(Next::Nothing, Next::Segment));
+        let ending = judge(bytes, header, &end, next);
         let offset = end.position - header.base;
         self.summary.torn |= matches!(ending, Ending::Torn { .. });
         if let Ending::Corrupt(corruption) = ending {

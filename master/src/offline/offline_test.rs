@@ -147,6 +147,10 @@ fn every_segment_is_judged_whatever_is_wrong_with_others() {
     env.disk.remove_file(&segment(3)).unwrap();
     let (_, found) = damages();
     assert!(found.contains(&(3, 0)), "{found:?}");
+    // Those that are whole are not blamed for what is missing beside them.
+    flip(2, 600);
+    let (_, found) = damages();
+    assert_eq!(found.iter().filter(|(segment, _)| *segment == 2).count(), 0, "{found:?}");
     let refused = examine(&env, &stopped(directory.path()).unwrap()).unwrap_err();
     assert!(matches!(refused, OfflineError::Journal { .. }), "{refused}");
 }
