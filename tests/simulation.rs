@@ -45,7 +45,7 @@ const CALM_OPERATIONS: u64 = 20;
 const TICK: Duration = Duration::from_millis(2);
 pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(4);
 /// Time between two faults, at most.
-const FAULT_EVERY_MS: u64 = 4000;
+const FAULT_EVERY_MS: u64 = 3000;
 
 /// What one run has come to.
 struct Outcome {

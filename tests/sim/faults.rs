@@ -10,7 +10,7 @@ use std::time::Duration;
 use turmoil::Sim;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 15] = [
+pub(crate) const KINDS: [&str; 16] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
@@ -18,6 +18,7 @@ pub(crate) const KINDS: [&str; 15] = [
     "power cut between two writes",
     "host cut off",
     "pair cut off",
+    "master cut off from masters",
     "one way cut off",
     "messages held back",
     "slow network",
@@ -136,6 +137,13 @@ impl Faults {
             "pair cut off" if host != other => {
                 sim.partition(host.as_str(), other.as_str());
                 self.due.push((until, Undo::Repair(host, other)));
+            }
+            "master cut off from masters" => {
+                let host = master(1 + self.below(MASTERS));
+                for peer in (1..=MASTERS).map(master).filter(|peer| *peer != host) {
+                    sim.partition(host.as_str(), peer.as_str());
+                    self.due.push((until, Undo::Repair(host.clone(), peer)));
+                }
             }
             "one way cut off" if host != other => {
                 sim.partition_oneway(host.as_str(), other.as_str());
