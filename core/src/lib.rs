@@ -4,6 +4,7 @@
 //! a log machine (`decide` may refuse, `apply` may not), a planner (a view in, jobs out), a session (events in,
 //! commands and deadlines out), or a codec (bytes in, values out, never a panic).
 
+pub mod backup;
 pub mod caching;
 pub mod checksum;
 pub mod chunk;

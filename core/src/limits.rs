@@ -475,6 +475,36 @@ pub const FILL_LINGER: Duration = Duration::from_secs(30);
 pub const FILL_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause before a master that must be filled asks again.
 pub const FILL_PAUSE: Duration = Duration::from_millis(500);
+/// The leader ships its journal so often: twice this and the time that one object takes is what a restore may lack.
+pub const BACKUP_PERIOD: Duration = Duration::from_millis(1000);
+/// Bytes of entries that the sequencer reads for one question: a millisecond from memory, and few enough from the disk that
+/// nobody notices.
+pub const BACKUP_READ_BYTES: u64 = 1 << 20;
+/// Bytes of entries after which a shipment is put and another one begun: half a second of a busy leader's journal.
+pub const SHIPMENT_BYTES: usize = 8 << 20;
+/// Largest object that is read as a whole: a shipment with its last entry, or the manifest of a state of 100,000 files.
+pub const BACKUP_OBJECT_BYTES_MAX: u64 = 32 << 20;
+/// One access to the destination of backups may take so long; it counts as failed then, and is tried again.
+pub const BACKUP_PATIENCE: Duration = Duration::from_secs(60);
+/// Journal that is kept on the leader's disk for a destination that does not take it. Beyond that it goes, and when the
+/// destination is back a fresh image takes its place: a backup that fails must not fill the master's disk.
+pub const BACKUP_PIN_BYTES: u64 = 4 << 30;
+/// Journal shipped after an image before the next one is made: a restore replays it at some 100 MiB/s.
+pub const BACKUP_IMAGE_BYTES: u64 = 8 << 30;
+/// Time after an image before the next one is made, if anything was written: a day's objects are 86,400 at the most.
+pub const BACKUP_IMAGE_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Pause after an image that could not be made.
+pub const BACKUP_IMAGE_PAUSE: Duration = Duration::from_secs(10);
+/// Bytes of one part of an object that is put in parts; S3 takes 10,000 parts of at least 5 MiB: files of up to 78 GiB, and
+/// RocksDB's are of 64 MiB.
+pub const BACKUP_PART_BYTES: usize = 8 << 20;
+/// Bytes a second at which an image is read from the leader's disk: half of what a master that is filled gets, nobody waits.
+pub const BACKUP_BYTES_PER_SECOND: u64 = 80 << 20;
+/// The last restorable point is at most so old, or operators are warned.
+pub const BACKUP_AGE_WARNED: Duration = Duration::from_secs(10);
+/// Numbers of inodes, chunks and sessions that a restore passes over: more than could be given out after the moment that is
+/// restored, and few enough of the 2^48 for 65,000 restores.
+pub const RESTORE_NUMBERS_SKIPPED: u64 = 1 << 32;
 /// A stopped master looks so often whether its state is closed.
 pub const RELEASE_POLL: Duration = Duration::from_millis(10);
 /// First pause before another master is dialled again.
@@ -580,3 +610,5 @@ const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() > 3 * SESSION_RENEW.as_mil
 const _: () = assert!(SHARED_LEASE_BELIEF.as_millis() < SHARED_LEASE_TERM.as_millis());
 const _: () = assert!(LEADER_SILENCE_MAX.as_millis() * 4 < SESSION_EXPIRY.as_millis());
 const _: () = assert!(IDLE_LEASES_BATCH <= LEASES_PER_REQUEST_MAX);
+const _: () = assert!(SHIPMENT_BYTES + 2 * JOURNAL_ENTRY_BYTES_MAX < BACKUP_OBJECT_BYTES_MAX as usize);
+const _: () = assert!(BACKUP_PERIOD.as_millis() * 5 <= BACKUP_AGE_WARNED.as_millis());
