@@ -198,6 +198,9 @@ pub enum AdminCommand {
     Status,
     /// The masters and who leads
     Masters(MastersCommand),
+    /// Images of the metadata, what can be restored, and restoring it
+    #[command(subcommand)]
+    Backup(BackupCommand),
     /// Chunk servers with their disks
     Servers,
     /// Where the chunks of a file, or of all files below a directory, are
@@ -239,6 +242,59 @@ pub struct JournalDump {
     /// Print the rows that each entry writes
     #[arg(long)]
     pub rows: bool,
+}
+
+/// `cairn admin backup …`
+#[derive(Debug, Subcommand)]
+pub enum BackupCommand {
+    /// Make an image of the metadata now; returns when it is complete
+    Create,
+    /// Show the images, and up to which moment each can be restored
+    List {
+        /// file:///directory or s3://bucket/prefix [default: what the leader ships to]
+        #[arg(value_name = "URL")]
+        destination: Option<String>,
+    },
+    /// Read everything and compare checksums and hashes; each image is opened in a temporary directory
+    Verify {
+        /// file:///directory or s3://bucket/prefix [default: what the leader ships to]
+        #[arg(value_name = "URL")]
+        destination: Option<String>,
+        /// Only what a restore to the last moment needs
+        #[arg(long)]
+        latest: bool,
+    },
+    /// Make the data directory of a master that is alone, as the metadata was at a moment
+    Restore(RestoreCommand),
+}
+
+/// `cairn admin backup restore`
+#[derive(Debug, Args)]
+pub struct RestoreCommand {
+    /// file:///directory or s3://bucket/prefix
+    #[arg(value_name = "URL")]
+    pub destination: String,
+    /// Directory to make, absent or empty
+    #[arg(long, value_name = "DATA_DIR")]
+    pub to: PathBuf,
+    /// The moment, such as 2026-11-21T19:30:00Z [default: the last one]
+    #[arg(long, value_name = "RFC3339", value_parser = crate::moment::parse, conflicts_with = "index")]
+    pub at: Option<cairn_core::time::Timestamp>,
+    /// The journal entry
+    #[arg(long, value_name = "N")]
+    pub index: Option<u64>,
+    /// The history [default: the newest one]
+    #[arg(long, value_name = "N")]
+    pub history: Option<u64>,
+    /// The cluster, when the destination holds several
+    #[arg(long, value_name = "UUID")]
+    pub cluster: Option<String>,
+    /// `node_id` of the master that will start with it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub id: u64,
+    /// Where that master will be reached [default: where the one of this number was]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub address: Option<String>,
 }
 
 /// The masters, and what can be done with them.

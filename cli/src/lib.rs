@@ -9,6 +9,7 @@ mod dev;
 mod error;
 mod files;
 mod logging;
+mod moment;
 mod mounting;
 mod output;
 mod services;

@@ -1,5 +1,6 @@
 //! The gRPC service of operators: rare unary calls, and one stream of pages.
 
+use crate::backup::Shown;
 use crate::damage::Report;
 use crate::driven::Driven;
 use crate::fsck_pages;
@@ -10,7 +11,7 @@ use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ServerId};
+use cairn_core::ids::{ChunkId, LogIndex, ServerId};
 use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
 use cairn_core::limits::{
@@ -25,6 +26,10 @@ use cairn_proto::v1::{
     DiskStatus, FsckReply, FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster,
     ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest, TransferLeaderReply,
     TransferLeaderRequest,
+    BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
+    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, MasterStatus, MastersReply,
+    MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply,
+    StatusRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -113,6 +118,20 @@ impl Admin for AdminService {
             Err(error @ GroupRefusal::Rules(_)) => Err(invalid(error.to_string())),
             Err(error) => Err(Status::unavailable(format!("master {address}: {error}"))),
         }
+    }
+
+    async fn create_backup(
+        &self,
+        _: Request<CreateBackupRequest>,
+    ) -> Result<Response<CreateBackupReply>, Status> {
+        let parts = &self.parts;
+        if parts.term().is_none() {
+            return Err(to_status(parts, &FsError::NotLeader));
+        }
+        let made = parts.backup.create().await;
+        let made = made.map_err(|reason| Status::unavailable(format!("master {}: {reason}", parts.address)));
+        let destination = parts.config.backup.clone();
+        Ok(Response::new(CreateBackupReply { index: made?.get(), destination }))
     }
 
     async fn servers(&self, _: Request<ServersRequest>) -> Result<Response<ServersReply>, Status> {
@@ -208,6 +227,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let damage = parts.damage.counts();
     let term = parts.term();
     let metrics = parts.sequencer.metrics();
+    let backup = parts.backup.shown(parts.now());
     let reply = StatusReply {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         leader: if term.is_some() { parts.address.clone() } else { String::new() },
@@ -228,8 +248,10 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         pending_reconciliations: pending_reconciliations(parts).await?,
         warnings: Vec::new(),
         recent_corruption: parts.damage.recent().into_iter().map(corruption_report).collect(),
+        backup: Some(backup_status(&backup)),
     };
-    let warnings = warnings(parts, &reply, &reports);
+    let mut warnings = warnings(parts, &reply, &reports);
+    warnings.extend(backup.warning());
     Ok(StatusReply { warnings, ..reply })
 }
 
@@ -277,6 +299,22 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
         ));
     }
     warnings
+}
+
+fn backup_status(backup: &Shown) -> BackupStatus {
+    let (image_index, image_seconds) =
+        backup.image.map_or((0, 0), |(index, time)| (index.get(), time.seconds));
+    BackupStatus {
+        destination: backup.url.clone(),
+        image_index,
+        image_seconds,
+        image_runs: backup.image_runs,
+        shipped_index: backup.shipped.map_or(0, LogIndex::get),
+        restorable: backup.age.is_some(),
+        age_ms: backup.unsafe_for.as_millis() as u64,
+        failure: backup.failure.clone(),
+        gaps: backup.gaps,
+    }
 }
 
 fn corruption_report(report: Report) -> CorruptionReport {

@@ -43,6 +43,8 @@ pub struct MasterConfig {
     /// What keeps the state; no setting, but a choice of simulations.
     #[serde(skip)]
     pub store: StateStore,
+    /// Where the metadata is backed up to, as a URL; empty: nowhere.
+    pub backup: String,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -64,6 +66,7 @@ impl Default for MasterConfig {
             cache_mib: 128,
             journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
             store: StateStore::default(),
+            backup: String::new(),
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -194,6 +197,13 @@ impl MasterConfig {
                 format!("must be at least {JOURNAL_KEEP_MIB_MIN}, is {}", self.journal_keep_mib),
             );
         }
+        let is_place = ["file:///", "s3://"].iter().any(|scheme| self.backup.starts_with(scheme));
+        if !self.backup.is_empty() && !is_place {
+            return bad(
+                "backup",
+                format!("must be file:///directory or s3://bucket/prefix, is \"{}\"", self.backup),
+            );
+        }
         if self.data_dir.as_os_str().is_empty() {
             return bad("data_dir", "must name a directory".to_owned());
         }
@@ -241,6 +251,11 @@ cache_mib = 128
 # Mebibytes of journal kept for masters that were away: at least 16. One that lacks more is filled with a copy of the state.
 journal_keep_mib = 1024
 
+# Where the leader backs the metadata up to, without a pause: "file:///directory" (which must exist, and stand on other disks than
+# the masters'), or "s3://bucket/prefix" with the endpoint, region and keys of the environment (AWS_ENDPOINT, AWS_REGION,
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). The same in the configuration of each master. Empty: nowhere.
+backup = ""
+
 # What is logged, as RUST_LOG writes it: "info", "warn,cairn_master=debug", ...
 log = "info"
 
@@ -283,6 +298,8 @@ mod tests {
             "members = [\"2=127.0.0.1:1\"]",
             "members = [\"127.0.0.1:1\"]",
             "members = [\"1=nowhere\"]",
+            "backup = \"/somewhere\"",
+            "backup = \"file://relative\"",
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(text.split(' ').next().unwrap()), "{message}");

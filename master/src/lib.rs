@@ -4,6 +4,7 @@
 //! them that keep no truth of their own.
 
 mod admin_service;
+pub mod backup;
 pub mod caching;
 pub mod checkpoint;
 mod chunkserver_stream;

@@ -1,5 +1,6 @@
 //! What a master counts, with the names and help texts that Prometheus shows.
 
+use crate::backup::Shown;
 use crate::parts::Parts;
 use crate::sequencer::SequencerMetrics;
 use cairn_core::cluster::ServerHealth;
@@ -119,8 +120,43 @@ impl Collector for Present {
             "Corrupt blocks reported by chunk servers",
             damage.blocks_found,
         )?;
+        backup(&mut encoder, &parts.backup.shown(parts.now()))?;
         sequencer(&mut encoder, &parts.sequencer.metrics())
     }
+}
+
+/// Of the leader; the others ship nothing.
+fn backup(encoder: &mut DescriptorEncoder<'_>, backup: &Shown) -> fmt::Result {
+    if backup.url.is_empty() {
+        return Ok(());
+    }
+    let gauges = [
+        ("backup_restorable", "1 while the backup has a restorable point", u64::from(backup.age.is_some())),
+        (
+            "backup_age_milliseconds",
+            "Age of the last restorable point, or how long this leader has known of none",
+            backup.unsafe_for.as_millis() as u64,
+        ),
+        (
+            "backup_failing",
+            "1 while shipping or the making of images fails",
+            u64::from(!backup.failure.is_empty()),
+        ),
+        (
+            "backup_shipped_index",
+            "Highest journal index that is in the backup",
+            backup.shipped.map_or(0, cairn_core::ids::LogIndex::get),
+        ),
+        (
+            "backup_image_index",
+            "Highest journal index of a complete image",
+            backup.image.map_or(0, |(index, _)| index.get()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        gauge(encoder, name, help, value)?;
+    }
+    counter(encoder, "backup_gaps", "Times that journal went before it was in the backup", backup.gaps)
 }
 
 fn sequencer(encoder: &mut DescriptorEncoder<'_>, metrics: &SequencerMetrics) -> fmt::Result {

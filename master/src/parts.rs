@@ -1,5 +1,6 @@
 //! What every service of a master shares. Built once by the server; nobody reaches another service but through here.
 
+use crate::backup::Backup;
 use crate::caching::Caching;
 use crate::config::MasterConfig;
 use crate::damage::Damage;
@@ -36,6 +37,10 @@ pub(crate) struct Parts {
     pub(crate) sequencer: SequencerHandle,
     /// Copies of the state that are handed out.
     pub(crate) transfers: Transfers,
+    /// What is shipped elsewhere.
+    pub(crate) backup: Backup,
+    /// What keeps the state.
+    pub(crate) store: StateStore,
     /// The way to the other members.
     pub(crate) peers: Arc<Peers>,
     /// This member's part in the group, as it changes.

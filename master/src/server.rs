@@ -1,5 +1,6 @@
 //! A master as a whole: builds its parts, starts its tasks (nobody else does), and takes them down in order.
 
+use crate::backup::{self, Backup};
 use crate::caching::{self, Caching};
 use crate::config::MasterConfig;
 use crate::control_port;
@@ -130,7 +131,8 @@ impl Master {
         };
         let transfers = Transfers::open(&*env.disk, &data_dir.path, Arc::clone(&settings.pins));
         let transfers = transfers.map_err(|error| MasterError::State(error.to_string()))?;
-        let shared = (Arc::clone(&settings.caching), Arc::clone(&settings.peers), transfers);
+        let backup = Backup::new(config.backup.clone(), Arc::clone(&settings.pins));
+        let shared = (Arc::clone(&settings.caching), Arc::clone(&settings.peers), transfers, backup);
         let identity = Identity { cluster: data_dir.cluster, node: data_dir.node, id: config.node_id };
         let configured = config.group(&addresses.0.to_string())?;
         let founding =
@@ -264,7 +266,7 @@ fn build(
     sequencer: sequencer::SequencerHandle,
     bound: SocketAddr,
     view: watch::Sender<Arc<ClusterView>>,
-    (caching, peers, transfers): (Arc<Caching>, Arc<Peers>, Transfers),
+    (caching, peers, transfers, backup): (Arc<Caching>, Arc<Peers>, Transfers, Backup),
 ) -> Parts {
     let address = config.reached_at(&bound.to_string());
     Parts {
@@ -279,6 +281,8 @@ fn build(
         caching,
         peers,
         transfers,
+        backup,
+        store: StateStore::Rocks,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
@@ -324,6 +328,16 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     let leading = parts.clone();
     tasks.spawn(async move {
         leader::follow_leadership(leading).await;
+        Ok(())
+    });
+    let shipping = backup::ship_in_background(parts.clone());
+    tasks.spawn(async move {
+        shipping.await;
+        Ok(())
+    });
+    let making = backup::make_in_background(parts.clone());
+    tasks.spawn(async move {
+        making.await;
         Ok(())
     });
     let watching = parts.clone();

@@ -1,5 +1,6 @@
 //! `cairn admin`: look at the cluster and operate it.
 
+mod backup;
 mod chunks;
 mod fsck;
 mod journal;
@@ -25,6 +26,10 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
         _ => {}
     }
     block_on(Work::Messages, async {
+        let command = match command {
+            AdminCommand::Backup(command) => return backup::run(&env, global, command).await,
+            command => command,
+        };
         let mut admin = match command {
             // The group is most looked at when nobody leads it.
             AdminCommand::Masters(MastersCommand { action: None }) => {
@@ -56,6 +61,8 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
                     masters::change(&mut admin, global.json, Change::Remove(id), &done).await
                 }
             },
+            // It finds its master itself, if it needs one.
+            AdminCommand::Backup(_) => Ok(()),
             AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
             AdminCommand::Fsck(_) => fsck::live(&mut admin, global.json).await,

@@ -1,10 +1,11 @@
 //! `admin status`: health in one screen.
 
+use super::backup::seconds_text;
 use super::{request, uuid_text};
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output::{self, human_bytes};
-use cairn_proto::v1::{StatusReply, StatusRequest};
+use cairn_proto::v1::{BackupStatus, StatusReply, StatusRequest};
 
 pub(super) async fn status(admin: &mut Admin, json: bool) -> Result<(), CliError> {
     let reply = match admin.client.status(request(StatusRequest {})).await {
@@ -44,7 +45,40 @@ fn as_json(reply: &StatusReply) -> serde_json::Value {
         "pending_reconciliations": reply.pending_reconciliations,
         "warnings": reply.warnings,
         "recent_corruption": corruption,
+        "backup": backup_json(reply.backup.as_ref().filter(|backup| !backup.destination.is_empty())),
     })
+}
+
+fn backup_json(backup: Option<&BackupStatus>) -> serde_json::Value {
+    let Some(backup) = backup else { return serde_json::Value::Null };
+    serde_json::json!({
+        "destination": backup.destination,
+        "image_index": backup.image_index,
+        "image_seconds": backup.image_seconds,
+        "image_runs": backup.image_runs,
+        "shipped_index": backup.shipped_index,
+        "restorable": backup.restorable,
+        "age_ms": backup.age_ms,
+        "failure": backup.failure,
+        "gaps": backup.gaps,
+    })
+}
+
+fn backup_line(backup: Option<&BackupStatus>) -> String {
+    let Some(backup) = backup.filter(|backup| !backup.destination.is_empty()) else {
+        return "none: set `backup` in the configuration of every master".to_owned();
+    };
+    let age = std::time::Duration::from_millis(backup.age_ms).as_secs_f64();
+    let point = match backup.restorable {
+        true => format!("restorable up to {age:.1} s ago"),
+        false => "nothing restorable yet".to_owned(),
+    };
+    let image = match backup.image_index {
+        0 => "no image".to_owned(),
+        index => format!("image of entry {index}, {}", seconds_text(backup.image_seconds)),
+    };
+    let runs = if backup.image_runs { ", another one is being made" } else { "" };
+    format!("{point}, shipped to entry {}, {image}{runs}, in {}", backup.shipped_index, backup.destination)
 }
 
 fn print(reply: &StatusReply) -> Result<(), CliError> {
@@ -56,7 +90,8 @@ fn print(reply: &StatusReply) -> Result<(), CliError> {
          capacity    {} used of {} (all disks), {} free\n\
          namespace   {} inodes, {} chunks, {} sessions\n\
          work        {} deletions, {} reconciliations\n\
-         corruption  {} blocks found, {} replicas at present",
+         corruption  {} blocks found, {} replicas at present\n\
+         backup      {}",
         uuid_text(&reply.cluster),
         reply.leader,
         reply.term,
@@ -75,6 +110,7 @@ fn print(reply: &StatusReply) -> Result<(), CliError> {
         reply.pending_reconciliations,
         reply.corrupt_blocks_found,
         reply.corrupt_replicas,
+        backup_line(reply.backup.as_ref()),
     ));
     for report in &reply.recent_corruption {
         output::line(&format!(

@@ -103,6 +103,13 @@ impl EntryData {
         out.into()
     }
 
+    /// When the leader decided it, without decoding the rest; `None` when that is no entry of this format.
+    pub fn time_of(data: &[u8]) -> Option<Timestamp> {
+        let (mut nanos, mut seconds) = (data.get(4..8)?, data.get(8..16)?);
+        let time = Timestamp { nanos: nanos.get_u32_le(), seconds: seconds.get_i64_le() };
+        (data[0] == ENTRY_FORMAT && time.nanos < 1_000_000_000).then_some(time)
+    }
+
     /// Decodes an entry's data; rows share its memory.
     ///
     /// # Errors
@@ -183,6 +190,8 @@ mod tests {
         for entry in [sample(), internal] {
             let data = entry.encode();
             assert_eq!(data.len(), entry.encoded_len());
+            assert_eq!(EntryData::time_of(&data), Some(entry.time));
+            assert!((0..16).all(|cut| EntryData::time_of(&data[..cut]).is_none()));
             assert_eq!(EntryData::decode(data), Ok(entry));
         }
     }

@@ -20,4 +20,4 @@ mod transfer;
 #[cfg(test)]
 mod install_test;
 
-pub(crate) use transfer::Transfers;
+pub(crate) use transfer::{Transfer, Transfers};

@@ -32,9 +32,9 @@ pub(crate) struct Transfer {
     /// Its name, which nobody else has.
     pub(super) name: String,
     /// How far it reaches.
-    pub(super) applied: Applied,
+    pub(crate) applied: Applied,
     /// Names and sizes, in the order in which they are sent.
-    pub(super) files: Vec<(String, u64)>,
+    pub(crate) files: Vec<(String, u64)>,
     _pin: JournalPin,
 }
 
@@ -58,8 +58,21 @@ impl Transfers {
         newest.filter(|transfer| transfer.name == name)
     }
 
-    /// Makes a copy of the state, which has applied at least `applied`. Blocks on the disk.
+    /// Makes a copy of the state, which has applied at least `applied`, to be handed out. Blocks on the disk.
     pub(super) fn begin(
+        &self,
+        env: &Env,
+        kv: &dyn Kv,
+        store: StateStore,
+        applied: LogIndex,
+    ) -> Result<Arc<Transfer>, CheckpointError> {
+        let transfer = self.copy(env, kv, store, applied)?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&transfer);
+        Ok(transfer)
+    }
+
+    /// Makes a copy of the state, which has applied at least `applied`. Blocks on the disk.
+    pub(crate) fn copy(
         &self,
         env: &Env,
         kv: &dyn Kv,
@@ -84,15 +97,13 @@ impl Transfers {
             drop(env.disk.remove_dir_all(&path));
         })?;
         let disk = Arc::clone(&env.disk);
-        let transfer = Arc::new(Transfer { disk, path, name, applied, files, _pin: pin });
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&transfer);
-        Ok(transfer)
+        Ok(Arc::new(Transfer { disk, path, name, applied, files, _pin: pin }))
     }
 }
 
 impl Transfer {
     /// Opens one of its files. Blocks on the disk.
-    pub(super) fn open(&self, file: usize) -> io::Result<Arc<dyn DiskFile>> {
+    pub(crate) fn open(&self, file: usize) -> io::Result<Arc<dyn DiskFile>> {
         self.disk.open(&self.path.join(&self.files[file].0), OpenMode::Read)
     }
 }

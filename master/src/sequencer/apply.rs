@@ -29,6 +29,42 @@ pub(super) struct Applier {
     pub(super) caching: Arc<Caching>,
 }
 
+/// What a committed entry says.
+pub(crate) enum Committed {
+    /// A new leader's first entry.
+    Nothing,
+    /// Who votes, and the row of members with it.
+    Votes(VoteChange, Bytes),
+    /// Who the members are, while nobody's vote changes: one row.
+    Masters(EntryData),
+    /// Rows of the namespace.
+    Rows(EntryData),
+}
+
+impl Committed {
+    /// Reads the data of an entry.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn read(kind: EntryKind, data: &Bytes) -> Result<Self, String> {
+        if data.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        match kind {
+            EntryKind::Normal => {
+                let data = EntryData::decode(data.clone()).map_err(|error| error.to_string())?;
+                let of_masters = data.kind == RecordKind::ChangeMasters.number();
+                Ok(if of_masters { Self::Masters(data) } else { Self::Rows(data) })
+            }
+            EntryKind::ConfChange => Err("it is of a kind that no master writes".into()),
+            EntryKind::ConfChangeV2 => {
+                let (change, row) = change::from_entry(data.clone())?;
+                Ok(Self::Votes(change, row))
+            }
+        }
+    }
+}
+
 /// Entries that are decoded and not yet written.
 pub(super) struct Prepared {
     last: LogIndex,
@@ -63,27 +99,22 @@ impl Applier {
             }
             let unknown = |error: String| Fatal::UnknownEntry(entry.id.index, error);
             self.applied.advance(entry.id, &entry.data);
-            if entry.data.is_empty() {
-                continue;
-            }
-            match entry.kind {
-                EntryKind::Normal => {}
-                EntryKind::ConfChange => return Err(unknown("it is of a kind that no master writes".into())),
-                EntryKind::ConfChangeV2 => {
-                    let (change, row) = change::from_entry(entry.data.clone()).map_err(unknown)?;
+            let data = match Committed::read(entry.kind, &entry.data).map_err(unknown)? {
+                Committed::Nothing => continue,
+                Committed::Votes(change, row) => {
                     self.change_votes(change);
                     votes.push(change);
                     batch.writes.push((Bytes::from_static(&MEMBERS_KEY), Some(row.clone())));
                     members = Some(row);
                     continue;
                 }
-            }
-            let data = EntryData::decode(entry.data.clone()).map_err(|error| unknown(error.to_string()))?;
-            if data.kind == RecordKind::ChangeMasters.number() {
-                members = data.rows.last().and_then(|(_, row)| row.clone());
-                batch.writes.extend(data.rows);
-                continue;
-            }
+                Committed::Masters(data) => {
+                    members = data.rows.last().and_then(|(_, row)| row.clone());
+                    batch.writes.extend(data.rows);
+                    continue;
+                }
+                Committed::Rows(data) => data,
+            };
             self.applied.time = self.applied.time.max(data.time);
             if somebody_caches {
                 let changes = Changes::of(&data.rows);

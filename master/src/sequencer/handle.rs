@@ -4,7 +4,7 @@ use super::group_view::GroupView;
 use super::metrics::SequencerMetrics;
 use super::reader::Reader;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ChunkVersion, Sequence, ServerId, SessionId, SlotId, Term};
+use cairn_core::ids::{ChunkId, ChunkVersion, LogIndex, Sequence, ServerId, SessionId, SlotId, Term};
 use cairn_core::journal::members::Members;
 use cairn_core::journal::membership::{MemberChange, Refusal};
 use cairn_core::limits::{GROUP_CHANGE_PATIENCE, RAFT_TICK};
@@ -88,6 +88,13 @@ pub(super) enum Request {
         change: MemberChange,
         /// Answered when it is applied here.
         done: oneshot::Sender<Result<(), GroupRefusal>>,
+    },
+    /// Entries, for whoever ships them.
+    ReadJournal {
+        /// Those after it.
+        after: LogIndex,
+        /// Where they go.
+        done: super::journal_read::Done,
     },
     /// A leader no longer holds what this member lacks.
     FellBehind {

@@ -331,7 +331,7 @@ fn read_members(kv: &dyn Kv, settings: &Settings) -> Result<Members, String> {
 }
 
 /// The row that counts applied entries, if there is one.
-pub(super) fn read_applied(kv: &dyn Kv) -> Result<Option<Applied>, String> {
+pub(crate) fn read_applied(kv: &dyn Kv) -> Result<Option<Applied>, String> {
     match kv.get(&APPLIED_KEY, Wait::ForDisk).map_err(|error| error.to_string())? {
         None => Ok(None),
         Some(value) => match Applied::decode(&value) {

@@ -292,6 +292,11 @@ impl Sequencer {
                 self.change_group(&change, done);
                 Ok(())
             }
+            Request::ReadJournal { after, done } => {
+                // Whoever asked may be gone.
+                drop(done.send(self.read_journal(after)));
+                Ok(())
+            }
             Request::FellBehind { leader, term } => {
                 self.fall_behind(leader, term);
                 Ok(())

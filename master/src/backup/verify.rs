@@ -1,0 +1,197 @@
+//! Reading everything that a restore would need, without restoring it.
+
+use super::SourceError;
+use super::place::{fits, read_manifest};
+use super::survey::Life;
+use crate::checkpoint;
+use crate::sequencer::StateStore;
+use cairn_core::backup::manifest::Manifest;
+use cairn_core::backup::names::{self, ImageName, Stretch};
+use cairn_core::backup::shipment::{self, ShipmentHeader, ShippedEntry};
+use cairn_core::backup::{BackupError, History, chain};
+use cairn_core::ids::{ClusterId, LogIndex};
+use cairn_core::journal::applied::Applied;
+use cairn_core::limits::BACKUP_OBJECT_BYTES_MAX;
+use cairn_env::Env;
+use cairn_env::disk::OpenMode;
+use cairn_env::objects::Objects;
+use std::io;
+use std::path::Path;
+
+/// What was read and found whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Images whose every byte was read, and which open as a state that is what the manifest says.
+    pub images: u64,
+    /// Shipments.
+    pub shipments: u64,
+    /// Their entries.
+    pub entries: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// Reads images and shipments of a history: all of it, or with `only_newest` what a restore to the latest moment needs. Images
+/// are opened below `scratch`, which is empty and of the caller. What is wrong is listed.
+///
+/// # Errors
+/// The destination cannot be reached.
+pub async fn verify(
+    env: &Env,
+    objects: &Objects,
+    life: &Life,
+    only_newest: bool,
+    scratch: &Path,
+) -> Result<(Verified, Vec<String>), SourceError> {
+    let of = (life.cluster, life.history);
+    let (mut verified, mut wrong) = (Verified::default(), Vec::new());
+    let (images, shipments): (Vec<ImageName>, Vec<Stretch>) = match chain::newest(&life.holdings) {
+        Some(chain) if only_newest => (vec![chain.image], chain.shipments),
+        _ => (
+            life.holdings.images.iter().copied().collect(),
+            life.holdings.shipments.iter().copied().collect(),
+        ),
+    };
+    if images.is_empty() {
+        wrong.push(format!("history {}: there is no complete image, nothing can be restored", life.history));
+    }
+    // Running hashes, by the entry that they are of.
+    let mut hashes = std::collections::BTreeMap::<LogIndex, u64>::new();
+    for name in images {
+        match image(env, objects, of, name, scratch).await {
+            Ok(manifest) => {
+                verified.images += 1;
+                verified.bytes += manifest.bytes();
+                hashes.insert(manifest.last.index, manifest.hash);
+            }
+            Err(reason) => wrong.push(reason),
+        }
+    }
+    for stretch in shipments {
+        let (header, entries) = match read_shipment(objects, of, stretch).await {
+            Ok(shipment) => shipment,
+            Err(error) => {
+                wrong.push(error.to_string());
+                continue;
+            }
+        };
+        verified.shipments += 1;
+        verified.entries += entries.len() as u64;
+        verified.bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+        if let Err(index) = follows(&mut hashes, &header, &entries) {
+            let name = names::shipment(of.0, of.1, stretch);
+            wrong.push(format!("{name}: entry {index} follows another history than the objects before it"));
+        }
+    }
+    Ok((verified, wrong))
+}
+
+/// Whether the running hash of every entry that is known otherwise is the same here.
+fn follows(
+    hashes: &mut std::collections::BTreeMap<LogIndex, u64>,
+    header: &ShipmentHeader,
+    entries: &[ShippedEntry],
+) -> Result<(), u64> {
+    let mut applied = Applied { hash: header.before, ..Applied::default() };
+    let before = LogIndex(header.first.get() - 1);
+    if hashes.get(&before).is_some_and(|hash| *hash != header.before) {
+        return Err(header.first.get());
+    }
+    for entry in entries {
+        applied.advance(entry.id, &entry.data);
+        if hashes.get(&entry.id.index).is_some_and(|hash| *hash != applied.hash) {
+            return Err(entry.id.index.get());
+        }
+    }
+    hashes.insert(header.last, applied.hash);
+    if applied.hash == header.after { Ok(()) } else { Err(header.last.get()) }
+}
+
+/// Reads a whole shipment.
+pub(super) async fn read_shipment(
+    objects: &Objects,
+    of: (ClusterId, History),
+    stretch: Stretch,
+) -> Result<(ShipmentHeader, Vec<ShippedEntry>), SourceError> {
+    let name = names::shipment(of.0, of.1, stretch);
+    let object = objects.get(&name, BACKUP_OBJECT_BYTES_MAX).await?;
+    let shipment =
+        shipment::decode(object).and_then(|(header, entries)| Ok((fits(header, of, stretch)?, entries)));
+    shipment.map_err(|error| SourceError::Object { url: objects.url().to_owned(), name, error })
+}
+
+/// Fetches an image, opens it, and removes it again. The reason when it is not whole.
+async fn image(
+    env: &Env,
+    objects: &Objects,
+    of: (ClusterId, History),
+    name: ImageName,
+    scratch: &Path,
+) -> Result<Manifest, String> {
+    let manifest = read_manifest(objects, of, name).await.map_err(|error| error.to_string())?;
+    let directory = scratch.join(format!("{:016x}-{:08x}", name.index.get(), name.drawn));
+    let fetched = fetch(env, objects, of, (name, &manifest), &directory).await;
+    let checking = {
+        let (env, directory, manifest) = (env.clone(), directory.clone(), manifest.clone());
+        move || {
+            fetched.map_err(|error| error.to_string())?;
+            let opened =
+                checkpoint::reaches(&env, StateStore::Rocks, &directory).map_err(|error| error.to_string());
+            let opened = opened.and_then(|applied| match manifest.is_of(&applied) {
+                true => Ok(()),
+                false => Err(format!("it has applied entry {}", applied.last.index.get())),
+            });
+            let removed = env.disk.remove_dir_all(&directory).map_err(|error| error.to_string());
+            opened.and(removed)
+        }
+    };
+    let checked =
+        env.spawn.blocking(checking).await.map_err(|lost| lost.to_string()).and_then(|checked| checked);
+    checked.map(|()| manifest).map_err(|reason| format!("{}: {reason}", names::image(of.0, of.1, name)))
+}
+
+/// Why an image could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("writing it to {0}: {1}")]
+    Disk(String, io::Error),
+}
+
+/// Fetches the files of an image into `directory`, which is made, and makes them durable. Each is compared with the manifest.
+pub(super) async fn fetch(
+    env: &Env,
+    objects: &Objects,
+    of: (ClusterId, History),
+    (name, manifest): (ImageName, &Manifest),
+    directory: &Path,
+) -> Result<(), FetchError> {
+    let disk = &env.disk;
+    let failed = |error: io::Error| FetchError::Disk(directory.display().to_string(), error);
+    let lost = |lost| failed(io::Error::other(lost));
+    let (making, path) = (disk.clone(), directory.to_owned());
+    env.spawn.blocking(move || making.create_dir_all(&path)).await.map_err(lost)?.map_err(failed)?;
+    for file in &manifest.files {
+        let object = names::file(of.0, of.1, name, &file.name);
+        let mut reader = objects.read(&object).await.map_err(SourceError::from)?;
+        let (opening, path) = (disk.clone(), directory.join(&file.name));
+        let open = env.spawn.blocking(move || opening.open(&path, OpenMode::CreateNew)).await;
+        let open = open.map_err(lost)?.map_err(failed)?;
+        let (mut hasher, mut offset) = (crc32fast::Hasher::new(), 0);
+        while let Some(piece) = reader.next().await.map_err(SourceError::from)? {
+            hasher.update(&piece);
+            let (writing, at) = (open.clone(), offset);
+            offset += piece.len() as u64;
+            let written = env.spawn.blocking(move || writing.write_all_at(&piece, at)).await;
+            written.map_err(lost)?.map_err(failed)?;
+        }
+        if (offset, hasher.finalize()) != (file.bytes, file.crc) {
+            let (url, name) = (objects.url().to_owned(), object);
+            return Err(SourceError::Object { url, name, error: BackupError::Damaged }.into());
+        }
+        env.spawn.blocking(move || open.sync_all()).await.map_err(lost)?.map_err(failed)?;
+    }
+    let (syncing, path) = (disk.clone(), directory.to_owned());
+    env.spawn.blocking(move || syncing.sync_dir(&path)).await.map_err(lost)?.map_err(failed)
+}
