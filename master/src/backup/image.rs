@@ -92,7 +92,7 @@ async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> 
     let begun = parts.now();
     let made = image(parts, term).await;
     match &made {
-        Ok(manifest) => {
+        Ok((_, manifest)) => {
             let (mib, took) = (manifest.bytes() >> 20, parts.now().since(begun).as_millis() as u64);
             info!(
                 applied = manifest.last.index.get(),
@@ -103,13 +103,13 @@ async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> 
         }
         Err(error) => error!(%error, "no image of the metadata could be made, and another one is tried"),
     }
-    let told =
-        made.as_ref().map(|manifest| (manifest.last.index, manifest.time)).map_err(ToString::to_string);
-    parts.backup.image_ended(term, told);
-    made.map(|manifest| manifest.last.index)
+    let told = made.as_ref().map(|(name, manifest)| (manifest.last.index, manifest.time, name.clone()));
+    parts.backup.image_ended(term, told.map_err(ToString::to_string));
+    made.map(|(_, manifest)| manifest.last.index)
 }
 
-async fn image(parts: &Arc<Parts>, term: Term) -> Result<Manifest, ImageError> {
+/// The manifest and its name.
+async fn image(parts: &Arc<Parts>, term: Term) -> Result<(String, Manifest), ImageError> {
     let objects = Objects::open(&parts.backup.url)?;
     let sharing = Arc::clone(parts);
     let copying = parts.env.spawn.blocking(move || {
@@ -131,8 +131,9 @@ async fn image(parts: &Arc<Parts>, term: Term) -> Result<Manifest, ImageError> {
     let members = parts.sequencer.members().encode();
     let (last, hash, time) = (applied.last, applied.hash, applied.time);
     let manifest = Manifest { cluster, history, last, hash, time, members, files };
-    objects.put(&names::manifest(cluster, history, name), manifest.encode()).await?;
-    Ok(manifest)
+    let name = names::manifest(cluster, history, name);
+    objects.put(&name, manifest.encode()).await?;
+    Ok((name, manifest))
 }
 
 /// Bytes sent since when.

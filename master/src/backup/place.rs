@@ -15,6 +15,8 @@ use std::collections::BTreeSet;
 /// The newest image, and the last entry that can be reached from it: index, running hash and time count.
 pub(super) struct Place {
     pub(super) image: Manifest,
+    /// The object that says so.
+    pub(super) name: String,
     pub(super) reach: Applied,
 }
 
@@ -46,7 +48,8 @@ pub(super) async fn find(
             reach.last = LogId { index: header.last, term: reach.last.term };
             (reach.hash, reach.time) = (header.after, header.time);
         }
-        return Ok(Some(Place { image: manifest, reach }));
+        let name = names::manifest(cluster, history, image);
+        return Ok(Some(Place { image: manifest, name, reach }));
     }
     Ok(None)
 }

@@ -26,6 +26,10 @@ enum ShipError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Journal(#[from] JournalReadError),
+    #[error(
+        "its newest image is gone: mount again what is to be there, or have an image made by `cairn admin backup create`"
+    )]
+    ImageGone,
     #[error("there is no image yet behind which the journal could be shipped")]
     NoImage,
     #[error(
@@ -89,6 +93,13 @@ async fn turn(parts: &Parts, term: Term, open: &mut Option<Objects>) -> Result<(
         None if parts.backup.awaits_image() => return Err(ShipError::NoImage),
         None => find(parts, &objects, of).await?,
     };
+    if let Some(manifest) = parts.backup.manifest() {
+        // A directory whose disk is no longer mounted takes everything and keeps nothing.
+        match objects.beginning(&manifest, 1).await {
+            Err(ObjectsError::Missing { .. }) => return Err(ShipError::ImageGone),
+            found => drop(found?),
+        }
+    }
     let mut at = position;
     loop {
         let moment = parts.now();
@@ -122,9 +133,9 @@ async fn find(
     of: (cairn_core::ids::ClusterId, History),
 ) -> Result<Position, ShipError> {
     let found = place::find(objects, of.0, of.1).await?;
-    let image = found.as_ref().map(|place| (place.image.last.index, place.image.time));
+    let image = found.as_ref().map(|place| (place.image.last.index, place.image.time, place.name.clone()));
     let at = found.map(|place| pinned(parts, place.reach));
-    if let (Some((image, _)), Some(at)) = (&image, &at) {
+    if let (Some((image, ..)), Some(at)) = (&image, &at) {
         info!(image = image.get(), shipped = at.shipped.last.index.get(), "goes on with the backup");
     }
     parts.backup.found(image, at);

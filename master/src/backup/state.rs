@@ -29,6 +29,8 @@ struct Progress {
     since: Tick,
     at: Option<Position>,
     image: Option<(LogIndex, Timestamp)>,
+    /// Name of the newest image's manifest.
+    manifest: Option<String>,
     /// All that was applied by then has been shipped.
     restorable: Option<Tick>,
     shipping_failed: Option<String>,
@@ -65,6 +67,13 @@ pub(crate) struct Shown {
     pub(crate) unsafe_for: Duration,
     pub(crate) failure: String,
     pub(crate) gaps: u64,
+}
+
+impl Progress {
+    fn set_image(&mut self, image: Option<(LogIndex, Timestamp, String)>) {
+        self.image = image.as_ref().map(|(index, time, _)| (*index, *time));
+        self.manifest = image.map(|(_, _, manifest)| manifest);
+    }
 }
 
 impl Shown {
@@ -114,9 +123,9 @@ impl Backup {
     }
 
     /// What the destination holds was found: the newest image and where shipping stands.
-    pub(super) fn found(&self, image: Option<(LogIndex, Timestamp)>, at: Option<Position>) {
+    pub(super) fn found(&self, image: Option<(LogIndex, Timestamp, String)>, at: Option<Position>) {
         let mut progress = self.lock();
-        progress.image = image;
+        progress.set_image(image);
         if progress.at.is_none() {
             progress.at = at;
         }
@@ -151,6 +160,11 @@ impl Backup {
         if let Some(at) = &mut self.lock().at {
             at.pin = None;
         }
+    }
+
+    /// The object without which nothing that is shipped can be restored.
+    pub(super) fn manifest(&self) -> Option<String> {
+        self.lock().manifest.clone()
     }
 
     /// Whether shipping waits for an image to go on behind.
@@ -196,7 +210,7 @@ impl Backup {
     }
 
     /// The image is complete, or is not.
-    pub(super) fn image_ended(&self, term: Term, made: Result<(LogIndex, Timestamp), String>) {
+    pub(super) fn image_ended(&self, term: Term, made: Result<(LogIndex, Timestamp, String), String>) {
         let mut progress = self.lock();
         progress.image_runs = false;
         if progress.term != Some(term) {
@@ -204,7 +218,7 @@ impl Backup {
         }
         match made {
             Ok(image) => {
-                progress.image = Some(image);
+                progress.set_image(Some(image));
                 progress.image_failed = None;
                 progress.image_needed = None;
                 progress.shipped_since_image = 0;

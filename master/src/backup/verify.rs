@@ -55,6 +55,15 @@ pub async fn verify(
     if images.is_empty() {
         wrong.push(format!("history {}: there is no complete image, nothing can be restored", life.history));
     }
+    if let (Some(newest), Some(last)) = (life.newest(), life.holdings.shipments.last())
+        && last.last > newest.reach
+    {
+        let (missing, behind) = (newest.reach.get() + 1, last.last.get());
+        wrong.push(format!(
+            "history {}: entry {missing} is missing, and nothing behind it, up to entry {behind}, can be restored",
+            life.history
+        ));
+    }
     // Running hashes, by the entry that they are of.
     let mut hashes = std::collections::BTreeMap::<LogIndex, u64>::new();
     for name in images {
