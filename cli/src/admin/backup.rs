@@ -140,10 +140,11 @@ fn print(survey: &Survey, url: &str) -> Result<(), CliError> {
 async fn verify(env: &Env, objects: &Objects, latest: bool, json: bool) -> Result<(), CliError> {
     let survey = backup::survey(objects).await.map_err(failed)?;
     let scratch = tempfile::tempdir().map_err(CliError::host("a temporary directory"))?;
-    let lives =
-        if latest { newest_life(&survey, None).into_iter().collect() } else { survey.lives.iter().collect() };
+    let lives: Vec<&Life> = match latest {
+        true => newest_life(&survey, None).into_iter().collect(),
+        false => survey.lives.iter().collect(),
+    };
     let (mut rows, mut wrong): (Vec<_>, Vec<String>) = (Vec::new(), Vec::new());
-    let lives: Vec<&Life> = lives;
     for life in &lives {
         let checked = backup::verify(env, objects, life, latest, scratch.path()).await.map_err(failed)?;
         let (verified, faults) = checked;

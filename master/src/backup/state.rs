@@ -144,8 +144,11 @@ impl Backup {
     /// All that was applied at `moment` is there.
     pub(super) fn caught_up(&self, moment: Tick) {
         let mut progress = self.lock();
-        progress.restorable = Some(moment);
         progress.shipping_failed = None;
+        // Behind a gap nothing can be restored before an image stands there.
+        if progress.image_needed.is_none() {
+            progress.restorable = Some(moment);
+        }
     }
 
     pub(super) fn shipping_failed(&self, reason: String) -> bool {
@@ -230,9 +233,7 @@ impl Backup {
     /// For operators.
     pub(crate) fn shown(&self, now: Tick) -> Shown {
         let progress = self.lock();
-        // Without an image, or behind a gap, nothing that is shipped can be restored.
-        let reaches = progress.image.is_some() && progress.image_needed.is_none();
-        let restorable = progress.restorable.filter(|_| reaches);
+        let restorable = progress.restorable.filter(|_| progress.image.is_some());
         let failure = progress.shipping_failed.clone().or_else(|| progress.image_failed.clone());
         let since = if progress.term.is_some() { now.since(progress.since) } else { Duration::ZERO };
         let age = restorable.map(|moment| now.since(moment));
@@ -246,5 +247,83 @@ impl Backup {
             failure: failure.unwrap_or_default(),
             gaps: progress.gaps,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Tick {
+        Tick(Duration::from_secs(seconds))
+    }
+
+    fn position() -> Position {
+        Position { shipped: Applied::default(), pin: None, pinned_at: 0 }
+    }
+
+    fn image(index: u64) -> (LogIndex, Timestamp, String) {
+        (LogIndex(index), Timestamp { seconds: 100, nanos: 0 }, "manifest".to_owned())
+    }
+
+    #[test]
+    fn the_age_counts_from_the_last_moment_that_can_be_restored() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        let (term, wall) = (Term(3), Timestamp { seconds: 150, nanos: 0 });
+        assert_eq!(backup.shown(at(90)).warning(), None, "a follower ships nothing");
+        backup.lead(term, at(100));
+        backup.found(None, None);
+        assert!(backup.image_due(wall).is_some());
+        assert_eq!(backup.shown(at(109)).warning(), None);
+        assert!(backup.shown(at(111)).warning().is_some_and(|text| text.contains("no restorable point")));
+        backup.image_begun(term, position());
+        backup.caught_up(at(112));
+        assert_eq!(backup.shown(at(112)).age, None, "the image is not complete yet");
+        backup.image_ended(term, Ok(image(5)));
+        backup.caught_up(at(113));
+        assert_eq!(backup.shown(at(114)).age, Some(Duration::from_secs(1)));
+        assert_eq!(backup.image_due(wall), None);
+        // Journal is gone: the age goes on growing whatever is shipped, until an image stands behind the gap.
+        backup.broken("trimmed".to_owned());
+        backup.image_begun(term, position());
+        backup.caught_up(at(120));
+        let shown = backup.shown(at(125));
+        assert_eq!((shown.age, shown.gaps), (Some(Duration::from_secs(12)), 1));
+        assert!(shown.warning().is_some());
+        backup.image_ended(term, Ok(image(9)));
+        backup.caught_up(at(126));
+        assert_eq!(backup.shown(at(126)).age, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_image_is_due_after_a_day_and_only_if_something_was_written() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        backup.lead(Term(1), at(1));
+        let mut place = position();
+        place.shipped.last.index = LogIndex(5);
+        backup.found(Some(image(5)), Some(place.clone()));
+        let tomorrow = Timestamp { seconds: 100 + BACKUP_IMAGE_AGE.as_secs() as i64, nanos: 0 };
+        assert_eq!(backup.image_due(tomorrow), None);
+        place.shipped.last.index = LogIndex(6);
+        backup.shipped(place.clone(), 1);
+        assert!(backup.image_due(tomorrow).is_some());
+        let today = Timestamp { seconds: 101, nanos: 0 };
+        assert_eq!(backup.image_due(today), None);
+        backup.shipped(place, BACKUP_IMAGE_BYTES);
+        assert!(backup.image_due(today).is_some());
+    }
+
+    #[test]
+    fn what_an_earlier_term_knew_is_void() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        backup.lead(Term(1), at(1));
+        backup.found(Some(image(5)), Some(position()));
+        backup.caught_up(at(2));
+        backup.lead(Term(2), at(3));
+        assert!(backup.position().is_none() && backup.shown(at(4)).age.is_none());
+        backup.image_ended(Term(1), Ok(image(7)));
+        assert_eq!(backup.shown(at(4)).image, None, "an image of an earlier term is found by listing");
+        backup.follow();
+        assert_eq!(backup.shown(at(99)).unsafe_for, Duration::ZERO);
     }
 }
