@@ -489,7 +489,7 @@ pub const BACKUP_PATIENCE: Duration = Duration::from_secs(60);
 /// Journal that is kept on the leader's disk for a destination that does not take it. Beyond that it goes, and when the
 /// destination is back a fresh image takes its place: a backup that fails must not fill the master's disk.
 pub const BACKUP_PIN_BYTES: u64 = 4 << 30;
-/// Journal shipped after an image before the next one is made: a restore replays it at some 100 MiB/s.
+/// Journal shipped after an image before the next one is made: a restore replays it at some 60 MiB/s.
 pub const BACKUP_IMAGE_BYTES: u64 = 8 << 30;
 /// Time after an image before the next one is made, if anything was written: a day's objects are 86,400 at the most.
 pub const BACKUP_IMAGE_AGE: Duration = Duration::from_secs(24 * 3600);
