@@ -7,13 +7,10 @@
 pub enum Bug {
     SkipJournalSync,
     SkipSegmentNameSync,
-    ForgetVote,
     ForgetTruncation,
     ForgetLastBatch,
     AnswerBeforeCommit,
     AnswerWhatWasLost,
-    AnswerRefusalsEarly,
-    ReadWithoutLease,
     FollowersAnswerBeforeSync,
     CountUnheardEntries,
     KeepOverlay,
@@ -22,33 +19,22 @@ pub enum Bug {
     ReuseNumbers,
     ExclusiveCreateOpens,
     RenameKeepsOldName,
-    ForgetSessions,
-    ReplaceKeepsVote,
     FillForgetsJournal,
     SkipIntentSync,
     SkipReplicaFileSync,
     SkipIntentReplay,
     AnswerBeforeForward,
-    IgnoreVersion,
-    SkipVerification,
-    RecordBeforeSync,
-    ForgetUnacknowledged,
-    IgnoreInvalidation,
-    AnswerBeforeInvalidation,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 19] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
-        Self::ForgetVote,
         Self::ForgetTruncation,
         Self::ForgetLastBatch,
         Self::AnswerBeforeCommit,
         Self::AnswerWhatWasLost,
-        Self::AnswerRefusalsEarly,
-        Self::ReadWithoutLease,
         Self::FollowersAnswerBeforeSync,
         Self::CountUnheardEntries,
         Self::KeepOverlay,
@@ -57,19 +43,11 @@ impl Bug {
         Self::ReuseNumbers,
         Self::ExclusiveCreateOpens,
         Self::RenameKeepsOldName,
-        Self::ForgetSessions,
-        Self::ReplaceKeepsVote,
         Self::FillForgetsJournal,
         Self::SkipIntentSync,
         Self::SkipReplicaFileSync,
         Self::SkipIntentReplay,
         Self::AnswerBeforeForward,
-        Self::IgnoreVersion,
-        Self::SkipVerification,
-        Self::RecordBeforeSync,
-        Self::ForgetUnacknowledged,
-        Self::IgnoreInvalidation,
-        Self::AnswerBeforeInvalidation,
     ];
 
     /// Its name, as its variant.

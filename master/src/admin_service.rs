@@ -22,14 +22,10 @@ use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, total
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
-    ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport, DiskState,
-    DiskStatus, FsckReply, FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster,
-    ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest, TransferLeaderReply,
-    TransferLeaderRequest,
     BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
-    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, MasterStatus, MastersReply,
-    MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply,
-    StatusRequest, TransferLeaderReply, TransferLeaderRequest,
+    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, FsckReply, FsckRequest, MasterStatus,
+    MastersReply, MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus, ServersReply, ServersRequest,
+    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;

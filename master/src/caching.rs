@@ -15,7 +15,6 @@ use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::LEASED_READ_ATTEMPTS;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Query, QueryKind};
-use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ChangedName, Invalidate};
@@ -171,7 +170,7 @@ pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
 }
 
 async fn confirmed(parts: &Parts, number: ChangeNumber) {
-    while !is_planted(Bug::AnswerBeforeInvalidation) {
+    loop {
         let Some(deadline) = parts.caching.deadline(number) else { return };
         if parts.now() >= deadline {
             for session in parts.caching.leases(|leases| leases.expire(number, parts.now())) {

@@ -8,7 +8,6 @@ use cairn_core::ids::Term;
 use cairn_core::limits::{FEATURE_LEVEL, FENCE_PATIENCE, TAKE_OVER_PAUSE, WORK_PAGE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{cluster, servers, sessions};
-use cairn_core::seeded::{Bug, is_planted};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tracing::{error, info, warn};
@@ -97,9 +96,6 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         let Some(newest) = page.last().map(|record| record.session) else { break };
         after = Some(newest);
         all.extend(page);
-    }
-    if is_planted(Bug::ForgetSessions) {
-        all.retain(|record| record.session.get() % 2 == 0);
     }
     parts.caching.inherit(all.iter().map(|record| record.session), parts.now());
     parts.sessions.load(all, parts.now());

@@ -39,8 +39,6 @@ pub(crate) struct Parts {
     pub(crate) transfers: Transfers,
     /// What is shipped elsewhere.
     pub(crate) backup: Backup,
-    /// What keeps the state.
-    pub(crate) store: StateStore,
     /// The way to the other members.
     pub(crate) peers: Arc<Peers>,
     /// This member's part in the group, as it changes.

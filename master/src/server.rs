@@ -282,7 +282,6 @@ fn build(
         peers,
         transfers,
         backup,
-        store: StateStore::Rocks,
         recalls: Default::default(),
         damage: Default::default(),
         strays: Default::default(),

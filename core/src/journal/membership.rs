@@ -15,7 +15,6 @@
 use super::members::{Member, Members};
 use crate::ids::NodeId;
 use crate::limits::MASTERS_MAX;
-use crate::seeded::{Bug, is_planted};
 use thiserror::Error;
 
 /// A step.
@@ -182,8 +181,7 @@ pub fn decide(
         MemberChange::Replace { id, address } => {
             let old = known(*id)?;
             let address = address.clone().unwrap_or_else(|| old.address.clone());
-            let votes = leave(*id)?.filter(|_| !is_planted(Bug::ReplaceKeepsVote));
-            Ok((with(Member { id: *id, node: NodeId::default(), address })?, votes))
+            Ok((with(Member { id: *id, node: NodeId::default(), address })?, leave(*id)?))
         }
         MemberChange::Detach { id, node } => {
             let member = known(*id)?;

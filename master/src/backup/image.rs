@@ -114,7 +114,7 @@ async fn image(parts: &Arc<Parts>, term: Term) -> Result<(String, Manifest), Ima
     let sharing = Arc::clone(parts);
     let copying = parts.env.spawn.blocking(move || {
         let applied = sharing.sequencer.group().borrow().applied;
-        sharing.transfers.copy(&sharing.env, sharing.reader.state(), sharing.store, applied)
+        sharing.transfers.copy(&sharing.env, sharing.reader.state(), sharing.config.store, applied)
     });
     let copy = copying.await.map_err(|lost| ImageError::Copy(lost.to_string()))?;
     let copy = copy.map_err(|error| ImageError::Copy(error.to_string()))?;

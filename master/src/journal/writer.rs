@@ -254,10 +254,7 @@ impl Journal {
 
     /// Seals the open batch, writes it and waits until it is durable.
     fn write_batch(&mut self) -> io::Result<()> {
-        let (position, durable, chain, mut hard) = (self.end(), self.durable, self.chain, self.hard);
-        if is_planted(Bug::ForgetVote) {
-            hard.vote = 0;
-        }
+        let (position, durable, chain, hard) = (self.end(), self.durable, self.chain, self.hard);
         let segment = self.segments.back_mut().expect("open begins a segment, and trim keeps the last");
         let batch = self.builder.seal(segment.header.salt, position, durable, chain, hard);
         let bytes = self.builder.sealed();

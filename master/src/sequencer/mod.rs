@@ -45,7 +45,6 @@ use group_change::GroupState;
 pub(crate) use open::read_applied;
 use owner::Sequencer;
 use progress::Progress;
-pub(crate) use rows::KvRows;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
