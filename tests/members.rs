@@ -293,6 +293,55 @@ fn a_damaged_master_comes_back_whole() {
     println!("damaged master: {operations} operations");
 }
 
+/// A file system of its own for one directory.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(directory: &Path, mebibytes: u32) -> Self {
+        let options = format!("size={mebibytes}m");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(directory).status();
+        assert!(mounted.unwrap().success());
+        Self(directory.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Also while the master has files open in it.
+        drop(Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+#[test]
+fn a_full_disk_costs_a_leader_the_lead_and_the_cluster_nothing() {
+    let (cluster, mounts) = cluster();
+    let full = standby(&cluster);
+    cluster.stop(full);
+    let data = cluster.process(full).data_dirs[0].clone();
+    let aside = data.with_extension("aside");
+    fs::rename(&data, &aside).unwrap();
+    fs::create_dir(&data).unwrap();
+    let small = Small::mount(&data, 2048);
+    assert!(Command::new("cp").arg("-a").arg(aside.join(".")).arg(&data).status().unwrap().success());
+    cluster.start(full);
+    cluster.cairn(&["admin", "masters", "transfer-leader", &id(full)]);
+    assert_eq!(cluster.leader(), full);
+    let filler = File::create(data.join("filler")).unwrap();
+    let free = rustix::fs::statvfs(&data).unwrap();
+    let most = free.f_bavail * free.f_frsize;
+    rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, most - (48 << 20)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while cluster.leader() == full {
+        assert!(Instant::now() < deadline, "it goes on leading");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    fs::write(mounts[0].join("grows"), "still").unwrap();
+    assert_eq!(fs::read(mounts[1].join("grows")).unwrap(), b"still");
+    assert!(cluster.log(full).contains("another master is asked to lead"));
+    drop((filler, small));
+}
+
 /// Bytes of a table's first blocks.
 const SPARED: u64 = 32 << 10;
 

@@ -543,6 +543,8 @@ pub const CHECKPOINT_JOURNAL_BYTES: u64 = 128 << 20;
 /// A start that replayed so many entries (some 20 ms) is followed by a checkpoint: the next start need not do it again, and
 /// their rows leave the memory.
 pub const CHECKPOINT_REPLAY_ENTRIES: u64 = 4096;
+/// A leader whose disk is nearly full lets another one lead, at most so often: the others may have no room either.
+pub const DISK_LOW_HAND_OVER_PAUSE: Duration = Duration::from_secs(30);
 /// Free bytes of the data directory's file system below which operations that grow the state are refused: room for a
 /// checkpoint's flush, a compaction and two segments, so that deletes go on and the master needs no rescue.
 pub const MASTER_DISK_RESERVE_BYTES: u64 = 384 << 20;

@@ -102,6 +102,7 @@ pub(crate) async fn run_client(
             values: 0,
         };
         let Open(why) = life.live().await;
+        tracing::info!(id, why, "a client begins anew");
         oracle.trace(&format!("client {id} begins anew: {why}"));
         oracle.lock().open += 1;
     }

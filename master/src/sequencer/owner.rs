@@ -22,9 +22,9 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
-    CHECKPOINT_REPLAY_ENTRIES, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX, JOURNAL_MARK_AFTER, RAFT_TICK,
-    SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX,
-    SHUTDOWN_DRAIN,
+    CHECKPOINT_REPLAY_ENTRIES, DISK_LOW_HAND_OVER_PAUSE, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX,
+    JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX,
+    SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::seeded::{Bug, is_planted};
@@ -75,6 +75,8 @@ pub(super) struct Sequencer {
     leadership: watch::Sender<Leadership>,
     metrics: Arc<SequencerMetrics>,
     disk_low: bool,
+    /// The lead is not handed over for want of disk space before.
+    next_relief: Tick,
     /// Waits for the lead to be gone.
     handing_over: Option<oneshot::Sender<bool>>,
     pub(super) stopping: bool,
@@ -141,6 +143,7 @@ impl Sequencer {
             leadership,
             metrics,
             disk_low: false,
+            next_relief: now,
             handing_over: None,
             stopping: false,
             must_be_filled,
@@ -544,6 +547,13 @@ impl Sequencer {
         }
         self.disk_low = self.jobs.disk_is_low(now);
         self.metrics.disk_low.store(u64::from(self.disk_low), Relaxed);
+        if self.disk_low && self.leading.is_some() && now >= self.next_relief {
+            self.next_relief = now.after(DISK_LOW_HAND_OVER_PAUSE);
+            // Another may have room: a full disk costs this member the lead, not the cluster its life.
+            if self.group.hand_over(None) {
+                tracing::warn!("the disk is nearly full: another master is asked to lead");
+            }
+        }
         Ok(())
     }
 
