@@ -1,6 +1,6 @@
 //! The kernel's table of mounts (proc_pid_mountinfo(5)) and what stands at a mount point.
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::lgetxattr;
 use rustix::mount::{UnmountFlags, unmount};
 use std::ffi::OsString;
 use std::io;
@@ -44,6 +44,10 @@ pub fn mounts() -> io::Result<Vec<MountEntry>> {
     Ok(table.split(|&byte| byte == b'\n').filter_map(parse_line).collect())
 }
 
+/// A name for which a daemon is asked, and which it refuses without asking anybody: attributes might wait for a master. (In the
+/// namespace `system` the kernel asks for no permission first, which would need attributes.)
+pub(crate) const ALIVE: &str = "system.cairn.alive";
+
 /// What is mounted at `path` (the topmost, where several are stacked).
 ///
 /// # Errors
@@ -53,9 +57,7 @@ pub fn standing(path: &Path) -> io::Result<Standing> {
     let Some(entry) = mounts()?.into_iter().rfind(|entry| entry.mount_point == path) else {
         return Ok(Standing::Nothing);
     };
-    // By force: the kernel may know the attributes of the root for some time after the daemon died.
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_FORCE_SYNC;
-    let gone = statx(CWD, &path, flags, StatxFlags::BASIC_STATS).err() == Some(rustix::io::Errno::NOTCONN);
+    let gone = lgetxattr(&path, ALIVE, &mut [0; 0]).err() == Some(rustix::io::Errno::NOTCONN);
     Ok(if gone { Standing::Dead(entry) } else { Standing::Alive(entry) })
 }
 

@@ -72,17 +72,19 @@ async fn check(store: &ChunkStore, model: &[Option<Vec<u8>>]) {
     }
 }
 
-/// Writes, and makes room in the journal when it is full: nobody else does without upkeep.
+/// Writes, and makes room in the journal meanwhile when it is full: nobody else does without upkeep.
 async fn write(store: &ChunkStore, request: WriteRequest) {
-    let writing = store.write(request);
-    tokio::pin!(writing);
     let volume = store.shared.volumes().next().unwrap();
-    loop {
-        tokio::select! {
-            biased;
-            written = &mut writing => return written.unwrap(),
-            () = volume.journal.flush_wanted.notified() => write_all_back(store).await.unwrap(),
+    let making_room = async {
+        loop {
+            volume.journal.flush_wanted.notified().await;
+            write_all_back(store).await.unwrap();
         }
+    };
+    tokio::select! {
+        biased;
+        written = store.write(request) => written.unwrap(),
+        () = making_room => {}
     }
 }
 
@@ -131,6 +133,7 @@ proptest! {
 
 #[test]
 fn synced_blocks_are_written_again_and_again_in_a_small_journal() {
-    let write = |at: usize| Step::Write { chunk: 0, offset: at % 2, length: 69_000, fill: at as u8, sync: true };
+    let write =
+        |at: usize| Step::Write { chunk: 0, offset: at % 2, length: 69_000, fill: at as u8, sync: true };
     runtime().block_on(run((0..24).map(write).collect()));
 }

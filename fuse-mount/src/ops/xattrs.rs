@@ -2,6 +2,7 @@
 
 use super::Ops;
 use super::privileges::CAPABILITY;
+use crate::mount_table;
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
@@ -40,8 +41,9 @@ impl Ops {
         name: Bytes,
         buffer: u32,
     ) -> Result<XattrAnswer, FsError> {
-        // The kernel asks this before the first write(2) to any file.
-        if name == CAPABILITY && self.privileges.is_fresh(inode) {
+        // The kernel asks for a capability before the first write(2) to any file.
+        let is_fresh = || name == CAPABILITY && self.privileges.is_fresh(inode);
+        if name == mount_table::ALIVE || is_fresh() {
             return Err(FsError::NoAttribute);
         }
         let value = self.client.get_xattr(&who, inode, &name).await?;

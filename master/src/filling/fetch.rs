@@ -31,9 +31,14 @@ use tracing::{info, warn};
 /// Why an attempt came to nothing; another one is made.
 #[derive(Debug, Error)]
 enum FetchError {
-    /// A master said no, or none was reached.
-    #[error("{0}")]
-    Refused(String),
+    /// A master said no, or was not reached.
+    #[error("{reason}")]
+    Refused {
+        /// In words, with the master's address.
+        reason: String,
+        /// Who leads instead; empty when that is not known.
+        leader: String,
+    },
     /// The stream broke off; the rest is asked for.
     #[error("the copy broke off: {0}")]
     BrokenOff(String),
@@ -92,7 +97,7 @@ pub(crate) async fn fill(env: &Env, config: &MasterConfig, lost_vote: bool) -> R
                     warn!(reason, "this master must be filled by the leader, and goes on trying");
                 }
                 told = reason;
-                if !matches!(error, FetchError::BrokenOff(_) | FetchError::Refused(_)) {
+                if !matches!(error, FetchError::BrokenOff(_) | FetchError::Refused { .. }) {
                     download = None;
                 }
             }
@@ -102,42 +107,43 @@ pub(crate) async fn fill(env: &Env, config: &MasterConfig, lost_vote: bool) -> R
 }
 
 impl Fetch<'_> {
+    /// Asks the masters one after the other, the leader as soon as one of them names it.
     async fn attempt(&self, lost_vote: bool, download: &mut Option<Download>) -> Result<(), FetchError> {
-        let (address, joined) = self.find_leader(lost_vote).await?;
-        info!(leader = address, lost_vote, "fetches a copy of the leader's state");
-        self.receive(&address, download).await?;
-        let Some(complete) = download.take() else { return Err(FetchError::BrokenOff("no plan".into())) };
-        let vote = joined.map(|joined| (Term(joined.term), joined.leader));
-        self.complete(complete.plan, vote).await
-    }
-
-    /// The leader's address; it has taken this master in when that was asked for.
-    async fn find_leader(&self, lost_vote: bool) -> Result<(String, Option<Joined>), FetchError> {
         let mut to_ask: VecDeque<String> = self.masters.iter().cloned().collect();
         let (mut asked, mut reasons) = (BTreeSet::new(), Vec::new());
         while let Some(address) = to_ask.pop_front() {
             if !asked.insert(address.clone()) {
                 continue;
             }
-            let refused = match self.ask(&address, lost_vote).await {
-                Ok(joined) => return Ok((address, joined)),
-                Err(refused) => refused,
-            };
-            if !refused.leader.is_empty() {
-                to_ask.push_front(refused.leader.clone());
+            match self.attempt_at(&address, lost_vote, download).await {
+                Err(FetchError::Refused { reason, leader }) => {
+                    reasons.push(reason);
+                    if !leader.is_empty() {
+                        to_ask.push_front(leader);
+                    }
+                }
+                done => return done,
             }
-            reasons.push(format!("master {address}: {}", refused.message));
         }
-        Err(FetchError::Refused(reasons.join("; ")))
+        Err(FetchError::Refused { reason: reasons.join("; "), leader: String::new() })
     }
 
-    async fn ask(&self, address: &str, lost_vote: bool) -> Result<Option<Joined>, Refused> {
-        let silent = |message: String| Refused { message, ..Refused::default() };
-        let mut client = self.client(address).await.map_err(|error| silent(error.to_string()))?;
-        if !lost_vote {
-            // Whether it leads shows when the copy is asked for.
-            return Ok(None);
-        }
+    async fn attempt_at(
+        &self,
+        address: &str,
+        lost_vote: bool,
+        download: &mut Option<Download>,
+    ) -> Result<(), FetchError> {
+        let joined = if lost_vote { Some(self.join(address).await?) } else { None };
+        self.receive(address, !lost_vote, download).await?;
+        let Some(complete) = download.take() else { return Err(FetchError::BrokenOff("no plan".into())) };
+        self.complete(complete.plan, joined.map(|joined| (Term(joined.term), joined.leader))).await
+    }
+
+    /// Asks to be taken in without a vote.
+    async fn join(&self, address: &str) -> Result<Joined, FetchError> {
+        let silent = |message: String| refused(address, &Refused { message, ..Refused::default() });
+        let mut client = self.client(address).await?;
         let mut request = tonic::Request::new(JoinRequest {
             hello: Some(cairn_proto::hello::hello(self.identity.cluster, self.identity.node, Role::Master)),
             id: self.identity.id,
@@ -145,26 +151,36 @@ impl Fetch<'_> {
         request.set_timeout(GROUP_CHANGE_PATIENCE * 3);
         let reply = client.join(request).await.map_err(|status| silent(status.message().to_owned()))?;
         match reply.into_inner().outcome {
-            Some(Outcome::Joined(joined)) => Ok(Some(joined)),
-            Some(Outcome::Refused(refused)) => Err(refused),
+            Some(Outcome::Joined(joined)) => Ok(joined),
+            Some(Outcome::Refused(said)) => Err(refused(address, &said)),
             None => Err(silent("it says nothing".to_owned())),
         }
     }
 
-    async fn client(&self, address: &str) -> io::Result<GroupClient<Channel>> {
-        let channel = grpc::connect(&self.env.net, address).await?;
+    async fn client(&self, address: &str) -> Result<GroupClient<Channel>, FetchError> {
+        let channel = grpc::connect(&self.env.net, address).await;
+        let channel = channel.map_err(|error| FetchError::Refused {
+            reason: format!("master {address}: {error}"),
+            leader: String::new(),
+        })?;
         Ok(GroupClient::new(channel).max_decoding_message_size(CONTROL_MESSAGE_BYTES_MAX))
     }
 
     /// Receives the copy, or the rest of it, and makes it durable.
-    async fn receive(&self, address: &str, download: &mut Option<Download>) -> Result<(), FetchError> {
+    async fn receive(
+        &self,
+        address: &str,
+        keeps_vote: bool,
+        download: &mut Option<Download>,
+    ) -> Result<(), FetchError> {
         let broken = |error: String| FetchError::BrokenOff(format!("master {address}: {error}"));
-        let mut client = self.client(address).await.map_err(|error| broken(error.to_string()))?;
+        let mut client = self.client(address).await?;
         let request = FillRequest {
             hello: Some(cairn_proto::hello::hello(self.identity.cluster, self.identity.node, Role::Master)),
             id: self.identity.id,
             copy: download.as_ref().map(|download| download.plan.copy.clone()).unwrap_or_default(),
             received: download.as_ref().map_or(0, |download| download.received),
+            keeps_vote,
         };
         let asking = tokio::time::timeout(FILL_SILENCE_MAX, client.fill(request)).await;
         let stream = asking.map_err(|_| broken("no answer".to_owned()))?;
@@ -175,14 +191,7 @@ impl Fetch<'_> {
             match next.map_err(|status| broken(status.message().to_owned()))? {
                 Some(FillPart { part: Some(Part::Plan(plan)) }) => self.begin(plan, download).await?,
                 Some(FillPart { part: Some(Part::Data(data)) }) => self.write(data, download).await?,
-                Some(FillPart { part: Some(Part::Refused(refused)) }) => {
-                    let elsewhere = refused.reason() == RefusedReason::RefusedNotLeader;
-                    let leader = if elsewhere { refused.leader.as_str() } else { "" };
-                    if leader.is_empty() || leader == address {
-                        return Err(FetchError::Refused(format!("master {address}: {}", refused.message)));
-                    }
-                    return Box::pin(self.receive(leader, download)).await;
-                }
+                Some(FillPart { part: Some(Part::Refused(said)) }) => return Err(refused(address, &said)),
                 Some(FillPart { part: None }) => {}
                 None => break,
             }
@@ -303,6 +312,12 @@ impl Fetch<'_> {
         let done = self.env.spawn.blocking(work).await;
         Ok(done.map_err(io::Error::other)??)
     }
+}
+
+fn refused(address: &str, said: &Refused) -> FetchError {
+    let elsewhere = said.reason() == RefusedReason::RefusedNotLeader;
+    let leader = if elsewhere { said.leader.clone() } else { String::new() };
+    FetchError::Refused { reason: format!("master {address}: {}", said.message), leader }
 }
 
 fn whole(plan: &FillPlan) -> u64 {

@@ -83,7 +83,7 @@ pub(crate) fn finish(env: &Env, data_dir: &Path, journal: &JournalConfig) -> Res
     disk.remove_file(&record)?;
     disk.sync_dir(&filled)?;
     remove_dir(disk, &filled)?;
-    tracing::info!(applied = install.last.index.get(), "a copy of the leader's state is installed");
+    tracing::info!(applied = install.last.index.get(), "a copy of the state is installed");
     Ok(())
 }
 

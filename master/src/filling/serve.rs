@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tracing::{info, warn};
@@ -24,20 +24,14 @@ pub(crate) type Out = mpsc::Sender<Result<FillPart, Status>>;
 /// Serves one request to its end.
 pub(crate) async fn fill(parts: Arc<Parts>, asked: FillRequest, out: Out) {
     let id = asked.id;
-    let transfer = match begin(&parts, &asked).await {
-        Ok(transfer) => transfer,
+    let (transfer, _place) = match begin(&parts, &asked).await {
+        Ok(begun) => begun,
         Err(refused) => {
             warn!(master = id, reason = %refused.message, "a master is not filled");
             // Whoever asked may be gone.
             drop(out.send(Ok(FillPart { part: Some(Part::Refused(refused)) })).await);
             return;
         }
-    };
-    let Some(_place) = parts.transfers.place() else {
-        let message = "other masters are being filled: try again".to_owned();
-        let refused = refused(RefusedReason::RefusedOverloaded, message);
-        drop(out.send(Ok(FillPart { part: Some(Part::Refused(refused)) })).await);
-        return;
     };
     let transfer = Lingering { transfer, runtime: Handle::current(), stopping: parts.stopping.clone() };
     let transfer = &transfer.transfer;
@@ -72,24 +66,32 @@ impl Drop for Lingering {
     }
 }
 
-async fn begin(parts: &Arc<Parts>, asked: &FillRequest) -> Result<Arc<Transfer>, Refused> {
+/// What is to be sent, and the place that it takes. The leader sends it; while nobody leads, whoever has a state does if the
+/// asker keeps its vote: what a state holds is committed, and without that vote there may be no leader ever.
+async fn begin(
+    parts: &Arc<Parts>,
+    asked: &FillRequest,
+) -> Result<(Arc<Transfer>, OwnedSemaphorePermit), Refused> {
     super::admit::member(parts, asked.hello.as_ref(), asked.id)?;
-    if parts.term().is_none() {
+    let is_last_resort = asked.keeps_vote && parts.leader_address().is_empty();
+    if parts.term().is_none() && !is_last_resort {
         return Err(not_leader(parts));
     }
+    let overloaded = |message: String| refused(RefusedReason::RefusedOverloaded, message);
+    let place = parts.transfers.place();
+    let place = place.ok_or_else(|| overloaded("other masters are being filled: try again".to_owned()))?;
     if let Some(transfer) = parts.transfers.resume(&asked.copy) {
-        return Ok(transfer);
+        return Ok((transfer, place));
     }
     let sharing = Arc::clone(parts);
     let making = parts.env.spawn.blocking(move || {
         let applied = sharing.sequencer.group().borrow().applied;
-        sharing.transfers.begin(&sharing.env, sharing.reader.state(), sharing.config.store, applied)
+        let Parts { env, config, reader, transfers, .. } = &*sharing;
+        transfers.copy(env, reader.state(), config.store, applied).inspect(|copy| transfers.remember(copy))
     });
-    let failed = |error: String| {
-        refused(RefusedReason::RefusedOverloaded, format!("no copy of the state could be made: {error}"))
-    };
+    let failed = |error: String| overloaded(format!("no copy of the state could be made: {error}"));
     let made = making.await.map_err(|lost| failed(lost.to_string()))?;
-    made.map_err(|error| failed(error.to_string()))
+    Ok((made.map_err(|error| failed(error.to_string()))?, place))
 }
 
 /// Sends plan and bytes from `from` on. False when the receiver has hung up.

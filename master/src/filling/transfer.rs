@@ -58,17 +58,9 @@ impl Transfers {
         newest.filter(|transfer| transfer.name == name)
     }
 
-    /// Makes a copy of the state, which has applied at least `applied`, to be handed out. Blocks on the disk.
-    pub(super) fn begin(
-        &self,
-        env: &Env,
-        kv: &dyn Kv,
-        store: StateStore,
-        applied: LogIndex,
-    ) -> Result<Arc<Transfer>, CheckpointError> {
-        let transfer = self.copy(env, kv, store, applied)?;
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&transfer);
-        Ok(transfer)
+    /// Keeps a copy in mind for whoever asks for the rest of it.
+    pub(super) fn remember(&self, transfer: &Arc<Transfer>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(transfer);
     }
 
     /// Makes a copy of the state, which has applied at least `applied`. Blocks on the disk.

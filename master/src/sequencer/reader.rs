@@ -11,6 +11,7 @@ use crate::raft::LeaseClock;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::SessionId;
+use cairn_core::journal::members::Members;
 use cairn_core::limits::READ_LEASE_PATIENCE;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::machine::{Context, Rows, Stop, query};
@@ -32,8 +33,8 @@ pub struct Reader {
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     /// Where a damaged state is reported.
     pub(super) failures: mpsc::Sender<Request>,
-    /// Others can take over then.
-    pub(super) has_others: bool,
+    /// Others can take over then, if there are any.
+    pub(super) members: watch::Receiver<Arc<Members>>,
     pub(super) env: Env,
     pub(super) default_replicas: u8,
 }
@@ -91,7 +92,7 @@ impl Reader {
             Err(Stop::NotInMemory) => Err(FsError::Io("metadata rows could not be loaded".into())),
             Err(Stop::Failed(detail)) => {
                 tracing::error!(%detail, "metadata state failed on read");
-                if self.has_others {
+                if self.members.borrow().iter().count() > 1 {
                     // A full queue: the next read reports it again.
                     drop(self.failures.try_send(Request::StateFailed(detail)));
                     return Err(FsError::NotLeader);
