@@ -1,8 +1,9 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
 use crate::sequencer::{StateStore, Tuning};
+use cairn_core::address::host_port;
 use cairn_core::limits::{
-    ADDRESS_BYTES_MAX, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
+    JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
 };
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
@@ -126,12 +127,9 @@ impl MasterConfig {
             let id = id.trim().parse().ok().filter(|id| *id > 0);
             let id = id.ok_or_else(|| bad(format!("has \"{text}\", whose id is no number from 1")))?;
             let address = address.trim();
-            let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-            match port {
-                Some((host, Ok(_))) if !host.is_empty() && address.len() <= ADDRESS_BYTES_MAX => {
-                    Ok((id, address.to_owned()))
-                }
-                _ => Err(bad(format!("has \"{text}\", whose address is not host:port"))),
+            match host_port(address) {
+                Some(_) => Ok((id, address.to_owned())),
+                None => Err(bad(format!("has \"{text}\", whose address is not host:port"))),
             }
         };
         let group: Vec<(u64, String)> = self.members.iter().map(member).collect::<Result<_, _>>()?;
@@ -181,6 +179,9 @@ impl MasterConfig {
                 "default_replicas",
                 format!("must be 1 to {REPLICAS_MAX}, is {}", self.default_replicas),
             );
+        }
+        if !self.advertise.is_empty() && host_port(&self.advertise).is_none() {
+            return bad("advertise", format!("is \"{}\", which is not host:port", self.advertise));
         }
         if self.node_id == 0 {
             return bad("node_id", "must be at least 1".to_owned());
@@ -298,6 +299,8 @@ mod tests {
             "members = [\"2=127.0.0.1:1\"]",
             "members = [\"127.0.0.1:1\"]",
             "members = [\"1=nowhere\"]",
+            "members = [\"1=::1:9400\"]",
+            "advertise = \"host:0\"",
             "backup = \"/somewhere\"",
             "backup = \"file://relative\"",
         ] {
