@@ -10,8 +10,8 @@ use cairn_core::backup::History;
 use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::time::Timestamp;
 use cairn_env::Env;
-use cairn_env::objects::Objects;
-use cairn_master::backup::{self, Life, Restored, Survey, Target, To};
+
+use cairn_master::backup::{self, Life, Objects, Restored, Survey, Target, To};
 use cairn_proto::v1::{CreateBackupRequest, StatusRequest};
 
 /// Runs one of the commands. Only `create`, and those that are told no destination, need a master.

@@ -1,6 +1,7 @@
 //! Making an image: a copy of the state by hard links, put file by file, and the manifest last.
 
 use super::Backup;
+use super::objects::{Objects, ObjectsError};
 use super::ship::pinned;
 use crate::filling::Transfer;
 use crate::parts::Parts;
@@ -12,7 +13,6 @@ use cairn_core::limits::{
     BACKUP_BYTES_PER_SECOND, BACKUP_IMAGE_PAUSE, BACKUP_PART_BYTES, BACKUP_PERIOD, FILL_PART_BYTES,
 };
 use cairn_env::disk::DiskFile;
-use cairn_env::objects::{Objects, ObjectsError};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@
 //! What is shipped is committed, hence true for every leader: two of them may ship the same, and nothing needs a lock.
 
 mod image;
+mod objects;
 mod place;
 mod replay;
 mod restore;
@@ -27,7 +28,7 @@ pub use survey::{Image, Life, Survey, survey};
 pub use verify::{Verified, verify};
 
 use cairn_core::backup::BackupError;
-use cairn_env::objects::ObjectsError;
+pub use objects::{ObjectReader, ObjectWriter, Objects, ObjectsError};
 use thiserror::Error;
 
 /// Why something in a destination cannot be used; shown to the user as it is.

@@ -1,6 +1,7 @@
 //! Where shipping stands in a history: found by listing what there is, so that a new leader needs nothing of its predecessor.
 
 use super::SourceError;
+use super::objects::{Objects, ObjectsError};
 use cairn_core::backup::manifest::Manifest;
 use cairn_core::backup::names::{self, ImageName, Stretch};
 use cairn_core::backup::shipment::{SHIPMENT_HEADER_BYTES, ShipmentHeader};
@@ -9,7 +10,6 @@ use cairn_core::ids::ClusterId;
 use cairn_core::journal::applied::Applied;
 use cairn_core::journal::frame::LogId;
 use cairn_core::limits::BACKUP_OBJECT_BYTES_MAX;
-use cairn_env::objects::{Objects, ObjectsError};
 use std::collections::BTreeSet;
 
 /// The newest image, and the last entry that can be reached from it: index, running hash and time count.

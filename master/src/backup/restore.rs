@@ -4,6 +4,7 @@
 //! of its own (see `cairn_core::backup`), which it claims in the destination if that can be written to.
 
 use super::SourceError;
+use super::objects::Objects;
 use super::place::read_manifest;
 use super::replay::{ReplayError, Until, replay};
 use super::survey::{Life, Survey};
@@ -24,7 +25,6 @@ use cairn_core::time::Timestamp;
 use cairn_env::Env;
 use cairn_env::disk::replace_durably;
 use cairn_env::kv::{Batch, Kv, KvError, Wait};
-use cairn_env::objects::Objects;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

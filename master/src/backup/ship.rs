@@ -1,5 +1,6 @@
 //! Shipping the journal: what was applied since the last shipment, each second, as one object.
 
+use super::objects::{Objects, ObjectsError};
 use super::place;
 use super::state::Position;
 use super::{Backup, SourceError};
@@ -13,7 +14,6 @@ use cairn_core::journal::applied::Applied;
 use cairn_core::journal::entry::EntryData;
 use cairn_core::journal::frame::EntryKind;
 use cairn_core::limits::{BACKUP_PERIOD, BACKUP_PIN_BYTES, SHIPMENT_BYTES};
-use cairn_env::objects::{Objects, ObjectsError};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thiserror::Error;

@@ -1,13 +1,13 @@
 //! What a destination holds: for operators, and for whoever chooses what to restore.
 
 use super::SourceError;
+use super::objects::Objects;
 use super::place::{read_header, read_manifest};
 use cairn_core::backup::manifest::Manifest;
 use cairn_core::backup::names::{Catalogue, Holdings, ImageName};
 use cairn_core::backup::{History, chain};
 use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::time::Timestamp;
-use cairn_env::objects::Objects;
 
 /// Everything, in order.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Reading everything that a restore would need, without restoring it.
 
 use super::SourceError;
+use super::objects::Objects;
 use super::place::{fits, read_manifest};
 use super::survey::Life;
 use crate::checkpoint;
@@ -14,7 +15,6 @@ use cairn_core::journal::applied::Applied;
 use cairn_core::limits::BACKUP_OBJECT_BYTES_MAX;
 use cairn_env::Env;
 use cairn_env::disk::OpenMode;
-use cairn_env::objects::Objects;
 use std::io;
 use std::path::Path;
 
