@@ -3,7 +3,8 @@
 use crate::sequencer::{StateStore, Tuning};
 use cairn_core::address::host_port;
 use cairn_core::limits::{
-    JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
+    BACKUP_IMAGES_KEPT_MIN, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX,
+    SESSION_EXPIRY,
 };
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
@@ -46,6 +47,8 @@ pub struct MasterConfig {
     pub store: StateStore,
     /// Where the metadata is backed up to, as a URL; empty: nowhere.
     pub backup: String,
+    /// Images of the metadata that stay there, with the journal since the oldest of them; 0: all.
+    pub backup_keep_images: u32,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -68,6 +71,7 @@ impl Default for MasterConfig {
             journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
             store: StateStore::default(),
             backup: String::new(),
+            backup_keep_images: 0,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -205,6 +209,12 @@ impl MasterConfig {
                 format!("must be file:///directory or s3://bucket/prefix, is \"{}\"", self.backup),
             );
         }
+        if (1..BACKUP_IMAGES_KEPT_MIN).contains(&self.backup_keep_images) {
+            return bad(
+                "backup_keep_images",
+                format!("must be 0, for all, or at least {BACKUP_IMAGES_KEPT_MIN}: one alone may be damaged"),
+            );
+        }
         if self.data_dir.as_os_str().is_empty() {
             return bad("data_dir", "must name a directory".to_owned());
         }
@@ -257,6 +267,11 @@ journal_keep_mib = 1024
 # AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). The same in the configuration of each master. Empty: nowhere.
 backup = ""
 
+# Images of the metadata that stay there, with the journal since the oldest of them, so that any moment since can be restored. What
+# only older ones need is removed after each new image, when this many are found whole; at least 2. There is an image a day, and
+# one for each 8 GiB of journal. 0: nothing is ever removed.
+backup_keep_images = 0
+
 # What is logged, as RUST_LOG writes it: "info", "warn,cairn_master=debug", ...
 log = "info"
 
@@ -303,6 +318,7 @@ mod tests {
             "advertise = \"host:0\"",
             "backup = \"/somewhere\"",
             "backup = \"file://relative\"",
+            "backup_keep_images = 1",
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(text.split(' ').next().unwrap()), "{message}");

@@ -5,6 +5,7 @@
 //!   ship       each second: what was applied since → one object; the moment up to which a restore reaches
 //!   image      checkpoint → its files → manifest; when asked, after so much journal, and where shipping cannot go on
 //!   place      where shipping stands, found by a listing: for a new leader, and for operators
+//!   retention  what is older than the images that are to stay goes
 //!   survey     everything that a destination holds; verify reads all of it
 //!   restore    image → journal after it → the directory of a master that is alone
 //! ```
@@ -15,6 +16,7 @@ mod objects;
 mod place;
 mod replay;
 mod restore;
+mod retention;
 mod ship;
 mod state;
 mod survey;

@@ -145,15 +145,19 @@ async fn image(
     let checking = {
         let (env, directory, manifest) = (env.clone(), directory.clone(), manifest.clone());
         move || {
-            fetched.map_err(|error| error.to_string())?;
-            let opened =
-                checkpoint::reaches(&env, StateStore::Rocks, &directory).map_err(|error| error.to_string());
+            let opened = fetched.map_err(|error| error.to_string()).and_then(|()| {
+                checkpoint::reaches(&env, StateStore::Rocks, &directory).map_err(|error| error.to_string())
+            });
             let opened = opened.and_then(|applied| match manifest.is_of(&applied) {
                 true => Ok(()),
                 false => Err(format!("it has applied entry {}", applied.last.index.get())),
             });
-            let removed = env.disk.remove_dir_all(&directory).map_err(|error| error.to_string());
-            opened.and(removed)
+            // Also what could not be fetched to its end: the next image needs the room.
+            let removed = match env.disk.exists(&directory) {
+                Ok(true) => env.disk.remove_dir_all(&directory),
+                absent => absent.map(drop),
+            };
+            opened.and(removed.map_err(|error| error.to_string()))
         }
     };
     let checked =
@@ -194,6 +198,10 @@ pub(super) async fn fetch(
             hasher.update(&piece);
             let (writing, at) = (open.clone(), offset);
             offset += piece.len() as u64;
+            if offset > file.bytes {
+                // However long it is, it does not fill the disk.
+                break;
+            }
             let written = env.spawn.blocking(move || writing.write_all_at(&piece, at)).await;
             written.map_err(lost)?.map_err(failed)?;
         }
@@ -205,4 +213,51 @@ pub(super) async fn fetch(
     }
     let (syncing, path) = (disk.clone(), directory.to_owned());
     env.spawn.blocking(move || syncing.sync_dir(&path)).await.map_err(lost)?.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use cairn_core::backup::manifest::ImageFile;
+    use cairn_core::ids::Term;
+    use cairn_core::journal::frame::LogId;
+    use cairn_core::time::Timestamp;
+
+    const OF: (ClusterId, History) = (ClusterId(uuid::Uuid::from_u128(3)), History(0));
+
+    /// An image whose only file has `bytes` bytes where the manifest says `said`.
+    async fn image_of(objects: &Objects, bytes: usize, said: u64) -> (ImageName, Manifest) {
+        let name = ImageName { index: LogIndex(4), drawn: 1 };
+        let files = vec![ImageFile { name: "000001.sst".to_owned(), bytes: said, crc: 0 }];
+        let last = LogId { index: name.index, term: Term(1) };
+        let (time, members) = (Timestamp::default(), Bytes::new());
+        let manifest = Manifest { cluster: OF.0, history: OF.1, last, hash: 1, time, members, files };
+        let file = names::file(OF.0, OF.1, name, "000001.sst");
+        objects.put(&file, vec![7; bytes].into()).await.unwrap();
+        objects.put(&names::manifest(OF.0, OF.1, name), manifest.encode()).await.unwrap();
+        (name, manifest)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_longer_than_it_should_be_does_not_fill_the_disk() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let source = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&format!("file://{}", source.path().display())).unwrap();
+        let (name, manifest) = image_of(&objects, 4 << 20, 10).await;
+        let directory = scratch.path().join("image");
+        let fetched = fetch(&env, &objects, OF, (name, &manifest), &directory).await;
+        assert!(matches!(fetched, Err(FetchError::Source(SourceError::Object { .. }))));
+        let written = env.disk.open(&directory.join("000001.sst"), OpenMode::Read).unwrap().len().unwrap();
+        assert!(written <= 10, "{written} bytes were written");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_could_not_be_fetched_leaves_nothing_in_the_way_of_the_next() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let objects = Objects::in_memory();
+        let (name, _) = image_of(&objects, 10, 11).await;
+        assert!(image(&env, &objects, OF, name, scratch.path()).await.is_err());
+        assert!(env.disk.list(scratch.path()).unwrap().is_empty());
+    }
 }

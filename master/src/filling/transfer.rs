@@ -35,7 +35,8 @@ pub(crate) struct Transfer {
     pub(crate) applied: Applied,
     /// Names and sizes, in the order in which they are sent.
     pub(crate) files: Vec<(String, u64)>,
-    _pin: JournalPin,
+    /// Of one that is handed out: whoever installs it needs the journal behind it.
+    _pin: Option<JournalPin>,
 }
 
 impl Transfers {
@@ -66,20 +67,19 @@ impl Transfers {
         store: StateStore,
         applied: LogIndex,
     ) -> Result<Arc<Transfer>, CheckpointError> {
-        let transfer = self.copy(env, kv, store, applied)?;
+        let transfer = self.copy(env, kv, store, Some(self.pins.pin(applied)))?;
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&transfer);
         Ok(transfer)
     }
 
-    /// Makes a copy of the state, which has applied at least `applied`. Blocks on the disk.
+    /// Makes a copy of the state, and keeps what is pinned for as long as the copy lives. Blocks on the disk.
     pub(crate) fn copy(
         &self,
         env: &Env,
         kv: &dyn Kv,
         store: StateStore,
-        applied: LogIndex,
+        pin: Option<JournalPin>,
     ) -> Result<Arc<Transfer>, CheckpointError> {
-        let pin = self.pins.pin(applied);
         let name = env.random.uuid().to_string();
         let path = self.directory.join(&name);
         env.disk.create_dir_all(&self.directory)?;
