@@ -113,7 +113,7 @@ fn open_parts(
         lease: group.lease().clone(),
         view: view.clone(),
         failures: requests.clone(),
-        has_others: applied.voters.len() > 1,
+        group: group_view.clone(),
         env: env.clone(),
         default_replicas: settings.default_replicas,
     };

@@ -4,6 +4,7 @@
 //! only when it is known after it was made that nobody else led at that moment (I8): the read lease holds, or later heartbeats
 //! were answered by a majority. A group of one always leads.
 
+use super::group_view::GroupView;
 use super::handle::{Leadership, Request};
 use super::progress::Progress;
 use super::rows::KvRows;
@@ -33,8 +34,8 @@ pub struct Reader {
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     /// Where a damaged state is reported.
     pub(super) failures: mpsc::Sender<Request>,
-    /// Others can take over then.
-    pub(super) has_others: bool,
+    /// Whether others can take over then.
+    pub(super) group: watch::Receiver<Arc<GroupView>>,
     pub(super) env: Env,
     pub(super) default_replicas: u8,
 }
@@ -97,7 +98,7 @@ impl Reader {
     /// The state is damaged: where others can lead, this member gives up.
     fn failed(&self, detail: String) -> FsError {
         tracing::error!(%detail, "metadata state failed on read");
-        if self.has_others {
+        if self.group.borrow().has_other_voters() {
             // A full queue: the next read reports it again.
             drop(self.failures.try_send(Request::StateFailed(detail)));
             return FsError::NotLeader;

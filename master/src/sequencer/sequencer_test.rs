@@ -1,12 +1,13 @@
 //! The sequencer with the real rules, on a simulated disk and on RocksDB.
 
 use super::handle::Request;
-use super::{Leadership, Reader, Settings, StartError, StateStore, Submitted, Tuning, start};
+use super::{GroupView, Leadership, Reader, Settings, StartError, StateStore, Submitted, Tuning, start};
+use crate::raft::Follower;
 use crate::sequencer::SequencerHandle;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::fsck::Interrupted;
-use cairn_core::ids::{ClusterId, InodeId, NodeId, Sequence, SessionId, SlotId};
+use cairn_core::ids::{ClusterId, InodeId, LogIndex, NodeId, Sequence, SessionId, SlotId};
 use cairn_core::journal::members::Members;
 use cairn_core::limits::CHECKPOINT_REPLAY_ENTRIES;
 use cairn_core::namespace::answer::Answer;
@@ -305,7 +306,16 @@ async fn a_check_that_meets_damage_gives_the_lead_up_where_another_can_take_it()
     let alone = member.handle.reader();
     assert!(matches!(alone.examine(damaged).await, Err(FsError::Io(detail)) if detail.contains("bad block")));
     let (failures, mut told) = mpsc::channel(1);
-    let of_group = Reader { has_others: true, failures, ..alone };
+    // The group grows after the start: first by one that only follows.
+    let view = |learner| {
+        let (id, matched) = (2, LogIndex(0));
+        let followers = vec![Follower { id, matched, active: true, learner }];
+        Arc::new(GroupView { followers, ..GroupView::default() })
+    };
+    let (shows, group) = watch::channel(view(true));
+    let of_group = Reader { group, failures, ..alone };
+    assert!(matches!(of_group.examine(damaged).await, Err(FsError::Io(_))));
+    shows.send_replace(view(false));
     assert_eq!(of_group.examine(damaged).await, Err(FsError::NotLeader));
     assert!(matches!(told.recv().await, Some(Request::StateFailed(detail)) if detail == "bad block"));
     assert_eq!(of_group.examine(|_| Err::<(), _>(Interrupted::Abandoned)).await, Err(FsError::Stale));
