@@ -23,7 +23,7 @@ pub fn follow(image: ImageName, shipments: &BTreeSet<Stretch>, to: Option<LogInd
     let mut chain = Chain { image, shipments: Vec::new(), reach: image.index };
     for &stretch in shipments {
         let reached = to.is_some_and(|to| chain.reach >= to);
-        if reached || stretch.first.get() > chain.reach.get() + 1 {
+        if reached || stretch.first.get() > chain.reach.get().saturating_add(1) {
             break;
         }
         if stretch.last > chain.reach {
@@ -83,6 +83,9 @@ mod tests {
         assert_eq!(reach(to(&held, 20)), Some((10, 20, 2)));
         assert_eq!(reach(to(&held, 40)), None);
         assert_eq!(reach(to(&held, 9)), None);
+        // A name that nobody gave, and one behind it.
+        let strange = holdings(&[10], &[(11, u64::MAX), (12, u64::MAX)]);
+        assert_eq!(reach(newest(&strange)), Some((10, u64::MAX, 1)));
         assert_eq!(reach(to(&held, 10)), Some((10, 10, 0)));
     }
 

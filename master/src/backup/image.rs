@@ -107,8 +107,12 @@ async fn remove_old(parts: &Parts) {
         Ok(Removed { images, shipments }) => {
             info!(images, shipments, keep, "removed what the images that stay do not need");
         }
-        Err(error) => warn!(%error, "old images could not be removed, and are after the next one"),
+        Err(error) => {
+            warn!(%error, "old images could not be removed, and are after the next one");
+            return parts.backup.removal_ended(term, Err(error.to_string()));
+        }
     }
+    parts.backup.removal_ended(term, Ok(()));
 }
 
 async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> {

@@ -83,13 +83,14 @@ fn note(backup: &Backup, term: Term, error: &ShipError) {
 
 /// Ships all that is applied at present.
 async fn turn(parts: &Parts, term: Term, open: &mut Option<Objects>) -> Result<(), ShipError> {
+    let written = parts.sequencer.metrics().journal_bytes.load(Ordering::Relaxed);
+    let known = parts.backup.position(term, written);
     let objects = match open {
         Some(objects) => objects.clone(),
         None => open.insert(Objects::open(&parts.backup.url)?).clone(),
     };
     let of = (parts.cluster, History::of(term));
-    let written = parts.sequencer.metrics().journal_bytes.load(Ordering::Relaxed);
-    let position = match parts.backup.position(term, written) {
+    let position = match known {
         Some(position) => position,
         None if parts.backup.awaits_image() => return Err(ShipError::NoImage),
         None => find(parts, term, &objects, of).await?,

@@ -38,6 +38,8 @@ struct Progress {
     restorable: Option<Tick>,
     shipping_failed: Option<String>,
     image_failed: Option<String>,
+    /// Why old images could not be removed.
+    removal_failed: Option<String>,
     image_runs: bool,
     /// Shipping cannot go on without an image, and why.
     image_needed: Option<String>,
@@ -69,6 +71,8 @@ pub(crate) struct Shown {
     /// How long there has been none, or the age.
     pub(crate) unsafe_for: Duration,
     pub(crate) failure: String,
+    /// What is not as it should be although all can be restored.
+    pub(crate) nuisance: String,
     pub(crate) gaps: u64,
 }
 
@@ -84,7 +88,7 @@ impl Shown {
     /// What an operator must know, if anything.
     pub(crate) fn warning(&self) -> Option<String> {
         if self.url.is_empty() || self.unsafe_for < BACKUP_AGE_WARNED {
-            return None;
+            return Some(self.nuisance.clone()).filter(|nuisance| !nuisance.is_empty());
         }
         let seconds = self.unsafe_for.as_secs();
         let what = match self.age {
@@ -261,6 +265,13 @@ impl Backup {
         }
     }
 
+    /// Old images were removed, or why not.
+    pub(super) fn removal_ended(&self, term: Term, removed: Result<(), String>) {
+        if let Some(mut progress) = self.of(term) {
+            progress.removal_failed = removed.err();
+        }
+    }
+
     /// For operators.
     pub(crate) fn shown(&self, now: Tick) -> Shown {
         let progress = self.lock();
@@ -268,7 +279,17 @@ impl Backup {
         let failure = progress.shipping_failed.clone().or_else(|| progress.image_failed.clone());
         let since = if progress.term.is_some() { now.since(progress.since) } else { Duration::ZERO };
         let age = restorable.map(|moment| now.since(moment));
+        let image = progress.image_failed.as_ref().map(|reason| {
+            format!(
+                "the last image of the metadata could not be made: {reason}: a restore takes longer without; `cairn admin backup \
+                 create` tries again"
+            )
+        });
+        let removal = progress.removal_failed.as_ref();
+        let removal =
+            removal.map(|reason| format!("old images of the metadata could not be removed: {reason}"));
         Shown {
+            nuisance: image.or(removal).unwrap_or_default(),
             url: self.url.clone(),
             image: progress.image,
             image_runs: progress.image_runs,
@@ -401,5 +422,26 @@ mod tests {
         backup.caught_up(term, at(5));
         let shown = backup.shown(at(5));
         assert_eq!((shown.age, shown.gaps), (Some(Duration::ZERO), 0));
+    }
+
+    #[test]
+    fn an_image_that_fails_is_told_while_shipping_goes_on() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        let term = Term(1);
+        backup.lead(term, at(1));
+        backup.found((term, at(1)), Some(image(5)), Some(position()));
+        backup.caught_up(term, at(2));
+        assert_eq!(backup.shown(at(2)).warning(), None);
+        backup.removal_ended(term, Err("403".to_owned()));
+        assert!(backup.shown(at(2)).warning().is_some_and(|text| text.contains("removed: 403")));
+        backup.image_ended((term, at(3)), Err("413".to_owned()));
+        backup.caught_up(term, at(4));
+        let shown = backup.shown(at(4));
+        assert!(shown.warning().is_some_and(|text| text.contains("413") && text.contains("create")));
+        assert_eq!(shown.age, Some(Duration::ZERO), "everything can be restored");
+        backup.image_ended((term, at(5)), Ok(image(7)));
+        backup.removal_ended(term, Ok(()));
+        backup.caught_up(term, at(5));
+        assert_eq!(backup.shown(at(5)).warning(), None);
     }
 }

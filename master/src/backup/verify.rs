@@ -1,7 +1,7 @@
 //! Reading everything that a restore would need, without restoring it.
 
 use super::SourceError;
-use super::objects::Objects;
+use super::objects::{Objects, ObjectsError};
 use super::place::{fits, read_manifest};
 use super::survey::Life;
 use crate::checkpoint;
@@ -75,12 +75,18 @@ pub async fn verify(
                 verified.bytes += manifest.bytes();
                 hashes.insert(manifest.last.index, manifest.hash);
             }
+            Err(_) if was_removed(objects, of, |oldest| name < oldest).await? => {}
             Err(reason) => wrong.push(reason),
         }
     }
     for stretch in shipments {
         let (header, entries) = match read_shipment(objects, of, stretch).await {
             Ok(shipment) => shipment,
+            Err(SourceError::Objects(ObjectsError::Missing { .. }))
+                if was_removed(objects, of, |oldest| stretch.last <= oldest.index).await? =>
+            {
+                continue;
+            }
             Err(error) => {
                 wrong.push(error.to_string());
                 continue;
@@ -95,6 +101,16 @@ pub async fn verify(
         }
     }
     Ok((verified, wrong))
+}
+
+/// Whether something was removed, since it was listed, as older than the images that are to stay: by the oldest one there is now.
+async fn was_removed(
+    objects: &Objects,
+    of: (ClusterId, History),
+    is_older: impl Fn(ImageName) -> bool,
+) -> Result<bool, SourceError> {
+    let images = objects.directories(&names::images(of.0, of.1)).await?;
+    Ok(images.iter().filter_map(|name| names::image_name(name)).min().is_some_and(is_older))
 }
 
 /// Whether the running hash of every entry that is known otherwise is the same here.
@@ -250,6 +266,34 @@ mod tests {
         assert!(matches!(fetched, Err(FetchError::Source(SourceError::Object { .. }))));
         let written = env.disk.open(&directory.join("000001.sst"), OpenMode::Read).unwrap().len().unwrap();
         assert!(written <= 10, "{written} bytes were written");
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_while_it_is_verified_is_no_fault() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let objects = Objects::in_memory();
+        let (old, _) = image_of(&objects, 10, 10).await;
+        let shipment = |first, last| {
+            names::shipment(OF.0, OF.1, Stretch { first: LogIndex(first), last: LogIndex(last) })
+        };
+        for name in [shipment(1, 4), shipment(5, 8)] {
+            objects.put(&name, Bytes::from_static(b"x")).await.unwrap();
+        }
+        let survey = super::super::survey(&objects).await.unwrap();
+        let faults = async || {
+            let (_, wrong) = verify(&env, &objects, &survey.lives[0], false, scratch.path()).await.unwrap();
+            wrong.len()
+        };
+        assert_eq!(faults().await, 3, "none of it is sound");
+        objects.remove(vec![shipment(1, 4)]).await.unwrap();
+        assert_eq!(faults().await, 2, "it ends where the oldest image stands");
+        let newer = ImageName { index: LogIndex(6), drawn: 1 };
+        objects.put(&names::manifest(OF.0, OF.1, newer), Bytes::from_static(b"x")).await.unwrap();
+        let image = names::manifest(OF.0, OF.1, old);
+        objects.remove(vec![image, names::file(OF.0, OF.1, old, "000001.sst")]).await.unwrap();
+        assert_eq!(faults().await, 1, "the shipment that is needed");
+        objects.remove(vec![shipment(5, 8)]).await.unwrap();
+        assert_eq!(faults().await, 1, "it is needed, and gone");
     }
 
     #[tokio::test]
