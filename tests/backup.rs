@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
 use cairn_tests::cluster::cairn_binary;
+use cairn_tests::fake_s3::FakeS3;
 use cairn_tests::load::number;
 use cairn_tests::{Cluster, ClusterOptions};
 use std::fs;
@@ -18,14 +19,19 @@ fn cluster(masters: u32) -> (Cluster, tempfile::TempDir, String) {
     let cluster = Cluster::up(ClusterOptions { masters, replicas: 2, ..ClusterOptions::default() });
     let directory = tempfile::tempdir().unwrap();
     let url = format!("file://{}", directory.path().display());
+    ship_to(&cluster, masters, &[("backup", &format!("{url:?}"))]);
+    (cluster, directory, url)
+}
+
+/// Restarts the masters with settings, and waits until something can be restored.
+fn ship_to(cluster: &Cluster, masters: u32, settings: &[(&str, &str)]) {
     for master in 1..=masters {
         let name = format!("master-{master}");
         cluster.stop(&name);
-        set(&cluster, &name, "backup", &format!("{url:?}"));
+        settings.iter().for_each(|(key, value)| set(cluster, &name, key, value));
         cluster.start(&name);
     }
-    wait_until_restorable(&cluster);
-    (cluster, directory, url)
+    wait_until_restorable(cluster);
 }
 
 /// Changes a setting of a master that is stopped.
@@ -350,4 +356,157 @@ fn a_destination_that_is_gone_is_told_and_nothing_is_skipped() {
     wait_until_restorable(&cluster);
     cluster.cairn(&["admin", "backup", "verify"]);
     assert_eq!(backup_status(&cluster)["gaps"], 0, "what was written meanwhile was shipped later");
+}
+
+/// Makes an image behind something new. Entries that can be restored from then on.
+fn image(cluster: &Cluster, mount: &Path, number: u32) -> u64 {
+    fs::write(mount.join(format!("before-{number}")), number.to_string()).unwrap();
+    cluster.cairn(&["admin", "backup", "create"]);
+    wait_until_restorable(cluster);
+    backup_status(cluster)["image_index"].as_u64().unwrap()
+}
+
+/// Indexes of the images, once there are so many.
+fn wait_for_images(cluster: &Cluster, wanted: usize) -> Vec<u64> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let listed = cluster.json(&["admin", "backup", "list"]);
+        // Each restore has claimed a history, in which nothing stands.
+        let life = listed.as_array().unwrap().iter().find(|life| life["history"] == 0).unwrap();
+        let images = life["images"].as_array().unwrap();
+        if images.len() == wanted && life["unfinished_images"] == 0 {
+            return images.iter().map(|image| image["index"].as_u64().unwrap()).collect();
+        }
+        assert!(Instant::now() < deadline, "{listed:#}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Last entries of all shipments.
+fn shipments(names: impl Iterator<Item = String>) -> Vec<u64> {
+    let stretch = |name: String| {
+        let (below, name) = name.rsplit_once('/')?;
+        let (_, last) = name.split_once('-').filter(|_| below.ends_with("/journal"))?;
+        u64::from_str_radix(last, 16).ok()
+    };
+    names.filter_map(stretch).collect()
+}
+
+#[test]
+fn old_images_go_and_whatever_stays_can_be_restored() {
+    let (cluster, directory, url) = cluster(3);
+    let (mount, scratch) = (cluster.mount(), tempfile::tempdir().unwrap());
+    let first = image(&cluster, &mount, 0);
+    assert!(wait_for_images(&cluster, 2).len() == 2, "without the setting nothing goes");
+    // What a crash has left of an image, before and behind those that stay.
+    let images = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+    let images =
+        files_below(&images)[0].ancestors().find(|path| path.ends_with("images")).unwrap().to_owned();
+    let unfinished = |index: u64| images.join(format!("{index:016x}-00000001/state"));
+    for index in [1, 1 << 40] {
+        fs::create_dir_all(unfinished(index)).unwrap();
+        fs::write(unfinished(index).join("CURRENT"), "x").unwrap();
+    }
+    ship_to(&cluster, 3, &[("backup_keep_images", "2")]);
+    let made: Vec<u64> = (1..=4).map(|number| image(&cluster, &mount, number)).collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while shipments(files_below(directory.path()).iter().map(|file| file.display().to_string()))
+        .iter()
+        .any(|last| *last <= made[2])
+        || unfinished(1).exists()
+    {
+        assert!(Instant::now() < deadline, "{:#?}", files_below(directory.path()));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(unfinished(1 << 40).exists(), "it may be in the making");
+    fs::remove_dir_all(unfinished(1 << 40).parent().unwrap()).unwrap();
+    assert_eq!(wait_for_images(&cluster, 2), made[2..]);
+    cluster.cairn(&["admin", "backup", "verify"]);
+    let to = |name: &str| scratch.path().join(name);
+    let latest = restore(&url, &to("latest"), &[]);
+    assert_eq!(latest["image"].as_u64(), Some(made[3]));
+    let between = restore(&url, &to("between"), &["--index", &(made[2] + 1).to_string()]);
+    assert_eq!((between["image"].as_u64(), between["index"].as_u64()), (Some(made[2]), Some(made[2] + 1)));
+    let target = to("gone");
+    let arguments = ["admin", "backup", "restore", &url, "--index", &first.to_string(), "--to"];
+    let said = refused(&cluster, &[&arguments[..], &[target.to_str().unwrap()]].concat());
+    assert!(said.contains("does not reach entry"), "{said}");
+    // The newest image is damaged: the older one leads to the same moment, and is taken with a word.
+    let newest = images.join(names_of(&images).into_iter().max().unwrap());
+    let current = newest.join("state/CURRENT");
+    let whole = fs::read(&current).unwrap();
+    fs::write(&current, "y").unwrap();
+    assert!(refused(&cluster, &["admin", "backup", "verify"]).contains("CURRENT"));
+    let older = restore(&url, &to("older"), &["--history", "0"]);
+    assert_eq!(older["image"].as_u64(), Some(made[2]));
+    assert!(older["index"].as_u64() >= latest["index"].as_u64(), "{older}");
+    assert_eq!(older["passed_over"].as_array().map(Vec::len), Some(1), "{older}");
+    // It does not count, so that nothing of what can be restored goes.
+    let last = image(&cluster, &mount, 5);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(wait_for_images(&cluster, 3), [made[2], made[3], last]);
+    fs::write(&current, whole).unwrap();
+    cluster.cairn(&["admin", "backup", "verify"]);
+}
+
+fn names_of(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn an_object_store_takes_the_backup_and_gives_it_back() {
+    let store = FakeS3::start("metadata");
+    let options = ClusterOptions { replicas: 2, ..ClusterOptions::default() };
+    let cluster = Cluster::up_with(options, store.environment());
+    let (mount, scratch, url) = (cluster.mount(), tempfile::tempdir().unwrap(), store.url("cairn/one"));
+    ship_to(&cluster, 1, &[("backup", &format!("{url:?}")), ("backup_keep_images", "2")]);
+    // Rows that do not compress: a file of the state that is put in parts.
+    for number in 0..200 {
+        let file = mount.join(format!("file-{number}"));
+        fs::write(&file, number.to_string()).unwrap();
+        let value = cairn_tests::corpus::bytes(number, 60_000);
+        rustix::fs::setxattr(&file, "user.large", &value, rustix::fs::XattrFlags::empty()).unwrap();
+    }
+    let made: Vec<u64> = (1..=3).map(|number| image(&cluster, &mount, number)).collect();
+    assert_eq!(wait_for_images(&cluster, 2), made[1..]);
+    let (begun, completed) = store.uploads();
+    assert!(begun >= 3 && begun == completed, "{begun} uploads in parts, {completed} completed");
+    cluster.cairn(&["admin", "backup", "verify"]);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while shipments(store.names().into_iter()).iter().any(|last| *last <= made[1]) {
+        assert!(Instant::now() < deadline, "{:#?}", store.names());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(store.removed() > 0);
+    // While the store answers nothing the age grows and is told, and nothing is skipped.
+    store.set_away(true);
+    fs::write(mount.join("meanwhile"), "x").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !cluster.json(&["admin", "status"])["warnings"].to_string().contains("last restorable point") {
+        assert!(Instant::now() < deadline, "nobody is told");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    store.set_away(false);
+    wait_until_restorable(&cluster);
+    assert_eq!(backup_status(&cluster)["gaps"], 0);
+    cluster.cairn(&["admin", "backup", "verify", &url]);
+    let restored = |name: &str| {
+        let to = scratch.path().join(name);
+        cluster.json(&["admin", "backup", "restore", &url, "--to", to.to_str().unwrap()])
+    };
+    let (one, other) = (restored("one"), restored("other"));
+    assert_ne!(one["history"], other["history"], "each has claimed its own");
+    let data_dir = cluster.process("master-1").data_dirs[0].clone();
+    cluster.stop("mount");
+    cluster.stop("master-1");
+    fs::remove_dir_all(&data_dir).unwrap();
+    copied(&scratch.path().join("one"), &data_dir).unwrap();
+    let sound = cluster.json(&["admin", "fsck", data_dir.to_str().unwrap()]);
+    assert_eq!(sound["total"], 0, "{sound:#}");
+    cluster.start("master-1");
+    cluster.start("mount");
+    assert_eq!(fs::read_to_string(mount.join("meanwhile")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(mount.join("file-199")).unwrap(), "199");
+    wait_until_restorable(&cluster);
 }

@@ -1,7 +1,7 @@
 //! Settings of a chunk server: one TOML file, every key with its unit, reason and default.
 
 use crate::store::DiskConfig;
-use cairn_core::limits::ADDRESS_BYTES_MAX;
+use cairn_core::address::host_port;
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -105,7 +105,7 @@ impl ChunkServerConfig {
             [("masters", &self.masters[..]), ("advertise", std::slice::from_ref(&self.advertise))]
         {
             for address in addresses.iter().filter(|address| !(key == "advertise" && address.is_empty())) {
-                if !is_host_port(address) {
+                if host_port(address).is_none() {
                     return bad(key, format!("has \"{address}\", which is not host:port"));
                 }
             }
@@ -126,14 +126,6 @@ impl ChunkServerConfig {
         }
         Ok(())
     }
-}
-
-/// Whether `address` looks like `host:port`; whether the host exists is the resolver's to say.
-fn is_host_port(address: &str) -> bool {
-    address.len() <= ADDRESS_BYTES_MAX
-        && address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 /// What `cairn chunkserver --print-config` prints: a file that parses to the defaults.

@@ -14,6 +14,7 @@ use crate::joined::Joined;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
 use crate::store::{ChunkStore, DiskState, OpenReport};
+use cairn_core::address::host_port;
 use cairn_core::ids::NodeId;
 use cairn_core::limits::{EVENTS_WAITING, SHUTDOWN_DRAIN};
 use cairn_env::Env;
@@ -165,7 +166,7 @@ impl ChunkServer {
 
 /// The health pages are told to others under the advertised host where they listen everywhere.
 fn advertised_http(advertise: &str, http: SocketAddr) -> String {
-    match advertise.rsplit_once(':') {
+    match host_port(advertise) {
         Some((host, _)) if http.ip().is_unspecified() => format!("{host}:{}", http.port()),
         _ => http.to_string(),
     }

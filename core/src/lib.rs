@@ -1,9 +1,10 @@
 //! The laws of Cairn: pure code without I/O, clocks, randomness or tasks.
 //!
-//! A file stands here only if it is vocabulary (`ids`, `units`, `limits`, `error`) or has one of four shapes:
+//! A file stands here only if it is vocabulary (`ids`, `units`, `address`, `limits`, `error`) or has one of four shapes:
 //! a log machine (`decide` may refuse, `apply` may not), a planner (a view in, jobs out), a session (events in,
 //! commands and deadlines out), or a codec (bytes in, values out, never a panic).
 
+pub mod address;
 pub mod backup;
 pub mod caching;
 pub mod checksum;

@@ -493,6 +493,12 @@ pub const BACKUP_PIN_BYTES: u64 = 4 << 30;
 pub const BACKUP_IMAGE_BYTES: u64 = 8 << 30;
 /// Time after an image before the next one is made, if anything was written: a day's objects are 86,400 at the most.
 pub const BACKUP_IMAGE_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Most entries of one shipment: it is closed before it has two of the largest entries more than its bytes say.
+pub const SHIPMENT_ENTRIES_MAX: u64 = ((SHIPMENT_BYTES + 2 * JOURNAL_ENTRY_BYTES_MAX) / 24) as u64;
+/// Names of shipments that are removed at a time: a megabyte of memory.
+pub const BACKUP_REMOVED_AT_ONCE: usize = 10_000;
+/// Least number of images that can be kept when not all are: with one alone, a damaged object would be the end.
+pub const BACKUP_IMAGES_KEPT_MIN: u32 = 2;
 /// Pause after an image that could not be made.
 pub const BACKUP_IMAGE_PAUSE: Duration = Duration::from_secs(10);
 /// Bytes of one part of an object that is put in parts; S3 takes 10,000 parts of at least 5 MiB: files of up to 78 GiB, and

@@ -14,7 +14,6 @@ pub mod kv;
 pub mod kv_conformance;
 pub mod kv_memory;
 pub mod net;
-pub mod objects;
 pub mod random;
 pub mod spawn;
 

@@ -9,14 +9,13 @@ use crate::parts::Parts;
 use crate::placement_pages;
 use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
+use cairn_core::address::host_port;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, LogIndex, ServerId};
 use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
-use cairn_core::limits::{
-    ADDRESS_BYTES_MAX, ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE,
-};
+use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
@@ -90,13 +89,13 @@ impl Admin for AdminService {
         let (parts, address) = (&self.parts, &self.parts.address);
         let invalid = |message: String| Status::invalid_argument(format!("master {address}: {message}"));
         let change = match request.into_inner().change {
-            Some(Change::Add(PlaceOfMaster { id, address })) if is_address(&address) => {
+            Some(Change::Add(PlaceOfMaster { id, address })) if host_port(&address).is_some() => {
                 MemberChange::Add { id, address }
             }
             Some(Change::Replace(PlaceOfMaster { id, address })) if address.is_empty() => {
                 MemberChange::Replace { id, address: None }
             }
-            Some(Change::Replace(PlaceOfMaster { id, address })) if is_address(&address) => {
+            Some(Change::Replace(PlaceOfMaster { id, address })) if host_port(&address).is_some() => {
                 MemberChange::Replace { id, address: Some(address) }
             }
             Some(Change::Remove(id)) => MemberChange::Remove { id },
@@ -169,11 +168,6 @@ impl Admin for AdminService {
         };
         Ok(Response::new(Driven::new(work.boxed(), out)))
     }
-}
-
-fn is_address(text: &str) -> bool {
-    let port = text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-    text.len() <= ADDRESS_BYTES_MAX && matches!(port, Some((host, Ok(_))) if !host.is_empty())
 }
 
 /// The group: exact for this member, of the others what a leader knows.

@@ -1,8 +1,10 @@
 //! Settings of a master: one TOML file, every key with its unit, reason and default.
 
 use crate::sequencer::{StateStore, Tuning};
+use cairn_core::address::host_port;
 use cairn_core::limits::{
-    ADDRESS_BYTES_MAX, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SESSION_EXPIRY,
+    BACKUP_IMAGES_KEPT_MIN, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX,
+    SESSION_EXPIRY,
 };
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
@@ -45,6 +47,8 @@ pub struct MasterConfig {
     pub store: StateStore,
     /// Where the metadata is backed up to, as a URL; empty: nowhere.
     pub backup: String,
+    /// Images of the metadata that stay there, with the journal since the oldest of them; 0: all.
+    pub backup_keep_images: u32,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -67,6 +71,7 @@ impl Default for MasterConfig {
             journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
             store: StateStore::default(),
             backup: String::new(),
+            backup_keep_images: 0,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -126,12 +131,9 @@ impl MasterConfig {
             let id = id.trim().parse().ok().filter(|id| *id > 0);
             let id = id.ok_or_else(|| bad(format!("has \"{text}\", whose id is no number from 1")))?;
             let address = address.trim();
-            let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-            match port {
-                Some((host, Ok(_))) if !host.is_empty() && address.len() <= ADDRESS_BYTES_MAX => {
-                    Ok((id, address.to_owned()))
-                }
-                _ => Err(bad(format!("has \"{text}\", whose address is not host:port"))),
+            match host_port(address) {
+                Some(_) => Ok((id, address.to_owned())),
+                None => Err(bad(format!("has \"{text}\", whose address is not host:port"))),
             }
         };
         let group: Vec<(u64, String)> = self.members.iter().map(member).collect::<Result<_, _>>()?;
@@ -182,6 +184,9 @@ impl MasterConfig {
                 format!("must be 1 to {REPLICAS_MAX}, is {}", self.default_replicas),
             );
         }
+        if !self.advertise.is_empty() && host_port(&self.advertise).is_none() {
+            return bad("advertise", format!("is \"{}\", which is not host:port", self.advertise));
+        }
         if self.node_id == 0 {
             return bad("node_id", "must be at least 1".to_owned());
         }
@@ -202,6 +207,12 @@ impl MasterConfig {
             return bad(
                 "backup",
                 format!("must be file:///directory or s3://bucket/prefix, is \"{}\"", self.backup),
+            );
+        }
+        if (1..BACKUP_IMAGES_KEPT_MIN).contains(&self.backup_keep_images) {
+            return bad(
+                "backup_keep_images",
+                format!("must be 0, for all, or at least {BACKUP_IMAGES_KEPT_MIN}: one alone may be damaged"),
             );
         }
         if self.data_dir.as_os_str().is_empty() {
@@ -256,6 +267,11 @@ journal_keep_mib = 1024
 # AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY). The same in the configuration of each master. Empty: nowhere.
 backup = ""
 
+# Images of the metadata that stay there, with the journal since the oldest of them, so that any moment since can be restored. What
+# only older ones need is removed after each new image, when this many are found whole; at least 2. There is an image a day, and
+# one for each 8 GiB of journal. 0: nothing is ever removed.
+backup_keep_images = 0
+
 # What is logged, as RUST_LOG writes it: "info", "warn,cairn_master=debug", ...
 log = "info"
 
@@ -298,8 +314,11 @@ mod tests {
             "members = [\"2=127.0.0.1:1\"]",
             "members = [\"127.0.0.1:1\"]",
             "members = [\"1=nowhere\"]",
+            "members = [\"1=::1:9400\"]",
+            "advertise = \"host:0\"",
             "backup = \"/somewhere\"",
             "backup = \"file://relative\"",
+            "backup_keep_images = 1",
         ] {
             let message = parse(text).unwrap_err().to_string();
             assert!(message.contains(text.split(' ').next().unwrap()), "{message}");

@@ -36,10 +36,7 @@ pub(crate) async fn send(
         let _turn = turn;
         fsck::check(rows, &|| !gone.load(Ordering::Relaxed) && !stopping.is_cancelled())
     });
-    let Report { findings, looked } = examined.await?.map_err(|error| {
-        tracing::error!(%error, "the metadata state could not be examined");
-        FsError::Io(error.to_string())
-    })?;
+    let Report { findings, looked } = examined.await?;
     for page in findings.list().chunks(ADMIN_FINDINGS_PER_PAGE) {
         let page = FsckReply { findings: page.iter().map(as_message).collect(), summary: None };
         pages.send(Ok(page)).await.map_err(|_| FsError::Stale)?;

@@ -36,6 +36,8 @@ pub struct Cluster {
     root: TempDir,
     cairn: PathBuf,
     extra_mounts: Vec<PathBuf>,
+    /// What processes that are started find in their environment beside that of the test.
+    environment: Vec<(String, String)>,
 }
 
 /// One row of `dev ps --json`.
@@ -105,7 +107,13 @@ fn own_address() -> Ipv4Addr {
 impl Cluster {
     /// Starts a cluster and its mount.
     pub fn up(options: ClusterOptions) -> Self {
-        let cluster = Self { root: test_dir(), cairn: cairn_binary(), extra_mounts: Vec::new() };
+        Self::up_with(options, Vec::new())
+    }
+
+    /// Starts a cluster, whose processes find this in their environment.
+    pub fn up_with(options: ClusterOptions, environment: Vec<(String, String)>) -> Self {
+        let (root, cairn) = (test_dir(), cairn_binary());
+        let cluster = Self { root, cairn, extra_mounts: Vec::new(), environment };
         let ClusterOptions { masters, chunkservers, replicas } = options;
         let (masters, chunkservers) = (masters.to_string(), chunkservers.to_string());
         let replicas = replicas.to_string();
@@ -140,14 +148,14 @@ impl Cluster {
     /// As `dev`, whatever comes of it.
     pub fn try_dev(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.cairn);
-        command.arg("dev").args(arguments).arg("--root").arg(self.root());
+        command.arg("dev").args(arguments).arg("--root").arg(self.root()).envs(self.environment.clone());
         command.output().expect("the binary can be run")
     }
 
     /// `cairn --masters … ARGUMENTS…`, whatever comes of it.
     pub fn try_cairn(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.cairn);
-        command.args(["--masters", &self.masters()]).args(arguments);
+        command.args(["--masters", &self.masters()]).args(arguments).envs(self.environment.clone());
         command.output().expect("the binary can be run")
     }
 

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod corpus;
+pub mod fake_s3;
 pub mod history;
 pub mod load;
 pub mod network;

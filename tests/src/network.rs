@@ -7,7 +7,6 @@
 
 use crate::shell::Shell;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Host number of a machine: its address is `10.99.0.HOST`.
@@ -94,20 +93,18 @@ impl Network {
 
     /// Tells machines where the others are, all at the same time.
     fn teach(&mut self, senders: &[Host]) {
-        let mut line = String::new();
+        let mut lines = Vec::new();
         let senders: BTreeSet<Host> = senders.iter().copied().collect();
         for &sender in &senders {
-            let mut batch = String::new();
-            for &other in self.hosts.iter().filter(|&&other| other != sender) {
+            let neighbour = |&other: &Host| {
                 let mac = hardware(other, self.cut.contains(&(sender, other)));
-                let own = address(other);
-                // Writing to a string does not fail.
-                let _ = write!(batch, "neigh replace {own} lladdr {mac} nud permanent dev eth0\\n");
-            }
+                format!("neigh replace {} lladdr {mac} nud permanent dev eth0\\n", address(other))
+            };
+            let batch: String = self.hosts.iter().filter(|&&other| other != sender).map(neighbour).collect();
             let name = self.name(sender);
-            let _ = write!(line, "(printf '{batch}' | ip -n {name} -batch - || echo {name}) & ");
+            lines.push(format!("(printf '{batch}' | ip -n {name} -batch - || echo {name}) & "));
         }
-        let failed = self.shell.run(&(line + "wait"));
+        let failed = self.shell.run(&(lines.concat() + "wait"));
         assert!(failed.is_empty(), "not told where the others are: {failed}");
     }
 }

@@ -10,8 +10,8 @@ use cairn_core::backup::History;
 use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::time::Timestamp;
 use cairn_env::Env;
-use cairn_env::objects::Objects;
-use cairn_master::backup::{self, Life, Restored, Survey, Target, To};
+
+use cairn_master::backup::{self, Life, Objects, Restored, Survey, Target, To};
 use cairn_proto::v1::{CreateBackupRequest, StatusRequest};
 
 /// Runs one of the commands. Only `create`, and those that are told no destination, need a master.
@@ -141,7 +141,11 @@ async fn verify(env: &Env, objects: &Objects, latest: bool, json: bool) -> Resul
     let survey = backup::survey(objects).await.map_err(failed)?;
     let scratch = tempfile::tempdir().map_err(CliError::host("a temporary directory"))?;
     let lives: Vec<&Life> = match latest {
-        true => newest_life(&survey, None).into_iter().collect(),
+        // Where only the operator knows which history is the newest, each is looked at.
+        true => match newest_life(&survey, None) {
+            Ok(newest) => newest.into_iter().collect(),
+            Err(_) => survey.lives.iter().filter(|life| !life.images.is_empty()).collect(),
+        },
         false => survey.lives.iter().collect(),
     };
     let (mut rows, mut wrong): (Vec<_>, Vec<String>) = (Vec::new(), Vec::new());
@@ -175,11 +179,27 @@ async fn verify(env: &Env, objects: &Objects, latest: bool, json: bool) -> Resul
     if wrong.is_empty() { Ok(()) } else { Err(CliError::Failed(wrong.join("\n"))) }
 }
 
-/// The newest history with an image, of the only cluster there is or of the one that is named.
-fn newest_life(survey: &Survey, cluster: Option<ClusterId>) -> Option<&Life> {
+/// The newest history with an image, of the only cluster there is or of the one that is named. Where another one reaches further in
+/// time, somebody has tried a restore out while the masters went on, or has just restored: nobody but the operator knows which.
+fn newest_life(survey: &Survey, cluster: Option<ClusterId>) -> Result<Option<&Life>, CliError> {
     let wanted = |life: &&Life| cluster.is_none_or(|cluster| life.cluster == cluster);
-    let with_image = survey.lives.iter().filter(wanted).filter(|life| !life.images.is_empty());
-    with_image.max_by_key(|life| life.history)
+    let with_image = || survey.lives.iter().filter(wanted).filter(|life| !life.images.is_empty());
+    let until = |life: &Life| life.newest().and_then(|image| image.until);
+    let Some(newest) = with_image().max_by_key(|life| life.history) else { return Ok(None) };
+    let of_it = || with_image().filter(|life| life.cluster == newest.cluster);
+    match of_it().find(|life| until(life) > until(newest)) {
+        None => Ok(Some(newest)),
+        Some(later) => {
+            let text = |life: &Life| until(life).map_or_else(|| "an unknown moment".to_owned(), moment::text);
+            Err(CliError::Usage(format!(
+                "which history? {} is the newest and reaches {}, but history {} reaches {}: give --history",
+                newest.history,
+                text(newest),
+                later.history,
+                text(later)
+            )))
+        }
+    }
 }
 
 fn choose<'a>(survey: &'a Survey, command: &RestoreCommand) -> Result<&'a Life, CliError> {
@@ -201,7 +221,7 @@ fn choose<'a>(survey: &'a Survey, command: &RestoreCommand) -> Result<&'a Life, 
         Some(history) => survey.lives.iter().find(|life| {
             life.history == History(history) && cluster.is_none_or(|cluster| life.cluster == cluster)
         }),
-        None => newest_life(survey, cluster),
+        None => newest_life(survey, cluster)?,
     };
     life.ok_or_else(|| CliError::Failed("there is no such backup: see `cairn admin backup list`".to_owned()))
 }
@@ -219,6 +239,9 @@ async fn restore(env: &Env, global: &Global, command: RestoreCommand) -> Result<
     let target = Target { data_dir: command.to, id: command.id, address: command.address };
     let restored = backup::restore(env, &objects, (&survey, life), to, &target).await.map_err(failed)?;
     let seconds = env.clock.now().since(begun).as_secs_f64();
+    for reason in &restored.passed_over {
+        output::warning(&format!("{reason}; an older image was taken, which leads to the same moment"));
+    }
     if let Err(error) = &restored.claimed {
         output::warning(&format!(
             "history {} could not be noted in the destination ({error}): restore nothing else from it before a master has \
@@ -242,6 +265,7 @@ fn restored_json(restored: &Restored) -> serde_json::Value {
         "image": restored.image.get(), "index": restored.applied.last.index.get(),
         "time": moment::text(restored.applied.time), "hash": format!("{:016x}", restored.applied.hash),
         "skipped_entries": entries, "skipped_seconds": seconds, "beyond_a_gap": restored.beyond.map(LogIndex::get),
+        "passed_over": restored.passed_over,
     })
 }
 
@@ -282,4 +306,35 @@ fn told(restored: &Restored, to: To, seconds: f64, target: &Target) -> Result<()
 /// A moment of a status reply.
 pub(super) fn seconds_text(seconds: i64) -> String {
     moment::text(Timestamp { seconds, nanos: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_core::backup::names::{Holdings, ImageName};
+    use cairn_master::backup::Image;
+
+    fn life(history: u64, until: i64) -> Life {
+        let name = ImageName { index: LogIndex(9), drawn: 1 };
+        let until = Some(Timestamp { seconds: until, nanos: 0 });
+        let image = Image { name, manifest: Err("unread".to_owned()), reach: name.index, until };
+        let cluster = ClusterId(uuid::Uuid::from_u128(5));
+        Life { cluster, history: History(history), holdings: Holdings::default(), images: vec![image] }
+    }
+
+    #[test]
+    fn a_restore_that_was_tried_out_is_not_taken_for_the_cluster() {
+        let chosen = |lives: Vec<Life>| {
+            let survey = Survey { lives };
+            newest_life(&survey, None)
+                .map(|life| life.map(|life| life.history.0))
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(chosen(vec![]), Ok(None));
+        assert_eq!(chosen(vec![life(0, 100), life(1, 200)]), Ok(Some(1)));
+        assert_eq!(chosen(vec![life(0, 100), life(1, 100)]), Ok(Some(1)));
+        // History 1 ended on the evening of the drill; the masters shipped on.
+        let refused = chosen(vec![life(0, 300), life(1, 200)]).unwrap_err();
+        assert!(refused.contains("--history") && refused.contains("history 0 reaches"), "{refused}");
+    }
 }

@@ -5,6 +5,7 @@ use super::dial::{Attached, DialError, dial_any};
 use super::doubt::Doubts;
 use super::table::{Table, Told};
 use crate::error::ConnectError;
+use cairn_core::address::host_port;
 use cairn_core::caching::changes::Changes;
 use cairn_core::caching::table::{ChangeNumber, Invalidation};
 use cairn_core::error::FsError;
@@ -59,8 +60,7 @@ enum Broken {
 /// Attaches for the first time, within the operation deadline, and leaves the session to a task.
 pub(super) async fn start(shared: Arc<Shared>) -> Result<(), ConnectError> {
     for address in &shared.options.masters {
-        let port = address.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
-        if !matches!(port, Some((host, Ok(_))) if !host.is_empty()) {
+        if host_port(address).is_none() {
             return Err(ConnectError::BadAddress(address.clone()));
         }
     }

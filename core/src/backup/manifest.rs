@@ -30,6 +30,7 @@ use crate::journal::applied::Applied;
 use crate::journal::frame::LogId;
 use crate::time::Timestamp;
 use bytes::{Buf, BufMut, Bytes};
+use std::collections::BTreeSet;
 
 const MAGIC: [u8; 8] = *b"CairnBI1";
 const FIXED_BYTES: usize = 80;
@@ -68,7 +69,7 @@ pub struct Manifest {
 impl Manifest {
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().fold(0, |sum, file| sum.saturating_add(file.bytes))
     }
 
     /// Whether a state that has applied so far is this one.
@@ -126,12 +127,11 @@ impl Manifest {
             }
             files.push(ImageFile { name: name.to_owned(), bytes, crc });
         }
-        match input.is_empty() {
-            true => {
-                Ok(Self { cluster: head.cluster, history: head.history, last, hash, time, members, files })
-            }
-            false => Err(BackupError::Damaged),
+        let distinct: BTreeSet<&str> = files.iter().map(|file| &*file.name).collect();
+        if !input.is_empty() || distinct.len() < files.len() {
+            return Err(BackupError::Damaged);
         }
+        Ok(Self { cluster: head.cluster, history: head.history, last, hash, time, members, files })
     }
 }
 
@@ -175,6 +175,24 @@ mod tests {
             damaged[bit / 8] ^= 1 << (bit % 8);
             assert!(Manifest::decode(&damaged).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_name_stands_once_and_sizes_do_not_overflow() {
+        assert_eq!(Manifest::decode(&manifest("CURRENT").encode()), Err(BackupError::Damaged));
+        let mut huge = manifest("000007.sst");
+        huge.files.iter_mut().for_each(|file| file.bytes = u64::MAX);
+        assert_eq!(Manifest::decode(&huge.encode()).map(|manifest| manifest.bytes()), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn a_count_that_nobody_wrote_takes_no_memory() {
+        let mut bytes = manifest("000007.sst").encode().to_vec();
+        bytes[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        let end = bytes.len() - 4;
+        let crc = crc32fast::hash(&bytes[..end]);
+        bytes[end..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(Manifest::decode(&bytes), Err(BackupError::Damaged));
     }
 
     #[test]

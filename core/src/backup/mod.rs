@@ -2,7 +2,7 @@
 //! shipped since.
 //!
 //! [`names`] says where objects stand below the destination, [`shipment`] and [`manifest`] what they hold, [`chain`] how far an
-//! image and the shipments after it reach, [`rebirth`] what is changed in a state that begins a new life. All are pure; `master`
+//! image and the shipments after it reach, [`retention`] what of it may go, [`rebirth`] what is changed in a state that begins a new life. All are pure; `master`
 //! moves the bytes.
 //!
 //! A restore to a moment forks history: the cluster goes on from there with other entries under the same indexes. So every
@@ -14,6 +14,7 @@ mod fields;
 pub mod manifest;
 pub mod names;
 pub mod rebirth;
+pub mod retention;
 pub mod shipment;
 
 use crate::ids::Term;

@@ -103,23 +103,25 @@ impl Catalogue {
     /// Reads a listing of names with the sizes of their objects.
     pub fn of<'a>(listing: impl IntoIterator<Item = (&'a str, u64)>) -> Self {
         let mut catalogue = Self::default();
-        for (name, bytes) in listing {
-            if let Some((cluster, history, object)) = parse(name) {
-                let holdings = catalogue.clusters.entry(cluster).or_default().entry(history).or_default();
-                holdings.bytes += bytes;
-                match object {
-                    Object::Origin => holdings.restored = true,
-                    Object::Manifest(image) => drop(holdings.images.insert(image)),
-                    Object::File(image) => drop(holdings.unfinished.insert(image)),
-                    Object::Shipment(stretch) => drop(holdings.shipments.insert(stretch)),
-                }
-            }
-        }
-        for holdings in catalogue.clusters.values_mut().flat_map(BTreeMap::values_mut) {
-            let finished = &holdings.images;
-            holdings.unfinished.retain(|image| !finished.contains(image));
-        }
+        listing.into_iter().for_each(|(name, bytes)| catalogue.add(name, bytes));
         catalogue
+    }
+
+    /// Adds one object, by its name and size, in any order.
+    pub fn add(&mut self, name: &str, bytes: u64) {
+        let Some((cluster, history, object)) = parse(name) else { return };
+        let holdings = self.clusters.entry(cluster).or_default().entry(history).or_default();
+        holdings.bytes = holdings.bytes.saturating_add(bytes);
+        match object {
+            Object::Origin => holdings.restored = true,
+            Object::Manifest(image) => {
+                holdings.unfinished.remove(&image);
+                holdings.images.insert(image);
+            }
+            Object::File(image) if holdings.images.contains(&image) => {}
+            Object::File(image) => drop(holdings.unfinished.insert(image)),
+            Object::Shipment(stretch) => drop(holdings.shipments.insert(stretch)),
+        }
     }
 }
 

@@ -348,6 +348,9 @@ fn maps_are_checked() {
     assert_eq!(nobody, ["M2", "M5"]);
     assert_eq!(broken(|state| set(state, two(7, 1, 3, 0), 13, 60)), ["M3", "M5"]);
     assert_eq!(broken(|state| set(state, two(7, 1, 3, 0), 1, 66)), ["C1", "M4"]);
+    // Under the highest data id that a key can have.
+    let stray = |state: &mut State| state.insert(two(7, 1, u64::MAX, 0), state[&two(7, 1, 3, 0)].clone());
+    assert_eq!(broken(|state| drop(stray(state))), ["C1", "M2"]);
     assert_eq!(broken(|state| set(state, key(1, 3), MAPPED, 31)), ["M5"]);
     assert_eq!(broken(|state| set(state, key(1, 5), MAPPED, 1)), ["M5"]);
     assert_eq!(broken(|state| set(state, key(1, 6), MAPPED, 16)), ["M5"]);

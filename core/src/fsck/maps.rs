@@ -41,7 +41,7 @@ pub(super) fn check(state: &State<'_>, findings: &mut Findings) -> Result<(), In
     let mut inodes = state.table(Table::Inode);
     while let Some(row) = inodes.next()? {
         let Row::Inode(row) = row else { continue };
-        strangers(state, &mut extents, row.inode, &mut held, findings)?;
+        strangers(state, &mut extents, Some(row.inode), &mut held, findings)?;
         if held.files.contains_key(&row.inode) || held.ranges.contains_key(&row.inode) {
             continue;
         }
@@ -51,7 +51,7 @@ pub(super) fn check(state: &State<'_>, findings: &mut Findings) -> Result<(), In
         let counted = sums.get(&row.inode).copied().unwrap_or(0);
         mapped(row.inode, row.mapped_bytes, counted, findings);
     }
-    strangers(state, &mut extents, u64::MAX, &mut held, findings)?;
+    strangers(state, &mut extents, None, &mut held, findings)?;
     for (inode, (stored, counted)) in held.files {
         mapped(inode, stored, counted, findings);
     }
@@ -117,18 +117,18 @@ fn garbage(state: &State<'_>, held: &mut Held) -> Result<(), Interrupted> {
     Ok(())
 }
 
-/// Extents of data ids below `end` that are no file's number, or a held one.
+/// Extents of data ids below `end`, or of all that are left, that are no file's number, or a held one.
 fn strangers(
     state: &State<'_>,
     extents: &mut Cursor<'_>,
-    end: u64,
+    end: Option<u64>,
     held: &mut Held,
     findings: &mut Findings,
 ) -> Result<(), Interrupted> {
     while let Some(Row::Extent { data, .. }) = extents.peek()? {
         let data = *data;
         let is_held = held.files.contains_key(&data) || held.ranges.contains_key(&data);
-        if data > end || (data == end && !is_held) {
+        if end.is_some_and(|end| data > end || (data == end && !is_held)) {
             break;
         }
         let ranges = held.ranges.get(&data).map_or(&[][..], |ranges| ranges);
@@ -164,7 +164,9 @@ fn group(
             findings.expect(there, rules::M4, &object, format_args!("chunk {chunk} is not there"));
             last_chunk = Some(chunk);
         }
-        let Some(range) = ranges.iter().find(|range| (range.from..range.to).contains(&offset)) else {
+        // A file that was often truncated has many; they are in order, and disjoint or reported.
+        let begun = ranges.partition_point(|range| range.from <= offset);
+        let Some(range) = ranges[..begun].iter().rev().find(|range| offset < range.to) else {
             findings.add(rules::M2, &object, "it belongs to no file");
             continue;
         };

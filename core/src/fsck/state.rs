@@ -27,6 +27,11 @@ pub enum Interrupted {
     Abandoned,
 }
 
+/// A row, unless it cannot be read. Why it cannot is not lost: `every_row` decodes each row of the state once more and reports it.
+fn readable(key: &[u8], value: &[u8]) -> Option<Row> {
+    decode::row(key, value).ok()
+}
+
 /// Rows, and whether to go on.
 pub(super) struct State<'a> {
     rows: &'a dyn Rows,
@@ -43,7 +48,7 @@ impl<'a> State<'a> {
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Row>, Interrupted> {
         self.count(1)?;
         let value = self.rows.get(key)?;
-        Ok(value.and_then(|value| decode::row(key, &value).ok()))
+        Ok(value.and_then(|value| readable(key, &value)))
     }
 
     pub(super) fn has(&self, key: &[u8]) -> Result<bool, Interrupted> {
@@ -78,7 +83,7 @@ impl<'a> State<'a> {
             *last += 1;
         }
         let rows = self.rows.scan_reverse(&from, &to, 1)?;
-        Ok(rows.first().and_then(|(key, value)| decode::row(key, value).ok()))
+        Ok(rows.first().and_then(|(key, value)| readable(key, value)))
     }
 
     fn count(&self, rows: u64) -> Result<(), Interrupted> {
@@ -128,7 +133,7 @@ impl Cursor<'_> {
     pub(super) fn peek(&mut self) -> Result<Option<&Row>, Interrupted> {
         while self.head.is_none() {
             let Some((key, value)) = self.raw.next()? else { return Ok(None) };
-            self.head = decode::row(&key, &value).ok();
+            self.head = readable(&key, &value);
         }
         Ok(self.head.as_ref())
     }

@@ -1,6 +1,8 @@
 //! Making an image: a copy of the state by hard links, put file by file, and the manifest last.
 
 use super::Backup;
+use super::objects::{ObjectWriter, Objects, ObjectsError};
+use super::retention::{self, Removed};
 use super::ship::pinned;
 use crate::filling::Transfer;
 use crate::parts::Parts;
@@ -12,12 +14,11 @@ use cairn_core::limits::{
     BACKUP_BYTES_PER_SECOND, BACKUP_IMAGE_PAUSE, BACKUP_PART_BYTES, BACKUP_PERIOD, FILL_PART_BYTES,
 };
 use cairn_env::disk::DiskFile;
-use cairn_env::objects::{Objects, ObjectsError};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Why there is no image; another one is tried.
 #[derive(Debug, Error)]
@@ -65,7 +66,7 @@ pub(crate) async fn make_in_background(parts: Arc<Parts>) {
     let mut answered = 0;
     while !parts.stopping.is_cancelled() {
         let number = *asked.borrow_and_update();
-        let due = parts.term().and_then(|_| parts.backup.image_due(parts.env.clock.wall()));
+        let due = parts.term().and_then(|_| parts.backup.image_due(parts.env.clock.wall(), parts.now()));
         let mut pause = BACKUP_PERIOD;
         if number > answered || due.is_some() {
             let reason = due.unwrap_or_else(|| "it was asked for".to_owned());
@@ -74,7 +75,11 @@ pub(crate) async fn make_in_background(parts: Arc<Parts>) {
                 pause = BACKUP_IMAGE_PAUSE;
             }
             answered = number;
+            let is_made = made.is_ok();
             drop(parts.backup.made.send_replace((number, made.map_err(|error| error.to_string()))));
+            if is_made && parts.stopping.run_until_cancelled(remove_old(&parts)).await.is_none() {
+                return;
+            }
         }
         tokio::select! {
             () = parts.stopping.cancelled() => return,
@@ -83,6 +88,31 @@ pub(crate) async fn make_in_background(parts: Arc<Parts>) {
             _ = asked.changed() => {}
         }
     }
+}
+
+/// Removes what is older than the images that are to stay. What fails is tried again after the next image.
+async fn remove_old(parts: &Parts) {
+    let keep = parts.config.backup_keep_images as usize;
+    let Some(term) = parts.term().filter(|_| keep > 0) else { return };
+    let goes_on = || parts.term() == Some(term);
+    let removed = match Objects::open(&parts.backup.url) {
+        Ok(objects) => {
+            let of = (parts.cluster, History::of(term));
+            retention::remove_old(&objects, of, keep, &goes_on).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    match removed {
+        Ok(Removed { images: 0, shipments: 0 }) => {}
+        Ok(Removed { images, shipments }) => {
+            info!(images, shipments, keep, "removed what the images that stay do not need");
+        }
+        Err(error) => {
+            warn!(%error, "old images could not be removed, and are after the next one");
+            return parts.backup.removal_ended(term, Err(error.to_string()));
+        }
+    }
+    parts.backup.removal_ended(term, Ok(()));
 }
 
 async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> {
@@ -104,7 +134,7 @@ async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> 
         Err(error) => error!(%error, "no image of the metadata could be made, and another one is tried"),
     }
     let told = made.as_ref().map(|(name, manifest)| (manifest.last.index, manifest.time, name.clone()));
-    parts.backup.image_ended(term, told.map_err(ToString::to_string));
+    parts.backup.image_ended((term, parts.now()), told.map_err(ToString::to_string));
     made.map(|(_, manifest)| manifest.last.index)
 }
 
@@ -112,14 +142,16 @@ async fn make(parts: &Arc<Parts>, reason: &str) -> Result<LogIndex, ImageError> 
 async fn image(parts: &Arc<Parts>, term: Term) -> Result<(String, Manifest), ImageError> {
     let objects = Objects::open(&parts.backup.url)?;
     let sharing = Arc::clone(parts);
+    // Journal is kept for as long as the copy is made. Then shipping keeps what it needs, however long the image takes.
+    let kept = parts.backup.pins.pin(parts.sequencer.group().borrow().applied);
     let copying = parts.env.spawn.blocking(move || {
-        let applied = sharing.sequencer.group().borrow().applied;
-        sharing.transfers.copy(&sharing.env, sharing.reader.state(), sharing.config.store, applied)
+        sharing.transfers.copy(&sharing.env, sharing.reader.state(), sharing.config.store, None)
     });
     let copy = copying.await.map_err(|lost| ImageError::Copy(lost.to_string()))?;
     let copy = copy.map_err(|error| ImageError::Copy(error.to_string()))?;
     let applied = &copy.applied;
     parts.backup.image_begun(term, pinned(parts, applied.clone()));
+    drop(kept);
     let (cluster, history) = (parts.cluster, History::of(term));
     let name = ImageName { index: applied.last.index, drawn: parts.env.random.next_u64() as u32 };
     let mut pace = Pace { begun: parts.now(), sent: 0 };
@@ -150,12 +182,40 @@ async fn put_file(
     pace: &mut Pace,
 ) -> Result<ImageFile, ImageError> {
     let (name, bytes) = copy.files[file].clone();
-    let (mut hasher, mut offset, mut open) = (crc32fast::Hasher::new(), 0, None);
-    let mut whole = Vec::new();
     let mut writer = match bytes > BACKUP_PART_BYTES as u64 {
         true => Some(objects.write(object).await?),
         false => None,
     };
+    let copied = copy_file(parts, (copy, file), &mut writer, pace).await;
+    let crc = match (copied, writer) {
+        (Ok((crc, _)), Some(writer)) => {
+            writer.finish().await?;
+            crc
+        }
+        (Ok((crc, whole)), None) => {
+            objects.put(object, whole.into()).await?;
+            crc
+        }
+        (Err(error), writer) => {
+            if let Some(writer) = writer {
+                writer.give_up().await;
+            }
+            return Err(error);
+        }
+    };
+    Ok(ImageFile { name, bytes, crc })
+}
+
+/// Reads a file, for `writer` if there is one. Its CRC-32, and without a writer all of it.
+async fn copy_file(
+    parts: &Parts,
+    (copy, file): (&Arc<Transfer>, usize),
+    writer: &mut Option<ObjectWriter>,
+    pace: &mut Pace,
+) -> Result<(u32, Vec<u8>), ImageError> {
+    let bytes = copy.files[file].1;
+    let (mut hasher, mut offset, mut open) = (crc32fast::Hasher::new(), 0, None);
+    let mut whole = Vec::new();
     while offset < bytes {
         let length = (bytes - offset).min(FILL_PART_BYTES as u64) as usize;
         let (reading, opened, from) = (Arc::clone(copy), open.take(), offset);
@@ -163,15 +223,8 @@ async fn put_file(
         let (handle, part) = read.map_err(io::Error::other)??;
         open = Some(handle);
         hasher.update(&part);
-        match &mut writer {
-            Some(large) => {
-                if let Err(error) = large.push(&part).await {
-                    if let Some(writer) = writer {
-                        writer.give_up().await;
-                    }
-                    return Err(error.into());
-                }
-            }
+        match writer {
+            Some(large) => large.push(&part).await?,
             None => whole.extend_from_slice(&part),
         }
         offset += length as u64;
@@ -179,11 +232,7 @@ async fn put_file(
         let due = Duration::from_secs_f64(pace.sent as f64 / BACKUP_BYTES_PER_SECOND as f64);
         tokio::time::sleep(due.saturating_sub(parts.now().since(pace.begun))).await;
     }
-    match writer {
-        Some(writer) => writer.finish().await?,
-        None => objects.put(object, whole.into()).await?,
-    }
-    Ok(ImageFile { name, bytes, crc: hasher.finalize() })
+    Ok((hasher.finalize(), whole))
 }
 
 /// Reads a part, from the file if it is open already. Blocks on the disk.

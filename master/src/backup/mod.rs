@@ -5,15 +5,18 @@
 //!   ship       each second: what was applied since → one object; the moment up to which a restore reaches
 //!   image      checkpoint → its files → manifest; when asked, after so much journal, and where shipping cannot go on
 //!   place      where shipping stands, found by a listing: for a new leader, and for operators
+//!   retention  what is older than the images that are to stay goes
 //!   survey     everything that a destination holds; verify reads all of it
 //!   restore    image → journal after it → the directory of a master that is alone
 //! ```
 //! What is shipped is committed, hence true for every leader: two of them may ship the same, and nothing needs a lock.
 
 mod image;
+mod objects;
 mod place;
 mod replay;
 mod restore;
+mod retention;
 mod ship;
 mod state;
 mod survey;
@@ -27,7 +30,7 @@ pub use survey::{Image, Life, Survey, survey};
 pub use verify::{Verified, verify};
 
 use cairn_core::backup::BackupError;
-use cairn_env::objects::ObjectsError;
+pub use objects::{ObjectReader, ObjectWriter, Objects, ObjectsError};
 use thiserror::Error;
 
 /// Why something in a destination cannot be used; shown to the user as it is.

@@ -1,16 +1,18 @@
 //! Where shipping stands in a history: found by listing what there is, so that a new leader needs nothing of its predecessor.
 
 use super::SourceError;
+use super::objects::{Objects, ObjectsError};
+use cairn_core::backup::chain::{self, Chain};
 use cairn_core::backup::manifest::Manifest;
 use cairn_core::backup::names::{self, ImageName, Stretch};
 use cairn_core::backup::shipment::{SHIPMENT_HEADER_BYTES, ShipmentHeader};
-use cairn_core::backup::{BackupError, History, chain};
-use cairn_core::ids::ClusterId;
+use cairn_core::backup::{BackupError, History};
+use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::journal::applied::Applied;
 use cairn_core::journal::frame::LogId;
-use cairn_core::limits::BACKUP_OBJECT_BYTES_MAX;
-use cairn_env::objects::{Objects, ObjectsError};
+use cairn_core::limits::{BACKUP_OBJECT_BYTES_MAX, SHIPMENT_ENTRIES_MAX};
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 /// The newest image, and the last entry that can be reached from it: index, running hash and time count.
 pub(super) struct Place {
@@ -34,13 +36,12 @@ pub(super) async fn find(
             Err(SourceError::Objects(ObjectsError::Missing { .. })) => continue,
             manifest => manifest?,
         };
-        // Shipments begin behind the one before, so one that spans the image may be passed over: its entries are shipped again.
-        let nothing = Stretch { first: image.index, last: image.index };
-        let after = names::shipment(cluster, history, nothing);
-        let listed = objects.list(&names::journal(cluster, history), Some(&after)).await?;
-        let stretch = |(name, _): &(String, u64)| names::stretch_name(name.rsplit('/').next()?);
-        let shipments: BTreeSet<Stretch> = listed.iter().filter_map(stretch).collect();
-        let chain = chain::follow(image, &shipments, None);
+        let mut chain = follow(objects, (cluster, history), image, image.index.get()).await?;
+        if chain.reach == image.index {
+            // The image may stand within a shipment, which then begins before it.
+            let before = image.index.get().saturating_sub(SHIPMENT_ENTRIES_MAX);
+            chain = follow(objects, (cluster, history), image, before).await?;
+        }
         let mut reach =
             Applied { last: manifest.last, hash: manifest.hash, time: manifest.time, ..Applied::default() };
         if let Some(&last) = chain.shipments.last() {
@@ -52,6 +53,25 @@ pub(super) async fn find(
         return Ok(Some(Place { image: manifest, name, reach }));
     }
     Ok(None)
+}
+
+/// Follows those shipments after an image that begin behind entry `after`.
+async fn follow(
+    objects: &Objects,
+    (cluster, history): (ClusterId, History),
+    image: ImageName,
+    after: u64,
+) -> Result<Chain, ObjectsError> {
+    let after = LogIndex(after);
+    let after = names::shipment(cluster, history, Stretch { first: after, last: LogIndex(u64::MAX) });
+    let mut shipments = BTreeSet::new();
+    let see = |name: &str, _| {
+        let stretch = name.rsplit('/').next().and_then(names::stretch_name);
+        shipments.extend(stretch.filter(|stretch| stretch.last > image.index));
+        ControlFlow::Continue(())
+    };
+    objects.each(&names::journal(cluster, history), Some(&after), see).await?;
+    Ok(chain::follow(image, &shipments, None))
 }
 
 /// Reads the manifest of an image.
@@ -92,4 +112,45 @@ pub(super) fn fits(
     let is_of = (header.cluster, header.history) == of
         && (header.first, header.last) == (stretch.first, stretch.last);
     if is_of { Ok(header) } else { Err(BackupError::Misplaced) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use cairn_core::backup::shipment::ShipmentBuilder;
+    use cairn_core::ids::Term;
+    use cairn_core::journal::frame::EntryKind;
+    use cairn_core::time::Timestamp;
+
+    const OF: (ClusterId, History) = (ClusterId(uuid::Uuid::from_u128(3)), History(0));
+
+    async fn ship(objects: &Objects, first: u64, last: u64) {
+        let mut builder = ShipmentBuilder::default();
+        for index in first..=last {
+            builder.push(LogId { index: LogIndex(index), term: Term(1) }, EntryKind::Normal, b"");
+        }
+        let (header, bytes) = builder.finish(OF, (first, last), Timestamp::default()).unwrap();
+        let stretch = Stretch { first: header.first, last: header.last };
+        objects.put(&names::shipment(OF.0, OF.1, stretch), bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shipment_that_spans_the_image_leads_on_from_it() {
+        let objects = Objects::in_memory();
+        let last = LogId { index: LogIndex(35), term: Term(1) };
+        let (time, members, files) = (Timestamp::default(), Bytes::new(), Vec::new());
+        let manifest = Manifest { cluster: OF.0, history: OF.1, last, hash: 1, time, members, files };
+        let image = ImageName { index: last.index, drawn: 1 };
+        objects.put(&names::manifest(OF.0, OF.1, image), manifest.encode()).await.unwrap();
+        let reach = async || find(&objects, OF.0, OF.1).await.unwrap().unwrap().reach.last.index.get();
+        assert_eq!(reach().await, 35);
+        ship(&objects, 20, 29).await;
+        ship(&objects, 30, 40).await;
+        assert_eq!(reach().await, 40);
+        ship(&objects, 41, 44).await;
+        assert_eq!(reach().await, 44);
+        ship(&objects, 46, 47).await;
+        assert_eq!(reach().await, 44, "behind a gap");
+    }
 }

@@ -4,6 +4,7 @@
 //! of its own (see `cairn_core::backup`), which it claims in the destination if that can be written to.
 
 use super::SourceError;
+use super::objects::{Objects, ObjectsError};
 use super::place::read_manifest;
 use super::replay::{ReplayError, Until, replay};
 use super::survey::{Life, Survey};
@@ -11,7 +12,9 @@ use super::verify::{FetchError, fetch, read_shipment};
 use crate::journal::{Journal, JournalConfig, JournalError};
 use crate::sequencer::{KvRows, StateStore, read_applied};
 use bytes::Bytes;
+use cairn_core::address::host_port;
 use cairn_core::backup::chain::{self, Chain};
+use cairn_core::backup::names::ImageName;
 use cairn_core::backup::{History, names, rebirth};
 use cairn_core::ids::{ClusterId, LogIndex, NodeId};
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
@@ -24,12 +27,13 @@ use cairn_core::time::Timestamp;
 use cairn_env::Env;
 use cairn_env::disk::replace_durably;
 use cairn_env::kv::{Batch, Kv, KvError, Wait};
-use cairn_env::objects::Objects;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
 
+/// Directory of the state in that of a master.
+const STATE: &str = "state";
 /// Memory for blocks of the state while it is restored.
 const CACHE_BYTES: u64 = 128 << 20;
 
@@ -74,6 +78,8 @@ pub struct Restored {
     pub reach: (LogIndex, Option<Timestamp>),
     /// Shipped entries beyond that, which a gap or damage separates from it.
     pub beyond: Option<LogIndex>,
+    /// What was wrong with newer images than the one begun with, which lead to the same moment.
+    pub passed_over: Vec<String>,
 }
 
 /// Why nothing was restored; shown to the user as it is.
@@ -133,21 +139,17 @@ pub async fn restore(
     {
         return Err(RestoreError::NotEmpty(target.data_dir.clone()));
     }
+    if let Some(address) = target.address.as_ref().filter(|address| host_port(address).is_none()) {
+        return Err(RestoreError::Nothing(format!(
+            "\"{address}\" is not host:port: no master is reached there"
+        )));
+    }
     let of = (life.cluster, life.history);
-    let (chain, until) = choose(life, to)?;
-    let manifest = read_manifest(objects, of, chain.image).await?;
-    let state = target.data_dir.join("state");
-    fetch(env, objects, of, (chain.image, &manifest), &state).await.map_err(|error| match error {
-        FetchError::Source(error) => RestoreError::Source(error),
-        FetchError::Disk(_, error) => io(error),
-    })?;
-    let kv = StateStore::Rocks.open(env, &state, CACHE_BYTES)?;
+    let (images, until) = choose(life, to)?;
+    let Begun { image, kv, mut applied, passed_over } = begin(env, objects, of, images, target).await?;
+    let to = if let Until::Index(index) = until { Some(index) } else { None };
+    let chain = chain::follow(image, &life.holdings.shipments, to);
     let unfit = |name: String, error: String| RestoreError::Unfit { name, error };
-    let image = names::image(of.0, of.1, chain.image);
-    let applied = read_applied(&*kv).map_err(|error| unfit(image.clone(), error))?;
-    let mut applied = applied
-        .filter(|applied| manifest.is_of(applied))
-        .ok_or_else(|| unfit(image, "is not the state that its manifest names".to_owned()))?;
     for &stretch in &chain.shipments {
         let shipment = read_shipment(objects, of, stretch).await?;
         let ended = replay(&*kv, &mut applied, &shipment, until).map_err(|error| match error {
@@ -173,7 +175,74 @@ pub async fn restore(
         applied,
         reach,
         beyond,
+        passed_over,
     })
+}
+
+/// A state to go on from.
+struct Begun {
+    image: ImageName,
+    kv: Arc<dyn Kv>,
+    applied: Applied,
+    passed_over: Vec<String>,
+}
+
+/// Fetches the first of `images` that is whole: each leads to the same moment, the later ones over more journal.
+async fn begin(
+    env: &Env,
+    objects: &Objects,
+    of: (ClusterId, History),
+    images: Vec<ImageName>,
+    target: &Target,
+) -> Result<Begun, RestoreError> {
+    let io = |error: io::Error| RestoreError::Io { path: target.data_dir.clone(), error };
+    let (mut passed_over, mut first) = (Vec::new(), None);
+    for image in images {
+        let error = match open_image(env, objects, of, image, target).await {
+            Ok((kv, applied)) => return Ok(Begun { image, kv, applied, passed_over }),
+            Err(error) => error,
+        };
+        let of_image = matches!(
+            error,
+            RestoreError::Unfit { .. }
+                | RestoreError::State(_)
+                | RestoreError::Source(
+                    SourceError::Object { .. } | SourceError::Objects(ObjectsError::Missing { .. })
+                )
+        );
+        if !of_image {
+            return Err(error);
+        }
+        let state = target.data_dir.join(STATE);
+        if env.disk.exists(&state).map_err(io)? {
+            env.disk.remove_dir_all(&state).map_err(io)?;
+        }
+        passed_over.push(error.to_string());
+        first.get_or_insert(error);
+    }
+    Err(first.unwrap_or_else(|| RestoreError::Nothing("there is no image to begin with".to_owned())))
+}
+
+async fn open_image(
+    env: &Env,
+    objects: &Objects,
+    of: (ClusterId, History),
+    image: ImageName,
+    target: &Target,
+) -> Result<(Arc<dyn Kv>, Applied), RestoreError> {
+    let manifest = read_manifest(objects, of, image).await?;
+    let state = target.data_dir.join(STATE);
+    fetch(env, objects, of, (image, &manifest), &state).await.map_err(|error| match error {
+        FetchError::Source(error) => RestoreError::Source(error),
+        FetchError::Disk(_, error) => RestoreError::Io { path: target.data_dir.clone(), error },
+    })?;
+    let kv = StateStore::Rocks.open(env, &state, CACHE_BYTES)?;
+    let unfit = |error: String| RestoreError::Unfit { name: names::image(of.0, of.1, image), error };
+    let applied = read_applied(&*kv).map_err(unfit)?;
+    let applied = applied
+        .filter(|applied| manifest.is_of(applied))
+        .ok_or_else(|| unfit("is not the state that its manifest names".to_owned()))?;
+    Ok((kv, applied))
 }
 
 fn newest(life: &Life, chain: &Chain) -> (LogIndex, Option<Timestamp>) {
@@ -181,8 +250,8 @@ fn newest(life: &Life, chain: &Chain) -> (LogIndex, Option<Timestamp>) {
     image.map_or((chain.reach, None), |image| (image.reach, image.until))
 }
 
-/// From which image, over which shipments, and where to stop.
-fn choose(life: &Life, to: To) -> Result<(Chain, Until), RestoreError> {
+/// From which images, the best one first, and where to stop.
+fn choose(life: &Life, to: To) -> Result<(Vec<ImageName>, Until), RestoreError> {
     let nothing = |what: String| {
         let (cluster, history) = (life.cluster, life.history);
         RestoreError::Nothing(format!(
@@ -191,13 +260,19 @@ fn choose(life: &Life, to: To) -> Result<(Chain, Until), RestoreError> {
     };
     match to {
         To::Latest => {
-            let chain = chain::newest(&life.holdings);
-            chain.map(|chain| (chain, Until::End)).ok_or_else(|| nothing("has no complete image".to_owned()))
+            let images = chain::reaching(&life.holdings, None);
+            if images.is_empty() {
+                Err(nothing("has no complete image".to_owned()))
+            } else {
+                Ok((images, Until::End))
+            }
         }
         To::Index(index) => {
-            let chain = chain::to(&life.holdings, index);
-            let chain = chain.ok_or_else(|| nothing(format!("does not reach entry {}", index.get())))?;
-            Ok((chain, Until::Index(index)))
+            let images = chain::reaching(&life.holdings, Some(index));
+            match images.is_empty() {
+                true => Err(nothing(format!("does not reach entry {}", index.get()))),
+                false => Ok((images, Until::Index(index))),
+            }
         }
         To::Moment(moment) => {
             let time = |image: &super::Image| image.manifest.as_ref().ok().map(|manifest| manifest.time);
@@ -212,7 +287,9 @@ fn choose(life: &Life, to: To) -> Result<(Chain, Until), RestoreError> {
                 let from = image.reach.get() + 1;
                 return Err(nothing(format!("has a gap at that moment, entries {from} to {to}")));
             }
-            Ok((chain::follow(image.name, &life.holdings.shipments, None), Until::Moment(moment)))
+            let older = life.images.iter().rev().filter(|other| other.name <= image.name);
+            let images = older.filter(|other| other.reach == image.reach).map(|other| other.name);
+            Ok((images.collect(), Until::Moment(moment)))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Shipping the journal: what was applied since the last shipment, each second, as one object.
 
+use super::objects::{Objects, ObjectsError};
 use super::place;
 use super::state::Position;
 use super::{Backup, SourceError};
@@ -12,8 +13,7 @@ use cairn_core::ids::Term;
 use cairn_core::journal::applied::Applied;
 use cairn_core::journal::entry::EntryData;
 use cairn_core::journal::frame::EntryKind;
-use cairn_core::limits::{BACKUP_PERIOD, BACKUP_PIN_BYTES, SHIPMENT_BYTES};
-use cairn_env::objects::{Objects, ObjectsError};
+use cairn_core::limits::{BACKUP_PERIOD, SHIPMENT_BYTES};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thiserror::Error;
@@ -58,7 +58,7 @@ pub(crate) async fn ship_in_background(parts: Arc<Parts>) {
                 let turn = turn(&parts, term, &mut objects);
                 match parts.stopping.run_until_cancelled(turn).await {
                     Some(Ok(())) | None => {}
-                    Some(Err(error)) => note(&parts.backup, &error),
+                    Some(Err(error)) => note(&parts.backup, term, &error),
                 }
             }
             None => parts.backup.follow(),
@@ -70,28 +70,30 @@ pub(crate) async fn ship_in_background(parts: Arc<Parts>) {
     }
 }
 
-fn note(backup: &Backup, error: &ShipError) {
+fn note(backup: &Backup, term: Term, error: &ShipError) {
     if let ShipError::Journal(JournalReadError::Trimmed(after)) = error {
         let reason = format!("the journal after entry {after} went before it was shipped");
         error!(%reason, "backup has a gap: a fresh image is made, moments within the gap cannot be restored");
-        backup.broken(reason);
+        backup.broken(term, reason);
     }
-    if backup.shipping_failed(error.to_string()) && !matches!(error, ShipError::NoImage) {
+    if backup.shipping_failed(term, error.to_string()) && !matches!(error, ShipError::NoImage) {
         warn!(%error, "the journal is not shipped, and tried again each second");
     }
 }
 
 /// Ships all that is applied at present.
 async fn turn(parts: &Parts, term: Term, open: &mut Option<Objects>) -> Result<(), ShipError> {
+    let written = parts.sequencer.metrics().journal_bytes.load(Ordering::Relaxed);
+    let known = parts.backup.position(term, written);
     let objects = match open {
         Some(objects) => objects.clone(),
         None => open.insert(Objects::open(&parts.backup.url)?).clone(),
     };
     let of = (parts.cluster, History::of(term));
-    let position = match parts.backup.position() {
+    let position = match known {
         Some(position) => position,
         None if parts.backup.awaits_image() => return Err(ShipError::NoImage),
-        None => find(parts, &objects, of).await?,
+        None => find(parts, term, &objects, of).await?,
     };
     if let Some(manifest) = parts.backup.manifest() {
         // A directory whose disk is no longer mounted takes everything and keeps nothing.
@@ -107,21 +109,15 @@ async fn turn(parts: &Parts, term: Term, open: &mut Option<Objects>) -> Result<(
         if let Some((builder, after)) = shipped {
             let bytes = put(&objects, of, builder, &at.shipped, &after).await?;
             at = pinned(parts, after);
-            parts.backup.shipped(at.clone(), bytes);
+            parts.backup.shipped(term, at.clone(), bytes);
         }
         if at.shipped.last.index >= applied.last.index {
             if at.shipped.last.index == applied.last.index && at.shipped.hash != applied.hash {
                 let below = names::of_history(of.0, of.1);
                 return Err(ShipError::Forked(applied.last.index.get(), below));
             }
-            parts.backup.caught_up(moment);
+            parts.backup.caught_up(term, moment);
             return Ok(());
-        }
-        let written = parts.sequencer.metrics().journal_bytes.load(Ordering::Relaxed);
-        if at.pin.is_some() && written.saturating_sub(at.pinned_at) > BACKUP_PIN_BYTES {
-            at.pin = None;
-            parts.backup.unpin();
-            warn!("so much journal waits for the backup that it is no longer kept: a gap may come of it");
         }
     }
 }
@@ -129,17 +125,26 @@ async fn turn(parts: &Parts, term: Term, open: &mut Option<Objects>) -> Result<(
 /// Where shipping stands: behind what the destination holds, or behind the image that is being made.
 async fn find(
     parts: &Parts,
+    term: Term,
     objects: &Objects,
     of: (cairn_core::ids::ClusterId, History),
 ) -> Result<Position, ShipError> {
-    let found = place::find(objects, of.0, of.1).await?;
+    let found = match place::find(objects, of.0, of.1).await {
+        Err(SourceError::Object { name, error, .. }) => {
+            let reason = format!("{name} {error}");
+            error!(%reason, "backup cannot go on from what the destination holds: a fresh image is made");
+            parts.backup.unusable(term, reason);
+            return Err(ShipError::NoImage);
+        }
+        found => found?,
+    };
     let image = found.as_ref().map(|place| (place.image.last.index, place.image.time, place.name.clone()));
     let at = found.map(|place| pinned(parts, place.reach));
     if let (Some((image, ..)), Some(at)) = (&image, &at) {
         info!(image = image.get(), shipped = at.shipped.last.index.get(), "goes on with the backup");
     }
-    parts.backup.found(image, at);
-    parts.backup.position().ok_or(ShipError::NoImage)
+    parts.backup.found((term, parts.now()), image, at);
+    parts.backup.position(term, 0).ok_or(ShipError::NoImage)
 }
 
 /// The position behind `shipped`, whose successors stay in the journal.

@@ -3,11 +3,12 @@
 use crate::sequencer::{JournalPin, JournalPins};
 use cairn_core::ids::{LogIndex, Term};
 use cairn_core::journal::applied::Applied;
-use cairn_core::limits::{BACKUP_AGE_WARNED, BACKUP_IMAGE_AGE, BACKUP_IMAGE_BYTES};
+use cairn_core::limits::{BACKUP_AGE_WARNED, BACKUP_IMAGE_AGE, BACKUP_IMAGE_BYTES, BACKUP_PIN_BYTES};
 use cairn_core::time::{Tick, Timestamp};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::warn;
 
 /// The backup of this master.
 pub(crate) struct Backup {
@@ -29,12 +30,16 @@ struct Progress {
     since: Tick,
     at: Option<Position>,
     image: Option<(LogIndex, Timestamp)>,
+    /// When this leader first knew of it.
+    image_known: Tick,
     /// Name of the newest image's manifest.
     manifest: Option<String>,
     /// All that was applied by then has been shipped.
     restorable: Option<Tick>,
     shipping_failed: Option<String>,
     image_failed: Option<String>,
+    /// Why old images could not be removed.
+    removal_failed: Option<String>,
     image_runs: bool,
     /// Shipping cannot go on without an image, and why.
     image_needed: Option<String>,
@@ -66,11 +71,14 @@ pub(crate) struct Shown {
     /// How long there has been none, or the age.
     pub(crate) unsafe_for: Duration,
     pub(crate) failure: String,
+    /// What is not as it should be although all can be restored.
+    pub(crate) nuisance: String,
     pub(crate) gaps: u64,
 }
 
 impl Progress {
-    fn set_image(&mut self, image: Option<(LogIndex, Timestamp, String)>) {
+    fn set_image(&mut self, image: Option<(LogIndex, Timestamp, String)>, now: Tick) {
+        self.image_known = now;
         self.image = image.as_ref().map(|(index, time, _)| (*index, *time));
         self.manifest = image.map(|(_, _, manifest)| manifest);
     }
@@ -80,7 +88,7 @@ impl Shown {
     /// What an operator must know, if anything.
     pub(crate) fn warning(&self) -> Option<String> {
         if self.url.is_empty() || self.unsafe_for < BACKUP_AGE_WARNED {
-            return None;
+            return Some(self.nuisance.clone()).filter(|nuisance| !nuisance.is_empty());
         }
         let seconds = self.unsafe_for.as_secs();
         let what = match self.age {
@@ -118,14 +126,32 @@ impl Backup {
         }
     }
 
-    pub(super) fn position(&self) -> Option<Position> {
-        self.lock().at.clone()
+    /// What is known, if it still is of this term: what was begun in an earlier one says nothing of this.
+    fn of(&self, term: Term) -> Option<MutexGuard<'_, Progress>> {
+        Some(self.lock()).filter(|progress| progress.term == Some(term))
+    }
+
+    /// Where shipping stands, when `written` bytes of journal have been written so far. No more than so many wait for it,
+    /// whatever became of all attempts to ship them: this is the first thing that each attempt asks.
+    pub(super) fn position(&self, term: Term, written: u64) -> Option<Position> {
+        let mut progress = self.of(term)?;
+        let at = progress.at.as_mut()?;
+        if at.pin.is_some() && written.saturating_sub(at.pinned_at) > BACKUP_PIN_BYTES {
+            at.pin = None;
+            warn!("so much journal waits for the backup that it is no longer kept: a gap may come of it");
+        }
+        Some(at.clone())
     }
 
     /// What the destination holds was found: the newest image and where shipping stands.
-    pub(super) fn found(&self, image: Option<(LogIndex, Timestamp, String)>, at: Option<Position>) {
-        let mut progress = self.lock();
-        progress.set_image(image);
+    pub(super) fn found(
+        &self,
+        (term, now): (Term, Tick),
+        image: Option<(LogIndex, Timestamp, String)>,
+        at: Option<Position>,
+    ) {
+        let Some(mut progress) = self.of(term) else { return };
+        progress.set_image(image, now);
         if progress.at.is_none() {
             progress.at = at;
         }
@@ -135,15 +161,16 @@ impl Backup {
     }
 
     /// One object more is there.
-    pub(super) fn shipped(&self, at: Position, bytes: u64) {
-        let mut progress = self.lock();
-        progress.at = Some(at);
-        progress.shipped_since_image += bytes;
+    pub(super) fn shipped(&self, term: Term, at: Position, bytes: u64) {
+        if let Some(mut progress) = self.of(term) {
+            progress.at = Some(at);
+            progress.shipped_since_image += bytes;
+        }
     }
 
     /// All that was applied at `moment` is there.
-    pub(super) fn caught_up(&self, moment: Tick) {
-        let mut progress = self.lock();
+    pub(super) fn caught_up(&self, term: Term, moment: Tick) {
+        let Some(mut progress) = self.of(term) else { return };
         progress.shipping_failed = None;
         // Behind a gap nothing can be restored before an image stands there.
         if progress.image_needed.is_none() {
@@ -151,18 +178,12 @@ impl Backup {
         }
     }
 
-    pub(super) fn shipping_failed(&self, reason: String) -> bool {
-        let mut progress = self.lock();
+    /// Whether that is news.
+    pub(super) fn shipping_failed(&self, term: Term, reason: String) -> bool {
+        let Some(mut progress) = self.of(term) else { return false };
         let is_news = progress.shipping_failed.as_ref() != Some(&reason);
         progress.shipping_failed = Some(reason);
         is_news
-    }
-
-    /// The pin goes; entries may be trimmed before they are shipped.
-    pub(super) fn unpin(&self) {
-        if let Some(at) = &mut self.lock().at {
-            at.pin = None;
-        }
     }
 
     /// The object without which nothing that is shipped can be restored.
@@ -176,25 +197,35 @@ impl Backup {
     }
 
     /// Shipping cannot go on from where it stands: an image must take its place.
-    pub(super) fn broken(&self, reason: String) {
-        let mut progress = self.lock();
-        progress.at = None;
-        progress.gaps += 1;
-        progress.image_needed = Some(reason);
+    pub(super) fn broken(&self, term: Term, reason: String) {
+        let mut gaps = self.lock();
+        gaps.gaps += 1;
+        drop(gaps);
+        self.unusable(term, reason);
     }
 
-    /// Why an image is to be made although nobody has asked for one.
-    pub(super) fn image_due(&self, wall: Timestamp) -> Option<String> {
+    /// What the destination holds cannot be gone on from: an image must take its place.
+    pub(super) fn unusable(&self, term: Term, reason: String) {
+        if let Some(mut progress) = self.of(term) {
+            progress.at = None;
+            progress.image_needed = Some(reason);
+        }
+    }
+
+    /// Why an image is to be made although nobody has asked for one. Its age counts by the clock of the wall, which alone goes on
+    /// from leader to leader, and by this leader's own, which nobody sets back.
+    pub(super) fn image_due(&self, wall: Timestamp, now: Tick) -> Option<String> {
         let progress = self.lock();
         if let Some(reason) = &progress.image_needed {
             return Some(reason.clone());
         }
         let (index, time) = progress.image?;
         let written = progress.at.as_ref().is_some_and(|at| at.shipped.last.index > index);
-        let age = wall.seconds.saturating_sub(time.seconds);
+        let age = Duration::from_secs(u64::try_from(wall.seconds.saturating_sub(time.seconds)).unwrap_or(0));
+        let age = age.max(now.since(progress.image_known));
         if progress.shipped_since_image >= BACKUP_IMAGE_BYTES {
             Some("much journal was shipped since the last one".to_owned())
-        } else if written && age >= BACKUP_IMAGE_AGE.as_secs() as i64 {
+        } else if written && age >= BACKUP_IMAGE_AGE {
             Some("the last one is old".to_owned())
         } else {
             None
@@ -213,7 +244,11 @@ impl Backup {
     }
 
     /// The image is complete, or is not.
-    pub(super) fn image_ended(&self, term: Term, made: Result<(LogIndex, Timestamp, String), String>) {
+    pub(super) fn image_ended(
+        &self,
+        (term, now): (Term, Tick),
+        made: Result<(LogIndex, Timestamp, String), String>,
+    ) {
         let mut progress = self.lock();
         progress.image_runs = false;
         if progress.term != Some(term) {
@@ -221,12 +256,19 @@ impl Backup {
         }
         match made {
             Ok(image) => {
-                progress.set_image(Some(image));
+                progress.set_image(Some(image), now);
                 progress.image_failed = None;
                 progress.image_needed = None;
                 progress.shipped_since_image = 0;
             }
             Err(reason) => progress.image_failed = Some(reason),
+        }
+    }
+
+    /// Old images were removed, or why not.
+    pub(super) fn removal_ended(&self, term: Term, removed: Result<(), String>) {
+        if let Some(mut progress) = self.of(term) {
+            progress.removal_failed = removed.err();
         }
     }
 
@@ -237,7 +279,17 @@ impl Backup {
         let failure = progress.shipping_failed.clone().or_else(|| progress.image_failed.clone());
         let since = if progress.term.is_some() { now.since(progress.since) } else { Duration::ZERO };
         let age = restorable.map(|moment| now.since(moment));
+        let image = progress.image_failed.as_ref().map(|reason| {
+            format!(
+                "the last image of the metadata could not be made: {reason}: a restore takes longer without; `cairn admin backup \
+                 create` tries again"
+            )
+        });
+        let removal = progress.removal_failed.as_ref();
+        let removal =
+            removal.map(|reason| format!("old images of the metadata could not be removed: {reason}"));
         Shown {
+            nuisance: image.or(removal).unwrap_or_default(),
             url: self.url.clone(),
             image: progress.image,
             image_runs: progress.image_runs,
@@ -272,58 +324,124 @@ mod tests {
         let (term, wall) = (Term(3), Timestamp { seconds: 150, nanos: 0 });
         assert_eq!(backup.shown(at(90)).warning(), None, "a follower ships nothing");
         backup.lead(term, at(100));
-        backup.found(None, None);
-        assert!(backup.image_due(wall).is_some());
+        backup.found((term, at(100)), None, None);
+        assert!(backup.image_due(wall, at(101)).is_some());
         assert_eq!(backup.shown(at(109)).warning(), None);
         assert!(backup.shown(at(111)).warning().is_some_and(|text| text.contains("no restorable point")));
         backup.image_begun(term, position());
-        backup.caught_up(at(112));
+        backup.caught_up(term, at(112));
         assert_eq!(backup.shown(at(112)).age, None, "the image is not complete yet");
-        backup.image_ended(term, Ok(image(5)));
-        backup.caught_up(at(113));
+        backup.image_ended((term, at(1)), Ok(image(5)));
+        backup.caught_up(term, at(113));
         assert_eq!(backup.shown(at(114)).age, Some(Duration::from_secs(1)));
-        assert_eq!(backup.image_due(wall), None);
+        assert_eq!(backup.image_due(wall, at(101)), None);
         // Journal is gone: the age goes on growing whatever is shipped, until an image stands behind the gap.
-        backup.broken("trimmed".to_owned());
+        backup.broken(term, "trimmed".to_owned());
         backup.image_begun(term, position());
-        backup.caught_up(at(120));
+        backup.caught_up(term, at(120));
         let shown = backup.shown(at(125));
         assert_eq!((shown.age, shown.gaps), (Some(Duration::from_secs(12)), 1));
         assert!(shown.warning().is_some());
-        backup.image_ended(term, Ok(image(9)));
-        backup.caught_up(at(126));
+        backup.image_ended((term, at(1)), Ok(image(9)));
+        backup.caught_up(term, at(126));
         assert_eq!(backup.shown(at(126)).age, Some(Duration::ZERO));
     }
 
     #[test]
     fn an_image_is_due_after_a_day_and_only_if_something_was_written() {
         let backup = Backup::new("file:///x".to_owned(), Arc::default());
-        backup.lead(Term(1), at(1));
+        let term = Term(1);
+        backup.lead(term, at(1));
         let mut place = position();
         place.shipped.last.index = LogIndex(5);
-        backup.found(Some(image(5)), Some(place.clone()));
+        backup.found((term, at(1)), Some(image(5)), Some(place.clone()));
         let tomorrow = Timestamp { seconds: 100 + BACKUP_IMAGE_AGE.as_secs() as i64, nanos: 0 };
-        assert_eq!(backup.image_due(tomorrow), None);
+        assert_eq!(backup.image_due(tomorrow, at(2)), None);
         place.shipped.last.index = LogIndex(6);
-        backup.shipped(place.clone(), 1);
-        assert!(backup.image_due(tomorrow).is_some());
+        backup.shipped(term, place.clone(), 1);
+        assert!(backup.image_due(tomorrow, at(2)).is_some());
         let today = Timestamp { seconds: 101, nanos: 0 };
-        assert_eq!(backup.image_due(today), None);
-        backup.shipped(place, BACKUP_IMAGE_BYTES);
-        assert!(backup.image_due(today).is_some());
+        assert_eq!(backup.image_due(today, at(2)), None);
+        // The clock of the wall was set back by years.
+        let earlier = Timestamp { seconds: -1_000_000_000, nanos: 0 };
+        assert_eq!(backup.image_due(earlier, at(2)), None);
+        assert!(backup.image_due(earlier, at(1 + BACKUP_IMAGE_AGE.as_secs())).is_some());
+        backup.shipped(term, place, BACKUP_IMAGE_BYTES);
+        assert!(backup.image_due(today, at(2)).is_some());
     }
 
     #[test]
     fn what_an_earlier_term_knew_is_void() {
         let backup = Backup::new("file:///x".to_owned(), Arc::default());
-        backup.lead(Term(1), at(1));
-        backup.found(Some(image(5)), Some(position()));
-        backup.caught_up(at(2));
-        backup.lead(Term(2), at(3));
-        assert!(backup.position().is_none() && backup.shown(at(4)).age.is_none());
-        backup.image_ended(Term(1), Ok(image(7)));
+        let (term, later) = (Term(1), Term(2));
+        backup.lead(term, at(1));
+        backup.found((term, at(1)), Some(image(5)), Some(position()));
+        backup.caught_up(term, at(2));
+        backup.lead(later, at(3));
+        assert!(backup.position(later, 0).is_none() && backup.shown(at(4)).age.is_none());
+        backup.image_ended((term, at(4)), Ok(image(7)));
         assert_eq!(backup.shown(at(4)).image, None, "an image of an earlier term is found by listing");
+        // What was on its way when the term ended would keep the next turn from looking at what there is.
+        backup.shipped(term, position(), 1);
+        backup.found((term, at(4)), Some(image(5)), Some(position()));
+        backup.caught_up(term, at(4));
+        backup.unusable(term, "damaged".to_owned());
+        assert!(!backup.shipping_failed(term, "failed".to_owned()));
+        assert!(backup.position(later, 0).is_none() && !backup.awaits_image());
+        assert_eq!(backup.shown(at(4)).failure, "");
         backup.follow();
         assert_eq!(backup.shown(at(99)).unsafe_for, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_destination_that_takes_nothing_does_not_keep_the_journal_for_ever() {
+        let pins = Arc::new(JournalPins::default());
+        let backup = Backup::new("file:///x".to_owned(), Arc::clone(&pins));
+        let term = Term(1);
+        backup.lead(term, at(1));
+        let pin = Some(Arc::new(pins.pin(LogIndex(5))));
+        backup.found((term, at(1)), Some(image(5)), Some(Position { pin, pinned_at: 100, ..position() }));
+        // Every attempt fails after this.
+        assert!(backup.position(term, 100 + BACKUP_PIN_BYTES).unwrap().pin.is_some());
+        assert_eq!(pins.lowest(), Some(LogIndex(5)));
+        assert!(backup.position(term, 101 + BACKUP_PIN_BYTES).unwrap().pin.is_none());
+        assert_eq!(pins.lowest(), None);
+    }
+
+    #[test]
+    fn damage_in_the_destination_is_answered_with_an_image() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        let (term, wall) = (Term(1), Timestamp::default());
+        backup.lead(term, at(1));
+        backup.unusable(term, "the newest image is damaged".to_owned());
+        assert!(backup.image_due(wall, at(2)).is_some_and(|reason| reason.contains("damaged")));
+        backup.image_begun(term, position());
+        backup.caught_up(term, at(3));
+        assert_eq!(backup.shown(at(3)).age, None);
+        backup.image_ended((term, at(4)), Ok(image(9)));
+        backup.caught_up(term, at(5));
+        let shown = backup.shown(at(5));
+        assert_eq!((shown.age, shown.gaps), (Some(Duration::ZERO), 0));
+    }
+
+    #[test]
+    fn an_image_that_fails_is_told_while_shipping_goes_on() {
+        let backup = Backup::new("file:///x".to_owned(), Arc::default());
+        let term = Term(1);
+        backup.lead(term, at(1));
+        backup.found((term, at(1)), Some(image(5)), Some(position()));
+        backup.caught_up(term, at(2));
+        assert_eq!(backup.shown(at(2)).warning(), None);
+        backup.removal_ended(term, Err("403".to_owned()));
+        assert!(backup.shown(at(2)).warning().is_some_and(|text| text.contains("removed: 403")));
+        backup.image_ended((term, at(3)), Err("413".to_owned()));
+        backup.caught_up(term, at(4));
+        let shown = backup.shown(at(4));
+        assert!(shown.warning().is_some_and(|text| text.contains("413") && text.contains("create")));
+        assert_eq!(shown.age, Some(Duration::ZERO), "everything can be restored");
+        backup.image_ended((term, at(5)), Ok(image(7)));
+        backup.removal_ended(term, Ok(()));
+        backup.caught_up(term, at(5));
+        assert_eq!(backup.shown(at(5)).warning(), None);
     }
 }

@@ -1,13 +1,14 @@
 //! What a destination holds: for operators, and for whoever chooses what to restore.
 
 use super::SourceError;
+use super::objects::Objects;
 use super::place::{read_header, read_manifest};
 use cairn_core::backup::manifest::Manifest;
 use cairn_core::backup::names::{Catalogue, Holdings, ImageName};
 use cairn_core::backup::{History, chain};
 use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::time::Timestamp;
-use cairn_env::objects::Objects;
+use std::ops::ControlFlow;
 
 /// Everything, in order.
 #[derive(Debug)]
@@ -54,8 +55,12 @@ impl Life {
 /// # Errors
 /// It cannot be listed.
 pub async fn survey(objects: &Objects) -> Result<Survey, SourceError> {
-    let listing = objects.list("", None).await?;
-    let catalogue = Catalogue::of(listing.iter().map(|(name, bytes)| (name.as_str(), *bytes)));
+    let mut catalogue = Catalogue::default();
+    let see = |name: &str, bytes| {
+        catalogue.add(name, bytes);
+        ControlFlow::Continue(())
+    };
+    objects.each("", None, see).await?;
     let mut lives = Vec::new();
     for (cluster, histories) in catalogue.clusters {
         for (history, holdings) in histories {

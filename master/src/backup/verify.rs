@@ -1,6 +1,7 @@
 //! Reading everything that a restore would need, without restoring it.
 
 use super::SourceError;
+use super::objects::{Objects, ObjectsError};
 use super::place::{fits, read_manifest};
 use super::survey::Life;
 use crate::checkpoint;
@@ -14,7 +15,6 @@ use cairn_core::journal::applied::Applied;
 use cairn_core::limits::BACKUP_OBJECT_BYTES_MAX;
 use cairn_env::Env;
 use cairn_env::disk::OpenMode;
-use cairn_env::objects::Objects;
 use std::io;
 use std::path::Path;
 
@@ -75,12 +75,18 @@ pub async fn verify(
                 verified.bytes += manifest.bytes();
                 hashes.insert(manifest.last.index, manifest.hash);
             }
+            Err(_) if was_removed(objects, of, |oldest| name < oldest).await? => {}
             Err(reason) => wrong.push(reason),
         }
     }
     for stretch in shipments {
         let (header, entries) = match read_shipment(objects, of, stretch).await {
             Ok(shipment) => shipment,
+            Err(SourceError::Objects(ObjectsError::Missing { .. }))
+                if was_removed(objects, of, |oldest| stretch.last <= oldest.index).await? =>
+            {
+                continue;
+            }
             Err(error) => {
                 wrong.push(error.to_string());
                 continue;
@@ -95,6 +101,16 @@ pub async fn verify(
         }
     }
     Ok((verified, wrong))
+}
+
+/// Whether something was removed, since it was listed, as older than the images that are to stay: by the oldest one there is now.
+async fn was_removed(
+    objects: &Objects,
+    of: (ClusterId, History),
+    is_older: impl Fn(ImageName) -> bool,
+) -> Result<bool, SourceError> {
+    let images = objects.directories(&names::images(of.0, of.1)).await?;
+    Ok(images.iter().filter_map(|name| names::image_name(name)).min().is_some_and(is_older))
 }
 
 /// Whether the running hash of every entry that is known otherwise is the same here.
@@ -145,15 +161,19 @@ async fn image(
     let checking = {
         let (env, directory, manifest) = (env.clone(), directory.clone(), manifest.clone());
         move || {
-            fetched.map_err(|error| error.to_string())?;
-            let opened =
-                checkpoint::reaches(&env, StateStore::Rocks, &directory).map_err(|error| error.to_string());
+            let opened = fetched.map_err(|error| error.to_string()).and_then(|()| {
+                checkpoint::reaches(&env, StateStore::Rocks, &directory).map_err(|error| error.to_string())
+            });
             let opened = opened.and_then(|applied| match manifest.is_of(&applied) {
                 true => Ok(()),
                 false => Err(format!("it has applied entry {}", applied.last.index.get())),
             });
-            let removed = env.disk.remove_dir_all(&directory).map_err(|error| error.to_string());
-            opened.and(removed)
+            // Also what could not be fetched to its end: the next image needs the room.
+            let removed = match env.disk.exists(&directory) {
+                Ok(true) => env.disk.remove_dir_all(&directory),
+                absent => absent.map(drop),
+            };
+            opened.and(removed.map_err(|error| error.to_string()))
         }
     };
     let checked =
@@ -194,6 +214,10 @@ pub(super) async fn fetch(
             hasher.update(&piece);
             let (writing, at) = (open.clone(), offset);
             offset += piece.len() as u64;
+            if offset > file.bytes {
+                // However long it is, it does not fill the disk.
+                break;
+            }
             let written = env.spawn.blocking(move || writing.write_all_at(&piece, at)).await;
             written.map_err(lost)?.map_err(failed)?;
         }
@@ -205,4 +229,79 @@ pub(super) async fn fetch(
     }
     let (syncing, path) = (disk.clone(), directory.to_owned());
     env.spawn.blocking(move || syncing.sync_dir(&path)).await.map_err(lost)?.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use cairn_core::backup::manifest::ImageFile;
+    use cairn_core::ids::Term;
+    use cairn_core::journal::frame::LogId;
+    use cairn_core::time::Timestamp;
+
+    const OF: (ClusterId, History) = (ClusterId(uuid::Uuid::from_u128(3)), History(0));
+
+    /// An image whose only file has `bytes` bytes where the manifest says `said`.
+    async fn image_of(objects: &Objects, bytes: usize, said: u64) -> (ImageName, Manifest) {
+        let name = ImageName { index: LogIndex(4), drawn: 1 };
+        let files = vec![ImageFile { name: "000001.sst".to_owned(), bytes: said, crc: 0 }];
+        let last = LogId { index: name.index, term: Term(1) };
+        let (time, members) = (Timestamp::default(), Bytes::new());
+        let manifest = Manifest { cluster: OF.0, history: OF.1, last, hash: 1, time, members, files };
+        let file = names::file(OF.0, OF.1, name, "000001.sst");
+        objects.put(&file, vec![7; bytes].into()).await.unwrap();
+        objects.put(&names::manifest(OF.0, OF.1, name), manifest.encode()).await.unwrap();
+        (name, manifest)
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_longer_than_it_should_be_does_not_fill_the_disk() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let source = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&format!("file://{}", source.path().display())).unwrap();
+        let (name, manifest) = image_of(&objects, 4 << 20, 10).await;
+        let directory = scratch.path().join("image");
+        let fetched = fetch(&env, &objects, OF, (name, &manifest), &directory).await;
+        assert!(matches!(fetched, Err(FetchError::Source(SourceError::Object { .. }))));
+        let written = env.disk.open(&directory.join("000001.sst"), OpenMode::Read).unwrap().len().unwrap();
+        assert!(written <= 10, "{written} bytes were written");
+    }
+
+    #[tokio::test]
+    async fn what_is_removed_while_it_is_verified_is_no_fault() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let objects = Objects::in_memory();
+        let (old, _) = image_of(&objects, 10, 10).await;
+        let shipment = |first, last| {
+            names::shipment(OF.0, OF.1, Stretch { first: LogIndex(first), last: LogIndex(last) })
+        };
+        for name in [shipment(1, 4), shipment(5, 8)] {
+            objects.put(&name, Bytes::from_static(b"x")).await.unwrap();
+        }
+        let survey = super::super::survey(&objects).await.unwrap();
+        let faults = async || {
+            let (_, wrong) = verify(&env, &objects, &survey.lives[0], false, scratch.path()).await.unwrap();
+            wrong.len()
+        };
+        assert_eq!(faults().await, 3, "none of it is sound");
+        objects.remove(vec![shipment(1, 4)]).await.unwrap();
+        assert_eq!(faults().await, 2, "it ends where the oldest image stands");
+        let newer = ImageName { index: LogIndex(6), drawn: 1 };
+        objects.put(&names::manifest(OF.0, OF.1, newer), Bytes::from_static(b"x")).await.unwrap();
+        let image = names::manifest(OF.0, OF.1, old);
+        objects.remove(vec![image, names::file(OF.0, OF.1, old, "000001.sst")]).await.unwrap();
+        assert_eq!(faults().await, 1, "the shipment that is needed");
+        objects.remove(vec![shipment(5, 8)]).await.unwrap();
+        assert_eq!(faults().await, 1, "it is needed, and gone");
+    }
+
+    #[tokio::test]
+    async fn an_image_that_could_not_be_fetched_leaves_nothing_in_the_way_of_the_next() {
+        let (env, scratch) = (Env::real(), tempfile::tempdir().unwrap());
+        let objects = Objects::in_memory();
+        let (name, _) = image_of(&objects, 10, 11).await;
+        assert!(image(&env, &objects, OF, name, scratch.path()).await.is_err());
+        assert!(env.disk.list(scratch.path()).unwrap().is_empty());
+    }
 }

@@ -87,7 +87,7 @@ async fn begin(
     let making = parts.env.spawn.blocking(move || {
         let applied = sharing.sequencer.group().borrow().applied;
         let Parts { env, config, reader, transfers, .. } = &*sharing;
-        transfers.copy(env, reader.state(), config.store, applied).inspect(|copy| transfers.remember(copy))
+        transfers.begin(env, reader.state(), config.store, applied)
     });
     let failed = |error: String| overloaded(format!("no copy of the state could be made: {error}"));
     let made = making.await.map_err(|lost| failed(lost.to_string()))?;

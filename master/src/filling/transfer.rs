@@ -35,7 +35,8 @@ pub(crate) struct Transfer {
     pub(crate) applied: Applied,
     /// Names and sizes, in the order in which they are sent.
     pub(crate) files: Vec<(String, u64)>,
-    _pin: JournalPin,
+    /// Of one that is handed out: whoever installs it needs the journal behind it.
+    _pin: Option<JournalPin>,
 }
 
 impl Transfers {
@@ -58,20 +59,27 @@ impl Transfers {
         newest.filter(|transfer| transfer.name == name)
     }
 
-    /// Keeps a copy in mind for whoever asks for the rest of it.
-    pub(super) fn remember(&self, transfer: &Arc<Transfer>) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(transfer);
-    }
-
-    /// Makes a copy of the state, which has applied at least `applied`. Blocks on the disk.
-    pub(crate) fn copy(
+    /// Makes a copy of the state, which has applied at least `applied`, to be handed out. Blocks on the disk.
+    pub(super) fn begin(
         &self,
         env: &Env,
         kv: &dyn Kv,
         store: StateStore,
         applied: LogIndex,
     ) -> Result<Arc<Transfer>, CheckpointError> {
-        let pin = self.pins.pin(applied);
+        let transfer = self.copy(env, kv, store, Some(self.pins.pin(applied)))?;
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&transfer);
+        Ok(transfer)
+    }
+
+    /// Makes a copy of the state, and keeps what is pinned for as long as the copy lives. Blocks on the disk.
+    pub(crate) fn copy(
+        &self,
+        env: &Env,
+        kv: &dyn Kv,
+        store: StateStore,
+        pin: Option<JournalPin>,
+    ) -> Result<Arc<Transfer>, CheckpointError> {
         let name = env.random.uuid().to_string();
         let path = self.directory.join(&name);
         env.disk.create_dir_all(&self.directory)?;

@@ -23,4 +23,9 @@ impl GroupView {
     pub fn is_caught_up(&self) -> bool {
         self.leader != 0 && self.applied >= self.told_commit
     }
+
+    /// Of a leader: whether another member votes, and could lead.
+    pub fn has_other_voters(&self) -> bool {
+        self.followers.iter().any(|follower| !follower.learner)
+    }
 }

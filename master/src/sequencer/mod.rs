@@ -106,7 +106,6 @@ fn open_parts(
     let (shows, group_view) = watch::channel(Arc::new(GroupView::default()));
     let metrics = Arc::new(SequencerMetrics::default());
     let progress = Progress::new(applied.last.index);
-    let (member_changes, members) = watch::channel(Arc::new(members));
     let reader = Reader {
         progress: progress.clone(),
         kv: Arc::clone(&kv),
@@ -114,10 +113,11 @@ fn open_parts(
         lease: group.lease().clone(),
         view: view.clone(),
         failures: requests.clone(),
-        members: members.clone(),
+        group: group_view.clone(),
         env: env.clone(),
         default_replicas: settings.default_replicas,
     };
+    let (member_changes, members) = watch::channel(Arc::new(members));
     let masters = GroupState { id: settings.node_id, members: member_changes, under_way: None };
     let must_be_filled = Arc::new(OnceLock::new());
     let handle = SequencerHandle {

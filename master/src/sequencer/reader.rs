@@ -4,17 +4,18 @@
 //! only when it is known after it was made that nobody else led at that moment (I8): the read lease holds, or later heartbeats
 //! were answered by a majority. A group of one always leads.
 
+use super::group_view::GroupView;
 use super::handle::{Leadership, Request};
 use super::progress::Progress;
 use super::rows::KvRows;
 use crate::raft::LeaseClock;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
+use cairn_core::fsck::Interrupted;
 use cairn_core::ids::SessionId;
-use cairn_core::journal::members::Members;
 use cairn_core::limits::READ_LEASE_PATIENCE;
 use cairn_core::namespace::answer::Answer;
-use cairn_core::namespace::machine::{Context, Rows, Stop, query};
+use cairn_core::namespace::machine::{Context, RowError, Rows, Stop, query};
 use cairn_core::namespace::request::Query;
 use cairn_core::time::Tick;
 use cairn_env::kv::{Kv, Wait};
@@ -33,8 +34,8 @@ pub struct Reader {
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     /// Where a damaged state is reported.
     pub(super) failures: mpsc::Sender<Request>,
-    /// Others can take over then, if there are any.
-    pub(super) members: watch::Receiver<Arc<Members>>,
+    /// Whether others can take over then.
+    pub(super) group: watch::Receiver<Arc<GroupView>>,
     pub(super) env: Env,
     pub(super) default_replicas: u8,
 }
@@ -90,27 +91,31 @@ impl Reader {
             Ok(value) => Ok(value),
             Err(Stop::Refused(refusal)) => Err(refusal),
             Err(Stop::NotInMemory) => Err(FsError::Io("metadata rows could not be loaded".into())),
-            Err(Stop::Failed(detail)) => {
-                tracing::error!(%detail, "metadata state failed on read");
-                if self.members.borrow().iter().count() > 1 {
-                    // A full queue: the next read reports it again.
-                    drop(self.failures.try_send(Request::StateFailed(detail)));
-                    return Err(FsError::NotLeader);
-                }
-                Err(FsError::Io(format!("the master's metadata state failed: {detail}")))
-            }
+            Err(Stop::Failed(detail)) => Err(self.failed(detail)),
         }
+    }
+
+    /// The state is damaged: where others can lead, this member gives up.
+    fn failed(&self, detail: String) -> FsError {
+        tracing::error!(%detail, "metadata state failed on read");
+        if self.group.borrow().has_other_voters() {
+            // A full queue: the next read reports it again.
+            drop(self.failures.try_send(Request::StateFailed(detail)));
+            return FsError::NotLeader;
+        }
+        FsError::Io(format!("the master's metadata state failed: {detail}"))
     }
 
     /// Runs a long `job` on one consistent view of the applied state, on a thread that waits for the disk. This member leads when
     /// it begins; what it sees stays as it was.
     ///
     /// # Errors
-    /// `NotLeader` when this member does not lead; `Io` when the job was lost.
+    /// `NotLeader` when this member does not lead, or gives the lead up because its state is damaged; `Io` when there is nobody
+    /// else to lead, or the job was lost; `Stale` when the job has given up.
     pub(crate) async fn examine<T, F>(&self, job: F) -> Result<T, FsError>
     where
         T: Send + 'static,
-        F: FnOnce(&dyn Rows) -> T + Send + 'static,
+        F: FnOnce(&dyn Rows) -> Result<T, Interrupted> + Send + 'static,
     {
         let began = self.env.clock.now();
         self.leads()?;
@@ -119,7 +124,14 @@ impl Reader {
         let kv = Arc::clone(&self.kv);
         let spawn: &dyn Spawn = &*self.env.spawn;
         let done = spawn.blocking(move || job(&KvRows::new(&*kv.snapshot(), Wait::ForDisk))).await;
-        done.map_err(|lost| FsError::Io(format!("an examination of the metadata state failed: {lost}")))
+        let lost = |lost| FsError::Io(format!("an examination of the metadata state failed: {lost}"));
+        done.map_err(lost)?.map_err(|interrupted| match interrupted {
+            Interrupted::Store(RowError::Failed(detail)) => self.failed(detail),
+            Interrupted::Store(RowError::NotInMemory) => {
+                FsError::Io("metadata rows could not be loaded".into())
+            }
+            Interrupted::Abandoned => FsError::Stale,
+        })
     }
 
     /// Runs `read` on this member's own state, whoever leads: it may lag behind. For hints only.

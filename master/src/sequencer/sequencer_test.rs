@@ -1,15 +1,18 @@
 //! The sequencer with the real rules, on a simulated disk and on RocksDB.
 
-use super::{Leadership, Settings, StartError, StateStore, Submitted, Tuning, start};
+use super::handle::Request;
+use super::{GroupView, Leadership, Reader, Settings, StartError, StateStore, Submitted, Tuning, start};
+use crate::raft::Follower;
 use crate::sequencer::SequencerHandle;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ClusterId, InodeId, NodeId, Sequence, SessionId, SlotId};
+use cairn_core::fsck::Interrupted;
+use cairn_core::ids::{ClusterId, InodeId, LogIndex, NodeId, Sequence, SessionId, SlotId};
 use cairn_core::journal::members::Members;
 use cairn_core::limits::CHECKPOINT_REPLAY_ENTRIES;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
-use cairn_core::namespace::machine::Outcome;
+use cairn_core::namespace::machine::{Outcome, RowError, Rows};
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
 use cairn_env::Env;
@@ -19,7 +22,7 @@ use cairn_env::spawn::Owner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 const TUNING: Tuning = Tuning { segment_bytes: 1 << 20, keep_bytes: 0, checkpoint_bytes: 1 << 20 };
 
@@ -294,4 +297,27 @@ async fn journal_of_runs_that_were_killed_counts_for_the_next_checkpoint() {
             checkpoint_comes(&member).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_check_that_meets_damage_gives_the_lead_up_where_another_can_take_it() {
+    let member = found(simulated(&SimDisk::new())).await;
+    let damaged = |_: &dyn Rows| Err::<(), _>(Interrupted::Store(RowError::Failed("bad block".to_owned())));
+    let alone = member.handle.reader();
+    assert!(matches!(alone.examine(damaged).await, Err(FsError::Io(detail)) if detail.contains("bad block")));
+    let (failures, mut told) = mpsc::channel(1);
+    // The group grows after the start: first by one that only follows.
+    let view = |learner| {
+        let (id, matched) = (2, LogIndex(0));
+        let followers = vec![Follower { id, matched, active: true, learner }];
+        Arc::new(GroupView { followers, ..GroupView::default() })
+    };
+    let (shows, group) = watch::channel(view(true));
+    let of_group = Reader { group, failures, ..alone };
+    assert!(matches!(of_group.examine(damaged).await, Err(FsError::Io(_))));
+    shows.send_replace(view(false));
+    assert_eq!(of_group.examine(damaged).await, Err(FsError::NotLeader));
+    assert!(matches!(told.recv().await, Some(Request::StateFailed(detail)) if detail == "bad block"));
+    assert_eq!(of_group.examine(|_| Err::<(), _>(Interrupted::Abandoned)).await, Err(FsError::Stale));
+    member.stop().await;
 }

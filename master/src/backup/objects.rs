@@ -15,6 +15,7 @@ use object_store::{
     Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, Result as Answer,
 };
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use thiserror::Error as ErrorTrait;
 
@@ -80,7 +81,7 @@ impl Objects {
             let store = LocalFileSystem::new_with_prefix(directory).map_err(|error| {
                 unfit(format!("{error}: make the directory, or mount what is to be there"))
             })?;
-            (Arc::new(store.with_fsync(true)), "")
+            (Arc::new(store.with_fsync(true).with_automatic_cleanup(true)), "")
         } else if let Some(place) = url.strip_prefix("s3://") {
             let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
             let store = AmazonS3Builder::from_env().with_bucket_name(bucket).build();
@@ -128,19 +129,56 @@ impl Objects {
     /// # Errors
     /// `Failed`.
     pub async fn list(&self, below: &str, after: Option<&str>) -> Result<Vec<(String, u64)>, ObjectsError> {
+        let mut names = Vec::new();
+        let take = |name: &str, size| {
+            names.push((name.to_owned(), size));
+            ControlFlow::Continue(())
+        };
+        self.each(below, after, take).await?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// The same for listings of any length: one name after the other, in no order, until `see` has seen enough.
+    ///
+    /// # Errors
+    /// `Failed`.
+    pub async fn each(
+        &self,
+        below: &str,
+        after: Option<&str>,
+        mut see: impl FnMut(&str, u64) -> ControlFlow<()>,
+    ) -> Result<(), ObjectsError> {
         let prefix = self.path(below);
         let mut listing = match after {
             Some(after) => self.store.list_with_offset(Some(&prefix), &self.path(after)),
             None => self.store.list(Some(&prefix)),
         };
-        let mut names = Vec::new();
         while let Some(found) = self.within(below, listing.try_next()).await? {
             let parts: Vec<_> = found.location.parts().skip(self.root.parts().count()).collect();
             let name: Vec<&str> = parts.iter().map(AsRef::as_ref).collect();
-            names.push((name.join("/"), found.size));
+            if see(&name.join("/"), found.size).is_break() {
+                break;
+            }
         }
-        names.sort();
-        Ok(names)
+        Ok(())
+    }
+
+    /// Removes objects, in no order; those that are not there are no fault.
+    ///
+    /// # Errors
+    /// `Failed`; some may be gone.
+    pub async fn remove(&self, names: Vec<String>) -> Result<(), ObjectsError> {
+        let first = names.first().cloned().unwrap_or_default();
+        let paths: Vec<Answer<Path>> = names.iter().map(|name| Ok(self.path(name))).collect();
+        let mut removing = self.store.delete_stream(futures::stream::iter(paths).boxed());
+        loop {
+            match self.within(&first, removing.try_next()).await {
+                Ok(Some(_)) | Err(ObjectsError::Missing { .. }) => {}
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Last parts of the names of what stands directly below `below` and has something below itself, in order.
@@ -276,7 +314,11 @@ impl ObjectWriter {
             }
             self.upload.complete().await
         };
-        self.objects.within(&self.name, end).await.map(drop)
+        let ended = self.objects.within(&self.name, end).await.map(drop);
+        if ended.is_err() {
+            self.give_up().await;
+        }
+        ended
     }
 
     /// There will be no such object. What cannot be removed the store's own rules remove.
@@ -304,6 +346,10 @@ mod tests {
         assert!(objects.claim("c/2/origin", Bytes::from_static(b"me")).await.unwrap());
         assert!(!objects.claim("c/2/origin", Bytes::from_static(b"you")).await.unwrap());
         assert_eq!(objects.get("c/2/origin", 9).await.unwrap(), "me");
+        let gone = ["c/1/journal/a", "c/1/journal/never", "c/1/journal/b"].map(str::to_owned);
+        objects.remove(gone.to_vec()).await.unwrap();
+        objects.remove(Vec::new()).await.unwrap();
+        assert_eq!(objects.list("c", None).await.unwrap(), [("c/2/origin".to_owned(), 2)]);
     }
 
     async fn keeps_large_objects(objects: Objects) {
