@@ -114,7 +114,7 @@ fn two_mounts_at_work_in_one_directory_wait_for_nobody_for_long() {
         (threads.0.join().unwrap(), threads.1.join().unwrap())
     });
     println!("rounds and longest round: {first:?} {second:?}");
-    // A wait for each other would end only with a lease, after two seconds, and leave two rounds.
+    // A wait for each other would end only with a lease, after its term, and leave two rounds.
     assert!(first.0 > 10 && second.0 > 10, "{first:?} {second:?}");
     assert_eq!(fs::read_dir(a.join("shared")).unwrap().count(), 0);
     assert_eq!(fs::read_dir(b.join("shared")).unwrap().count(), 0);

@@ -33,9 +33,9 @@ pub const LEASE_RECALL: Duration = Duration::from_secs(10);
 
 /// Term of all shared leases of a session, counted by the leader from hearing the last renewal that it granted: how long
 /// a client that fell silent can hold up a change of what it caches.
-pub const SHARED_LEASE_TERM: Duration = Duration::from_secs(2);
+pub const SHARED_LEASE_TERM: Duration = Duration::from_millis(1500);
 /// The same term as a client counts it, from sending: less by more than two clocks can drift apart meanwhile.
-pub const SHARED_LEASE_BELIEF: Duration = Duration::from_millis(1800);
+pub const SHARED_LEASE_BELIEF: Duration = Duration::from_millis(1350);
 /// A client that has not confirmed an invalidation for so long is not granted its next renewal.
 pub const INVALIDATION_PATIENCE: Duration = Duration::from_millis(250);
 /// Inodes that one session may hold; more are answered, but not to be cached. Twice what a client keeps, for what it has
