@@ -4,13 +4,15 @@
 use crate::journal::LogEntry;
 use crate::sequencer::Committed;
 use bytes::Bytes;
-use cairn_core::ids::{Sequence, SessionId, SlotId};
+use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::journal::applied::{APPLIED_KEY, Applied};
 use cairn_core::journal::entry::{EntryData, Origin};
 use cairn_core::journal::members::MEMBERS_KEY;
 use cairn_core::journal::membership::Votes;
 use cairn_core::namespace::machine::{RecordKind, RowError, Rows};
+use cairn_core::namespace::name::Name;
 use cairn_core::namespace::rows::Table;
+use cairn_core::namespace::work::names_of;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -121,6 +123,11 @@ impl Canon {
         let versions = self.history.get(key)?;
         let at = versions.partition_point(|(of, _)| *of <= index);
         versions[at.checked_sub(1)?].1.clone()
+    }
+
+    /// A name that leads to an inode.
+    pub(super) fn name_of(&self, inode: InodeId) -> Option<(InodeId, Name)> {
+        names_of(self, inode, 1).unwrap().pop()
     }
 
     /// Every row.

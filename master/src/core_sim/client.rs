@@ -1,6 +1,7 @@
 //! A client: one session after the other, the real cache, operations in slots that are asked again until they are answered.
 
 use super::clock::HostClock;
+use super::data::{Job, Reading};
 use super::home::Home;
 use super::world::World;
 use cairn_core::caching::cache::{Cache, Ticket};
@@ -27,6 +28,8 @@ pub(super) enum Purpose {
     Shared,
     /// The making of that directory.
     MakeShared,
+    /// A file with bytes.
+    Data,
 }
 
 /// An operation that is not answered.
@@ -71,18 +74,22 @@ pub(super) struct Client {
     pub(super) heard_at: Duration,
     pub(super) renewed_at: Duration,
     pub(super) cache: Cache,
-    pub(super) slots: [Slot; 2],
+    pub(super) slots: [Slot; 3],
     pub(super) asking: BTreeMap<u64, Asking>,
     pub(super) asked: u64,
     pub(super) home: Home,
     /// Operations at home before the last listing was asked for.
     pub(super) home_sequence_listed: u64,
     pub(super) shared: Option<InodeId>,
+    /// What is under way with a file.
+    pub(super) job: Option<Job>,
+    pub(super) reading: Option<Reading>,
 }
 
-/// Slot of its own directory's operations, and of those in the directory that all use.
+/// Slots of its own directory's operations, of those in the directory that all use, and of its file's.
 pub(super) const HOME_SLOT: usize = 0;
 pub(super) const SHARED_SLOT: usize = 1;
+pub(super) const DATA_SLOT: usize = 2;
 
 impl Client {
     pub(super) fn new(id: u64, clock: HostClock) -> Self {
@@ -98,12 +105,14 @@ impl Client {
             heard_at: Duration::ZERO,
             renewed_at: Duration::ZERO,
             cache: Cache::default(),
-            slots: [Slot::default(), Slot::default()],
+            slots: [Slot::default(), Slot::default(), Slot::default()],
             asking: BTreeMap::new(),
             asked: 0,
             home: Home::default(),
             home_sequence_listed: 0,
             shared: None,
+            job: None,
+            reading: None,
         }
     }
 
@@ -115,11 +124,12 @@ impl Client {
     pub(super) fn begin_anew(&mut self) -> Home {
         self.life += 1;
         (self.conn, self.session, self.shared) = (None, None, None);
+        (self.job, self.reading) = (None, None);
         self.hellos.clear();
         self.cache = Cache::default();
         self.asking.clear();
         let mut home = std::mem::take(&mut self.home);
-        let [slot, _] = std::mem::take(&mut self.slots);
+        let [slot, ..] = std::mem::take(&mut self.slots);
         home.doubt = slot.pending.filter(|pending| pending.sent).map(|pending| pending.operation.kind);
         home
     }

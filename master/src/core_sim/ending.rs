@@ -1,10 +1,11 @@
 //! I28: when everything is whole again, everybody gets on.
 
-use super::invariants::i01_acknowledged_survives;
+use super::invariants::{i01_acknowledged_survives, i21_replicas_are_current};
 use super::world::World;
 
 /// So many operations are acknowledged in a run, whatever fails.
 const OPERATIONS_MIN: u64 = 2000;
+const FAULTS_MIN: u64 = 20;
 
 impl World {
     /// The end of a run: every member is there, votes, and has applied everything.
@@ -36,7 +37,9 @@ impl World {
             i01_acknowledged_survives::check(seed, &client.home, &self.canon);
         }
         self.left_behind.iter().for_each(|home| i01_acknowledged_survives::check(seed, home, &self.canon));
-        let operations = self.operations;
+        i21_replicas_are_current::check_end(seed, &self.recorded, &self.servers, &self.canon);
+        let (operations, faults) = (self.operations, self.faults);
+        assert!(faults >= FAULTS_MIN, "seed {seed}: only {faults} faults");
         assert!(
             operations >= OPERATIONS_MIN,
             "seed {seed}: I28: only {operations} operations were acknowledged"

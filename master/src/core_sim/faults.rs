@@ -1,5 +1,6 @@
 //! What fails, and when it passes.
 
+use super::chunkserver::SERVERS_FROM;
 use super::client::CLIENTS_FROM;
 use super::member::{Need, empty_disk};
 use super::world::{Event, FAULTY, World};
@@ -8,6 +9,38 @@ use cairn_env::disk::Disk;
 use cairn_env::random::Random;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Every kind of fault and what the network did: over many seeds each of them is met.
+pub(super) const KINDS: [&str; 28] = [
+    "bits turned in a journal",
+    "chunk servers cut off",
+    "clients cut off",
+    "clients killed",
+    "clients stopped",
+    "crashes after a copy",
+    "crashes of a chunk server",
+    "crashes of a master",
+    "crashes of all masters",
+    "cuts both ways",
+    "cuts one way",
+    "disks lost",
+    "failed syncs of a journal",
+    "failed syncs of a state",
+    "isolations",
+    "isolations one way",
+    "journals found damaged",
+    "leads handed over",
+    "masters that failed",
+    "members filled that had lost their vote",
+    "members filled that lagged",
+    "messages doubled",
+    "messages late",
+    "messages lost",
+    "messages on a cut link",
+    "pauses of a master",
+    "pauses of the leader",
+    "wall clocks jumped",
+];
 
 /// A fault that passes.
 pub(super) enum Passing {
@@ -35,7 +68,8 @@ impl World {
             _ => Duration::from_millis(3000 + self.below(9000)),
         };
         let id = 1 + self.below(self.members.len() as u64);
-        let number = self.below(18);
+        let number = self.below(20);
+        self.faults += 1;
         self.trace.note(self.now, [3, id, number]);
         match number {
             0..3 => self.crash(id, for_a_while),
@@ -50,6 +84,7 @@ impl World {
             13 => self.rot(id, for_a_while),
             14 => self.fail_sync(id),
             15 | 16 => self.trouble_client(for_a_while),
+            17 | 18 => self.trouble_server(for_a_while),
             _ => self.jump_or_hand_over(id),
         }
     }
@@ -76,7 +111,7 @@ impl World {
     pub(super) fn leave_image(&mut self, id: u64) {
         let image = self.random.next_u64();
         let member = self.member(id);
-        member.disk = member.disk.crash_image(image);
+        (member.disk, member.sync_fails) = (member.disk.crash_image(image), false);
     }
 
     fn pause(&mut self, id: u64, for_a_while: Duration) {
@@ -121,14 +156,15 @@ impl World {
         self.queue.push(self.now + for_a_while, Event::Heal(passing));
     }
 
-    /// Whether one more member may lose what it has said: all others have what they had and know each other to vote.
+    /// Whether one more member may lose what it has said: all others have what they had and know each other to vote, and none
+    /// will have to be filled: where the leader needs the vote of a member that must be filled, nobody leads, and nobody fills it.
     fn may_lose(&self, id: u64) -> bool {
         let voters = self.members.len();
         let votes = |member: &super::member::Member| {
             member.process.as_ref().is_some_and(|process| process.stepped.applied().voters.len() == voters)
         };
         self.members.iter().all(|member| member.needs.is_none() && votes(member))
-            && self.leader().is_some_and(|leader| leader != id || self.members.len() > 1)
+            && !self.members.iter().any(|member| member.id != id && (member.lags || member.sync_fails))
     }
 
     fn lose_disk(&mut self, id: u64, for_a_while: Duration) {
@@ -173,7 +209,11 @@ impl World {
             0 => ("journal", "failed syncs of a journal"),
             _ => ("state", "failed syncs of a state"),
         };
+        if part == "state" && self.members.iter().any(|member| member.needs.is_some()) {
+            return;
+        }
         self.hit(kind);
+        self.member(id).sync_fails |= part == "state";
         self.tell(|| format!("fault: a sync of {part} of master {id} will fail"));
         let nth = 1 + self.below(4);
         self.member(id).disk.fail_sync(part, nth);
@@ -201,6 +241,25 @@ impl World {
                 self.network.cut.extend(links.iter().copied());
                 self.queue.push(self.now + for_a_while * 2, Event::Heal(Passing::Cut(links)));
             }
+        }
+    }
+
+    fn trouble_server(&mut self, for_a_while: Duration) {
+        let id = SERVERS_FROM + self.below(self.servers.len() as u64);
+        let until = self.now + for_a_while;
+        if self.chance(2) {
+            self.hit("crashes of a chunk server");
+            self.tell(|| format!("fault: chunk server {id} crashes for {for_a_while:?}"));
+            let Self { servers, random, .. } = self;
+            let server = &mut servers[(id - SERVERS_FROM) as usize];
+            server.crash(|| random.below(2) == 0);
+            server.down_until = until;
+        } else {
+            self.hit("chunk servers cut off");
+            self.tell(|| format!("fault: chunk server {id} is cut off for {for_a_while:?}"));
+            let links = vec![(id, u64::MAX), (u64::MAX, id)];
+            self.network.cut.extend(links.iter().copied());
+            self.queue.push(until, Event::Heal(Passing::Cut(links)));
         }
     }
 
@@ -239,6 +298,7 @@ impl World {
             }
         }
         self.clients.iter_mut().for_each(|client| client.paused_until = now);
+        self.servers.iter_mut().for_each(|server| server.down_until = now);
         self.tell(|| "everything is healed".into());
     }
 }

@@ -3,6 +3,7 @@
 
 use super::canon::Asked;
 use super::said::{ToClient, ToMaster};
+use super::servers::Servers;
 use crate::caching::{Caching, Done, named, told_of};
 use crate::leases::{Recalls, leased_file};
 use crate::sequencer::Submitted;
@@ -20,13 +21,16 @@ use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::{Context, Outcome, Stop, query};
 use cairn_core::namespace::request::{Operation, Query};
 use cairn_core::namespace::work::{cluster, garbage, lease_of, orphans, sessions};
+use cairn_core::session::Raised;
 use cairn_core::time::{Tick, Timestamp};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 
-/// What the sequencer has answered: on which connection, to whom, and what.
-type Arrived = (u64, Asked, Operation, Result<Submitted, FsError>);
+/// An operation on its way: on which connection it came, of whom, and what.
+pub(super) type Operated = (u64, Asked, Operation);
+/// What the sequencer has answered.
+type Arrived = (Operated, Result<Submitted, FsError>);
 /// What leaves: the connection, and the word.
 pub(super) type Leaving = Vec<(u64, ToClient)>;
 
@@ -43,7 +47,7 @@ enum Parked {
 }
 
 /// A command of the master's own that is under way.
-enum Command {
+pub(super) enum Command {
     Format,
     Open { conn: u64, secret: [u8; 16] },
     End(SessionId),
@@ -65,6 +69,7 @@ pub(super) struct Front {
     parked: Vec<Parked>,
     commands: Vec<(Command, oneshot::Receiver<Result<Outcome, FsError>>)>,
     secrets: u64,
+    pub(super) servers: Servers,
 }
 
 impl Front {
@@ -82,6 +87,7 @@ impl Front {
             parked: Vec::new(),
             commands: Vec::new(),
             secrets,
+            servers: Servers::default(),
         }
     }
 
@@ -112,7 +118,7 @@ impl Front {
                     let outcome = Err(FsError::SessionExpired);
                     return out.push((conn, ToClient::Reply { of, outcome, changes: None, leased: false }));
                 }
-                self.submit(stepped, conn, of, operation, None);
+                self.submit(stepped, (conn, of, operation), None);
             }
             ToMaster::Ask { id, query } => self.parked.push(Parked::Ask { conn, id, query }),
             ToMaster::Renew { sent } => {
@@ -134,21 +140,14 @@ impl Front {
         }
     }
 
-    fn submit(
-        &self,
-        stepped: &Stepped,
-        conn: u64,
-        of: Asked,
-        operation: Operation,
-        raised: Option<cairn_core::session::Raised>,
-    ) {
-        let (answers, again) = (Arc::clone(&self.answers), operation.clone());
-        stepped.operate(of, operation, raised, move |outcome| {
-            answers.lock().unwrap().push((conn, of, again, outcome));
+    pub(super) fn submit(&self, stepped: &Stepped, operated: Operated, raised: Option<Raised>) {
+        let (answers, operation) = (Arc::clone(&self.answers), operated.2.clone());
+        stepped.operate(operated.1, operation, raised, move |outcome| {
+            answers.lock().unwrap().push((operated, outcome));
         });
     }
 
-    fn command(&mut self, stepped: &Stepped, command: Command, internal: Internal) {
+    pub(super) fn command(&mut self, stepped: &Stepped, command: Command, internal: Internal) {
         self.commands.push((command, stepped.internal(internal)));
     }
 
@@ -157,9 +156,10 @@ impl Front {
         let now = times.0;
         let mut busy = self.follow_lead(stepped, now, out);
         let arrived = std::mem::take(&mut *self.answers.lock().unwrap());
-        for (conn, of, operation, outcome) in arrived {
-            busy |= self.arrived(stepped, now, (conn, of, operation, outcome), out);
+        for arrived in arrived {
+            busy |= self.arrived(stepped, now, arrived, out);
         }
+        busy |= self.raises_done(stepped, now);
         busy |= self.commands_done(stepped, now, out);
         let parked = std::mem::take(&mut self.parked);
         for waiting in parked {
@@ -179,6 +179,7 @@ impl Front {
             self.of_conn.clear();
             self.of_session.clear();
             self.parked.clear();
+            self.servers = Servers::default();
             return false;
         }
         if !stepped.holds_lease(now) {
@@ -203,14 +204,17 @@ impl Front {
 
     /// The sequencer has answered.
     fn arrived(&mut self, stepped: &Stepped, now: Tick, arrived: Arrived, out: &mut Leaving) -> bool {
-        let (conn, of, operation, outcome) = arrived;
+        let ((conn, of, operation), outcome) = arrived;
         let mut busy = false;
         if let (Err(FsError::LeaseHeld), Some(inode)) = (&outcome, leased_file(&operation.kind)) {
             busy = self.conflict(stepped, now, inode, out);
         }
         let outcome = match outcome {
             Ok(Submitted::Answered(answer)) => Ok(answer),
-            Ok(Submitted::Raise(order)) => Err(FsError::Io(format!("nobody raises {}", order.chunk))),
+            Ok(Submitted::Raise(order)) => {
+                self.begin_raise(now, (conn, of, operation), order);
+                return busy;
+            }
             Err(error) => Err(error),
         };
         let done = self.caching.done(of.0, of.1, of.2);
@@ -402,6 +406,8 @@ impl Front {
                 self.command(stepped, Command::Other, Internal::TakeLease { inode, session: asked.session });
             }
         }
+        self.publish(now);
+        self.delete_replicas(stepped);
         let page = stepped.read(|rows| orphans(rows, None, WORK_PAGE).unwrap());
         let free = self.sessions.not_open(&page);
         for batch in self.watched.update(&page, &free, now).chunks(ORPHANS_PER_RECORD_MAX) {

@@ -86,6 +86,10 @@ pub(super) struct Member {
     /// Neither ticks nor hears until then.
     pub(super) paused_until: Duration,
     pub(super) needs: Option<Need>,
+    /// A sync of its state is to fail.
+    pub(super) sync_fails: bool,
+    /// It lacks entries that the leader may have trimmed.
+    pub(super) lags: bool,
     /// The last term that it has named to others, since it has its disk.
     pub(super) said_term: u64,
 }
@@ -101,6 +105,8 @@ impl Member {
             start: 0,
             paused_until: Duration::ZERO,
             needs: None,
+            sync_fails: false,
+            lags: false,
             said_term: 0,
         }
     }

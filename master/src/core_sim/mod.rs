@@ -5,8 +5,10 @@
 #![allow(clippy::print_stdout, reason = "what was met is told")]
 
 mod canon;
+mod chunkserver;
 mod client;
 mod clock;
+mod data;
 mod ending;
 mod faults;
 mod front;
@@ -14,10 +16,12 @@ mod home;
 mod invariants;
 mod member;
 mod network;
+mod processes;
 mod queue;
 mod repair;
 mod said;
 mod seeds;
+mod servers;
 mod session;
 mod shared;
 mod trace;

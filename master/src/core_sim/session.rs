@@ -185,6 +185,7 @@ impl World {
         let Some(pending) = client.slots[slot].pending.take() else { return };
         let later = match &outcome {
             Err(FsError::NotLeader | FsError::Overloaded | FsError::NoSpace) => Duration::from_millis(50),
+            Err(FsError::Unavailable(_)) if pending.purpose == Purpose::Data => Duration::ZERO,
             Err(FsError::LeaseHeld | FsError::Unavailable(_) | FsError::Busy) => Duration::from_millis(200),
             Err(FsError::SessionExpired) => return self.life_ends(id),
             _ => Duration::ZERO,
@@ -204,6 +205,7 @@ impl World {
         }
         match pending.purpose {
             Purpose::Home => self.home_done(id, &pending.operation.kind, &outcome),
+            Purpose::Data => self.data_done(id, &pending.operation.kind, &outcome),
             Purpose::Shared | Purpose::MakeShared => self.shared_done(id, &pending.operation.kind, &outcome),
         }
     }
@@ -237,6 +239,9 @@ impl World {
         self.tell(|| format!("client {id}: {:?} is answered {outcome:?}, leased {leased}", query.kind));
         let now = self.now;
         self.invariants.read(self.seed, (&query.kind, &outcome), (asked_at, now), &self.canon);
+        if let QueryKind::Map { inode, .. } = query.kind {
+            return self.map_found(id, inode, &outcome);
+        }
         match of_home {
             true => self.home_listed(id, &outcome),
             false => self.shared_found(id, &query.kind, &outcome),

@@ -29,6 +29,10 @@ impl World {
         } else if self.chance(16) {
             self.list_home(id);
         }
+        self.work_on_data(id, calm);
+        if self.chance(25) {
+            self.read_a_file(id);
+        }
         let Some(shared) = self.client(id).shared else { return self.look_for_shared(id) };
         if self.client(id).slots[SHARED_SLOT].pending.is_none() && self.chance(11) && !calm {
             let kind = self.next_shared_operation(shared, id);

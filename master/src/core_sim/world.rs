@@ -2,8 +2,10 @@
 //! that it may have touched are checked.
 
 use super::canon::{Asked, Canon};
+use super::chunkserver::{FromServer, SERVERS_FROM, Server, ToServer};
 use super::client::{CLIENTS_FROM, Client};
 use super::clock::{HostClock, WorldTime};
+use super::data::Recorded;
 use super::home::Home;
 use super::invariants::Invariants;
 use super::member::{Member, Need};
@@ -31,6 +33,7 @@ pub(super) const END: Duration = Duration::from_secs(620);
 /// Nothing new is begun from then on.
 pub(super) const QUIET: Duration = Duration::from_secs(610);
 const CLIENTS: u64 = 3;
+const SERVERS: u64 = 5;
 /// How often what is begun by nobody in particular is looked after.
 const UPKEEP: Duration = Duration::from_millis(250);
 
@@ -52,6 +55,12 @@ pub(super) enum Event {
     Up { conn: u64, said: Box<ToMaster> },
     /// A master's word reaches a client.
     Down { conn: u64, said: Box<ToClient> },
+    /// A chunk server says that it lives.
+    Beat { server: u64 },
+    /// A word reaches a chunk server.
+    ToServer { from: u64, to: u64, said: Box<ToServer> },
+    /// A chunk server's word reaches a client or a master.
+    FromServer { from: u64, to: u64, said: Box<FromServer> },
     /// The next fault.
     Fault,
     /// A fault passes.
@@ -74,6 +83,9 @@ pub(super) struct World {
     pub(super) hits: BTreeMap<&'static str, u64>,
     pub(super) met: BTreeMap<&'static str, u64>,
     pub(super) clients: Vec<Client>,
+    pub(super) servers: Vec<Server>,
+    /// Files whose bytes were recorded.
+    pub(super) recorded: Vec<Recorded>,
     pub(super) conns: BTreeMap<u64, Connection>,
     /// Counts streams.
     pub(super) made: u64,
@@ -86,6 +98,8 @@ pub(super) struct World {
     pub(super) left_behind: Vec<Home>,
     /// The step of the group that is under way.
     pub(super) step: Option<Step>,
+    /// Faults that have struck.
+    pub(super) faults: u64,
     /// Nothing fails any more.
     pub(super) healed: bool,
 }
@@ -125,6 +139,8 @@ impl World {
             hits: BTreeMap::new(),
             met: BTreeMap::new(),
             clients: Vec::new(),
+            servers: Vec::new(),
+            recorded: Vec::new(),
             conns: BTreeMap::new(),
             made: 0,
             asked_for: BTreeMap::new(),
@@ -132,6 +148,7 @@ impl World {
             reads: 0,
             left_behind: Vec::new(),
             step: None,
+            faults: 0,
             healed: false,
         };
         (1..=count).for_each(|id| world.boot(id));
@@ -141,6 +158,12 @@ impl World {
             world.clients.push(Client::new(id, HostClock::new(world.time.clone(), uptime, drift)));
             let at = Duration::from_micros(500_000 + world.below(100_000));
             world.queue.push(at, Event::Client { client: id });
+        }
+        for id in SERVERS_FROM..SERVERS_FROM + SERVERS {
+            world.servers.push(Server::new(id));
+            world
+                .queue
+                .push(Duration::from_micros(600_000 + world.below(300_000)), Event::Beat { server: id });
         }
         world.queue.push(UPKEEP, Event::Upkeep);
         world.plan_fault();
@@ -218,6 +241,9 @@ impl World {
             Event::Client { client } => self.client_step(client),
             Event::Up { conn, said } => self.hear_client(conn, said),
             Event::Down { conn, said } => self.hear_master(conn, said),
+            Event::Beat { server } => self.beat(server),
+            Event::ToServer { from, to, said } => self.hear_at_server(from, to, *said),
+            Event::FromServer { from, to, said } => self.hear_server(from, to, said),
             Event::Fault => self.fault(),
             Event::Heal(passing) => self.pass(passing),
         }
@@ -292,6 +318,8 @@ impl World {
         let Some(process) = member.process.as_mut() else { return false };
         let mut out = Vec::new();
         let busy = process.front.pump(&process.stepped, times, &mut out);
+        let commands = std::mem::take(&mut process.front.servers.out);
+        commands.into_iter().for_each(|(host, said)| self.to_server(id, host, said));
         out.into_iter().for_each(|(conn, said)| self.down(conn, said));
         busy
     }

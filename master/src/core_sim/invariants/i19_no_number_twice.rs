@@ -1,7 +1,7 @@
 //! I19, I6: numbers of inodes, chunks, sessions and chunk servers are given once: what was deleted never comes back.
 
 use cairn_core::journal::entry::EntryData;
-use cairn_core::namespace::rows::Table;
+use cairn_core::namespace::rows::{KEY_HEAD_BYTES, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables whose keys begin with a number that is given once.
@@ -21,9 +21,7 @@ impl Numbers {
             if !NUMBERED.iter().any(|&numbered| numbered as u8 == table) {
                 continue;
             }
-            let mut number = [0; 8];
-            number.copy_from_slice(&key[5..13]);
-            let number = u64::from_be_bytes(number);
+            let number = key[KEY_HEAD_BYTES..].iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
             let living = self.living.entry(table).or_default();
             match value {
                 None => drop(living.remove(&number)),

@@ -3,6 +3,7 @@
 pub(super) mod i01_acknowledged_survives;
 pub(super) mod i07_one_leader_one_log;
 pub(super) mod i08_lease_and_reads;
+pub(super) mod i09_terms_are_obeyed;
 pub(super) mod i11_same_state;
 pub(super) mod i12_damage_is_found;
 pub(super) mod i13_votes_are_kept;
@@ -10,11 +11,16 @@ pub(super) mod i15_exactly_once;
 pub(super) mod i16_acts;
 pub(super) mod i16_sound_names;
 pub(super) mod i19_no_number_twice;
+pub(super) mod i21_replicas_are_current;
+pub(super) mod i22_good_copies_stay;
 
 use super::canon::{Asked, Canon};
+use super::chunkserver::Blocks;
+use super::data::Recorded;
 use super::member::Member;
 use crate::sequencer::stepped::Stepped;
 use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, NodeId, Term};
 use cairn_core::journal::entry::Origin;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{OperationKind, QueryKind};
@@ -29,6 +35,7 @@ pub(super) struct Invariants {
     votes: i13_votes_are_kept::Votes,
     numbers: i19_no_number_twice::Numbers,
     heard: i08_lease_and_reads::Heard,
+    terms: i09_terms_are_obeyed::Terms,
     damage: i12_damage_is_found::Damage,
     /// Index up to which each running member was looked at.
     seen: BTreeMap<u64, u64>,
@@ -114,6 +121,21 @@ impl Invariants {
         canon: &Canon,
     ) {
         self.heard.check_read(seed, read, times, canon);
+    }
+
+    /// A chunk server obeys a term.
+    pub(super) fn obeyed(&mut self, seed: u64, server: u64, term: Term) {
+        self.terms.check(seed, server, term);
+    }
+
+    /// A chunk server deletes a replica.
+    pub(super) fn deleted(&mut self, seed: u64, node: NodeId, chunk: ChunkId, canon: &Canon) {
+        i22_good_copies_stay::check(seed, node, chunk, canon);
+    }
+
+    /// A client has read a replica.
+    pub(super) fn read_back(&mut self, seed: u64, recorded: &Recorded, blocks: &Blocks) {
+        i21_replicas_are_current::check_read(seed, recorded, blocks);
     }
 
     /// A process has ended.
