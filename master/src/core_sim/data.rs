@@ -74,7 +74,7 @@ impl World {
     pub(super) fn work_on_data(&mut self, id: u64, calm: bool) {
         let now = self.now;
         let Some(job) = self.client(id).job.clone() else {
-            if !calm && self.chance(50) {
+            if !calm && self.chance(70) {
                 let living = self.recorded.iter().filter(|recorded| !recorded.removed).count();
                 match living > FILES {
                     true => self.remove_file(id),
@@ -134,7 +134,9 @@ impl World {
             (OperationKind::Commit { .. }, Ok(_)) => {
                 self.hit_quietly("files recorded");
                 let Job { inode, chunk, blocks, .. } = job;
-                self.recorded.push(Recorded { inode, chunk, blocks, removed: false });
+                let recorded = Recorded { inode, chunk, blocks, removed: false };
+                self.invariants.recorded(self.seed, &recorded, &self.servers, &self.canon);
+                self.recorded.push(recorded);
             }
             // Too few replicas are left, or the lease is lost: the file is given up.
             _ => {}

@@ -37,7 +37,7 @@ impl World {
             i01_acknowledged_survives::check(seed, &client.home, &self.canon);
         }
         self.left_behind.iter().for_each(|home| i01_acknowledged_survives::check(seed, home, &self.canon));
-        i21_replicas_are_current::check_end(seed, &self.recorded, &self.servers, &self.canon);
+        i21_replicas_are_current::check_all(seed, &self.recorded, &self.servers, &self.canon);
         let (operations, faults) = (self.operations, self.faults);
         assert!(faults >= FAULTS_MIN, "seed {seed}: only {faults} faults");
         assert!(

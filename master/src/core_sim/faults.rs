@@ -191,6 +191,7 @@ impl World {
         let disk = self.member(id).disk.clone();
         let Ok(files) = disk.list(&directory) else { return };
         let mut files: Vec<PathBuf> = files.into_iter().map(|item| directory.join(item.name)).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "journal"));
         // A bad end of the newest one cannot be told from a torn one (I12): that is what marks are for.
         files.sort();
         files.pop();

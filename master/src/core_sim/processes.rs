@@ -10,7 +10,7 @@ const SEEDS_FOR_A_BUG: &str = "24";
 
 /// Faults of the masters that these invariants find. The others are of chunk servers, whose store is a model here, or need
 /// what this world does not have.
-const FOUND_HERE: [Bug; 12] = [
+const FOUND_HERE: [Bug; 15] = [
     Bug::SkipJournalSync,
     Bug::ForgetLastBatch,
     Bug::AnswerBeforeCommit,
@@ -23,6 +23,9 @@ const FOUND_HERE: [Bug; 12] = [
     Bug::ExclusiveCreateOpens,
     Bug::RenameKeepsOldName,
     Bug::FillForgetsJournal,
+    Bug::SkipSegmentNameSync,
+    Bug::ForgetTruncation,
+    Bug::CountUnheardEntries,
 ];
 
 fn run(seeds: &str, variable: (&str, &str)) -> Output {

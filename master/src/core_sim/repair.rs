@@ -4,6 +4,7 @@
 use super::member::{DATA_DIR, Need};
 use super::world::{Event, World};
 use crate::checkpoint;
+use crate::filling::serve::may_hand_out;
 use crate::sequencer::{GroupRefusal, LostVote, StateStore};
 use cairn_core::ids::Term;
 use cairn_core::journal::install::Install;
@@ -62,8 +63,8 @@ impl World {
 
     /// One round of repairs.
     pub(super) fn mend(&mut self) {
-        let Some(leader) = self.leader() else { return };
         let now = self.now;
+        let Some(leader) = self.leader() else { return self.fill_without_leader() };
         if self.member(leader).paused_until > now {
             return;
         }
@@ -132,10 +133,28 @@ impl World {
         }
     }
 
-    /// The member gets a copy of the leader's state, and starts with it.
+    /// Nobody leads, perhaps because a majority needs a member that must be filled.
+    fn fill_without_leader(&mut self) {
+        let now = self.now;
+        let is_there = |member: &&super::member::Member| member.paused_until <= now;
+        let keeps_vote =
+            |member: &&super::member::Member| member.needs == Some(Need::Fill { lost_vote: false });
+        let source = self.members.iter().filter(is_there).find(|member| {
+            let group = member.process.as_ref().map(|process| process.stepped.group());
+            group.is_some_and(|group| may_hand_out(group.leads(), group.leader()))
+        });
+        let to = self.members.iter().filter(is_there).find(keeps_vote);
+        let (Some(source), Some(to)) = (source.map(|it| it.id), to.map(|it| it.id)) else { return };
+        if self.arrival(to, source).is_some() && self.arrival(source, to).is_some() {
+            self.hit_quietly("members filled while nobody led");
+            self.fill(source, to, false);
+        }
+    }
+
+    /// The member gets a copy of another's state, and starts with it.
     fn fill(&mut self, leader: u64, id: u64, lost_vote: bool) {
         let Some(process) = &self.members[leader as usize - 1].process else { return };
-        let Some(term) = process.stepped.leading() else { return };
+        let term = process.stepped.group().term();
         let path = Path::new(DATA_DIR).join("copy");
         if process.env.disk.exists(&path).unwrap() {
             // What an attempt that failed has left.

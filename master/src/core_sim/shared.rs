@@ -24,7 +24,7 @@ impl World {
         let now = self.now;
         self.client(id).asking.retain(|_, asking| asking.until > now);
         let calm = self.healed && self.now > super::world::QUIET;
-        if self.client(id).slots[super::client::HOME_SLOT].pending.is_none() && self.chance(11) && !calm {
+        if self.client(id).slots[super::client::HOME_SLOT].pending.is_none() && self.chance(13) && !calm {
             self.begin_home_operation(id);
         } else if self.chance(16) {
             self.list_home(id);
@@ -34,7 +34,7 @@ impl World {
             self.read_a_file(id);
         }
         let Some(shared) = self.client(id).shared else { return self.look_for_shared(id) };
-        if self.client(id).slots[SHARED_SLOT].pending.is_none() && self.chance(11) && !calm {
+        if self.client(id).slots[SHARED_SLOT].pending.is_none() && self.chance(13) && !calm {
             let kind = self.next_shared_operation(shared, id);
             self.client(id).operate(SHARED_SLOT, Purpose::Shared, kind);
         }

@@ -72,9 +72,16 @@ impl Drop for Lingering {
     }
 }
 
+/// Whether this member hands its state out: when it leads, or nobody does as far as it knows (`leader` is 0). What it has applied is
+/// committed, whoever leads; and where a majority needs the vote of the very member that must be filled, nobody leads before that.
+pub(crate) fn may_hand_out(leads: bool, leader: u64) -> bool {
+    leads || leader == 0
+}
+
 async fn begin(parts: &Arc<Parts>, asked: &FillRequest) -> Result<Arc<Transfer>, Refused> {
     super::admit::member(parts, asked.hello.as_ref(), asked.id)?;
-    if parts.term().is_none() {
+    let leader = parts.sequencer.group().borrow().leader;
+    if !may_hand_out(parts.term().is_some(), leader) {
         return Err(not_leader(parts));
     }
     if let Some(transfer) = parts.transfers.resume(&asked.copy) {

@@ -1,4 +1,5 @@
-//! I1, I21: whoever reads a replica that the leader names gets what was recorded; at the end every replica of every set holds it, synced.
+//! I1, I21: whoever reads a replica that the leader names gets what was recorded; when it is recorded, and at the end, every replica of
+//! the set holds it, synced.
 
 use crate::core_sim::canon::Canon;
 use crate::core_sim::chunkserver::{Blocks, Server};
@@ -11,7 +12,7 @@ pub(super) fn check_read(seed: u64, recorded: &Recorded, blocks: &Blocks) {
 }
 
 /// Every replica of the present set has every recorded byte on stable storage.
-pub(in crate::core_sim) fn check_end(seed: u64, recorded: &[Recorded], hosts: &[Server], canon: &Canon) {
+pub(in crate::core_sim) fn check_all(seed: u64, recorded: &[Recorded], hosts: &[Server], canon: &Canon) {
     let known = servers(canon, None, usize::MAX).unwrap();
     for file in recorded.iter().filter(|file| !file.removed) {
         let Some(row) = chunk(canon, file.chunk).unwrap() else {

@@ -15,7 +15,7 @@ pub(super) mod i21_replicas_are_current;
 pub(super) mod i22_good_copies_stay;
 
 use super::canon::{Asked, Canon};
-use super::chunkserver::Blocks;
+use super::chunkserver::{Blocks, Server};
 use super::data::Recorded;
 use super::member::Member;
 use crate::sequencer::stepped::Stepped;
@@ -131,6 +131,11 @@ impl Invariants {
     /// A chunk server deletes a replica.
     pub(super) fn deleted(&mut self, seed: u64, node: NodeId, chunk: ChunkId, canon: &Canon) {
         i22_good_copies_stay::check(seed, node, chunk, canon);
+    }
+
+    /// A client has recorded a file.
+    pub(super) fn recorded(&mut self, seed: u64, file: &Recorded, hosts: &[Server], canon: &Canon) {
+        i21_replicas_are_current::check_all(seed, std::slice::from_ref(file), hosts, canon);
     }
 
     /// A client has read a replica.
