@@ -135,13 +135,13 @@ impl World {
     }
 
     /// Says something to a chunk server.
-    pub(super) fn to_server(&mut self, from: u64, to: u64, said: ToServer) {
+    pub(super) fn send_to_server(&mut self, from: u64, to: u64, said: ToServer) {
         if let Some(at) = self.arrival(from, to) {
             self.queue.push(at, Event::ToServer { from, to, said: Box::new(said) });
         }
     }
 
-    fn from_server(&mut self, from: u64, to: u64, said: FromServer) {
+    fn send_from_server(&mut self, from: u64, to: u64, said: FromServer) {
         if let Some(at) = self.arrival(from, to) {
             self.queue.push(at, Event::FromServer { from, to, said: Box::new(said) });
         }
@@ -154,7 +154,7 @@ impl World {
         let (node, down_until) = (self.server(id).node, self.server(id).down_until);
         if down_until <= now {
             for master in 1..=self.members.len() as u64 {
-                self.from_server(id, master, FromServer::Beat { node });
+                self.send_from_server(id, master, FromServer::Beat { node });
             }
         }
     }
@@ -203,7 +203,7 @@ impl World {
                 FromServer::Deleted { chunk }
             }
         };
-        self.from_server(to, from, answer);
+        self.send_from_server(to, from, answer);
     }
 
     /// Does what a master commands, unless a later one has spoken.

@@ -151,7 +151,7 @@ impl World {
         for &(_, host) in job.set.iter().filter(|(_, host)| *host != 0) {
             let Job { number, chunk, version, lease, .. } = job;
             let blocks = job.blocks.clone();
-            self.to_server(id, host, ToServer::Write { job: number, chunk, version, lease, blocks });
+            self.send_to_server(id, host, ToServer::Write { job: number, chunk, version, lease, blocks });
         }
         self.client(id).job = Some(job);
     }
@@ -163,7 +163,7 @@ impl World {
         job.waits_for = job.set.iter().map(|(_, host)| *host).collect();
         for &(_, host) in &job.set {
             let Job { number, chunk, version, .. } = job;
-            self.to_server(id, host, ToServer::Sync { job: number, chunk, version });
+            self.send_to_server(id, host, ToServer::Sync { job: number, chunk, version });
         }
         self.client(id).job = Some(job);
     }
@@ -265,7 +265,7 @@ impl World {
         let replica = &location.replicas[drawn % location.replicas.len()];
         if let Some(host) = host(&replica.address) {
             let (chunk, version) = (location.chunk, location.version);
-            self.to_server(id, host, ToServer::Read { job: number, chunk, version });
+            self.send_to_server(id, host, ToServer::Read { job: number, chunk, version });
         }
     }
 }

@@ -319,7 +319,7 @@ impl World {
         let mut out = Vec::new();
         let busy = process.front.pump(&process.stepped, times, &mut out);
         let commands = std::mem::take(&mut process.front.servers.out);
-        commands.into_iter().for_each(|(host, said)| self.to_server(id, host, said));
+        commands.into_iter().for_each(|(host, said)| self.send_to_server(id, host, said));
         out.into_iter().for_each(|(conn, said)| self.down(conn, said));
         busy
     }
