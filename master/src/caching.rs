@@ -136,16 +136,47 @@ impl Caching {
         state.done.insert((session, slot), done);
     }
 
-    fn in_change(&self, inodes: &[InodeId]) -> Option<ChangeNumber> {
+    /// An unconfirmed change of any of these.
+    pub(crate) fn in_change(&self, inodes: &[InodeId]) -> Option<ChangeNumber> {
         self.state().leases.in_change(inodes)
     }
 
-    fn inherited_until(&self, now: Tick) -> Option<Tick> {
-        self.state().leases.inherited_until(now)
+    /// Until when an operation may not be acknowledged, as far as nobody confirms before; `None`: it may.
+    pub(crate) fn held_until(&self, done: Option<&Done>, now: Tick) -> Option<Tick> {
+        if let Some(until) = self.state().leases.inherited_until(now) {
+            return Some(until);
+        }
+        self.unconfirmed_until(done.and_then(|done| done.waits_for)?, now)
     }
 
-    fn deadline(&self, number: ChangeNumber) -> Option<Tick> {
-        self.state().leases.deadline(number)
+    /// Until when a change is believed by nobody at the latest; `None`: by nobody now. Leases that have run out end here.
+    pub(crate) fn unconfirmed_until(&self, number: ChangeNumber, now: Tick) -> Option<Tick> {
+        loop {
+            let deadline = self.state().leases.deadline(number)?;
+            if now < deadline {
+                return (!self.state().leases.is_believed(number)).then_some(deadline);
+            }
+            for session in self.leases(|leases| leases.expire(number, now)) {
+                warn!(%session, "a client did not confirm an invalidation: its leases have run out");
+            }
+        }
+    }
+
+    /// Counts changes: see [`Caching::grant_unchanged`].
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    /// The session is answered about `told_of`, as read after there had been `before` changes. Whether it holds all of that from
+    /// now on; `None` when something has changed meanwhile: then the answer may be shown, but not believed.
+    pub(crate) fn grant_unchanged(
+        &self,
+        session: SessionId,
+        told_of: &[InodeId],
+        before: u64,
+    ) -> Option<bool> {
+        let granted = !told_of.is_empty() && self.state().leases.grant(session, told_of);
+        (!granted || self.changes() == before).then_some(granted)
     }
 
     /// Invalidations that were not sent yet.
@@ -161,36 +192,19 @@ impl Caching {
 
 /// Waits until nobody believes any more what was before the operation: then it may be acknowledged.
 pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
-    while let Some(until) = parts.caching.inherited_until(parts.now()) {
-        wait(parts, until).await;
-    }
-    if let Some(number) = done.and_then(|done| done.waits_for) {
-        confirmed(parts, number).await;
-    }
+    wait_while(parts, |now| parts.caching.held_until(done, now)).await;
 }
 
 async fn confirmed(parts: &Parts, number: ChangeNumber) {
-    loop {
-        let Some(deadline) = parts.caching.deadline(number) else { return };
-        if parts.now() >= deadline {
-            for session in parts.caching.leases(|leases| leases.expire(number, parts.now())) {
-                warn!(%session, "a client did not confirm an invalidation: its leases have run out");
-            }
-            continue;
-        }
-        let progress = parts.caching.progress.notified();
-        if parts.caching.state().leases.is_believed(number) {
-            return;
-        }
-        // In time or not: the next round looks at what has become of it.
-        drop(tokio::time::timeout(deadline.since(parts.now()), progress).await);
-    }
+    wait_while(parts, |now| parts.caching.unconfirmed_until(number, now)).await;
 }
 
-async fn wait(parts: &Parts, until: Tick) {
-    let progress = parts.caching.progress.notified();
-    if parts.caching.inherited_until(parts.now()).is_some() {
-        // In time or not: the caller looks again.
+/// Waits while `held` names a time to look again.
+async fn wait_while(parts: &Parts, held: impl Fn(Tick) -> Option<Tick>) {
+    loop {
+        let progress = parts.caching.progress.notified();
+        let Some(until) = held(parts.now()) else { return };
+        // In time or not: the next round looks at what has become of it.
         drop(tokio::time::timeout(until.since(parts.now()), progress).await);
     }
 }
@@ -235,22 +249,22 @@ pub(crate) async fn read(
         while let Some(number) = caching.in_change(&named) {
             confirmed(parts, number).await;
         }
-        let before = caching.changes.load(Ordering::SeqCst);
+        let before = caching.changes();
         let outcome = parts.reader.query(session.id, question).await;
         let told_of = told_of(&question.kind, &outcome);
         if let Some(number) = caching.in_change(&told_of) {
             confirmed(parts, number).await;
             continue;
         }
-        let granted = !told_of.is_empty() && caching.state().leases.grant(session.id, &told_of);
-        if !granted || caching.changes.load(Ordering::SeqCst) == before {
+        if let Some(granted) = caching.grant_unchanged(session.id, &told_of, before) {
             return (outcome, granted);
         }
     }
     (parts.reader.query(session.id, question).await, false)
 }
 
-fn named(kind: &QueryKind) -> Vec<InodeId> {
+/// The inodes that a question names.
+pub(crate) fn named(kind: &QueryKind) -> Vec<InodeId> {
     match kind {
         QueryKind::Lookup { parent, .. } | QueryKind::Neighbours { parent, .. } => vec![*parent],
         QueryKind::LookupParent { inode }
@@ -266,7 +280,7 @@ fn named(kind: &QueryKind) -> Vec<InodeId> {
 }
 
 /// The inodes that an answer tells of, as far as a client may cache it.
-fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Vec<InodeId> {
+pub(crate) fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Vec<InodeId> {
     match (kind, outcome) {
         (QueryKind::Lookup { parent, .. }, Ok(Answer::Entry { attr, .. })) => vec![*parent, attr.inode],
         (QueryKind::Lookup { parent, .. }, Err(FsError::NotFound)) => vec![*parent],

@@ -28,7 +28,7 @@ struct Asked {
 
 impl Recalls {
     /// Notes that `lease` on `inode` is to be asked back. False when that was done before.
-    fn begin(&self, inode: InodeId, lease: LeaseRecord, now: Tick) -> bool {
+    pub(crate) fn begin(&self, inode: InodeId, lease: LeaseRecord, now: Tick) -> bool {
         let mut asked = self.locked();
         match asked.get(&inode) {
             Some(before) if before.lease == lease => false,
@@ -41,7 +41,11 @@ impl Recalls {
     }
 
     /// Leases whose time has run out, or whose holder is gone; they are forgotten here.
-    fn run_out(&self, now: Tick, is_gone: impl Fn(SessionId) -> bool) -> Vec<(InodeId, LeaseRecord)> {
+    pub(crate) fn run_out(
+        &self,
+        now: Tick,
+        is_gone: impl Fn(SessionId) -> bool,
+    ) -> Vec<(InodeId, LeaseRecord)> {
         let mut asked = self.locked();
         let late: Vec<_> = asked
             .iter()
@@ -66,7 +70,7 @@ impl Recalls {
         of_session.map(|(&inode, recall)| (inode, recall.lease.lease)).collect()
     }
 
-    fn forget(&self, inode: InodeId, lease: LeaseNumber) {
+    pub(crate) fn forget(&self, inode: InodeId, lease: LeaseNumber) {
         let mut asked = self.locked();
         if asked.get(&inode).is_some_and(|recall| recall.lease.lease == lease) {
             asked.remove(&inode);

@@ -10,6 +10,8 @@ pub mod checkpoint;
 mod chunkserver_stream;
 pub mod config;
 mod control_port;
+#[cfg(test)]
+mod core_sim;
 mod damage;
 mod data_dir;
 mod driven;

@@ -66,15 +66,21 @@ impl Drop for Lingering {
     }
 }
 
-/// What is to be sent, and the place that it takes. The leader sends it; while nobody leads, whoever has a state does if the
-/// asker keeps its vote: what a state holds is committed, and without that vote there may be no leader ever.
+/// Whether this member hands its state out: when it leads, or nobody does as far as it knows (`leader` is 0) and the asker keeps its
+/// vote. What it has applied is committed, whoever leads; and where a majority needs the vote of the very member that must be
+/// filled, nobody leads before that.
+pub(crate) fn may_hand_out(leads: bool, leader: u64, keeps_vote: bool) -> bool {
+    leads || (leader == 0 && keeps_vote)
+}
+
+/// What is to be sent, and the place that it takes.
 async fn begin(
     parts: &Arc<Parts>,
     asked: &FillRequest,
 ) -> Result<(Arc<Transfer>, OwnedSemaphorePermit), Refused> {
     super::admit::member(parts, asked.hello.as_ref(), asked.id)?;
-    let is_last_resort = asked.keeps_vote && parts.leader_address().is_empty();
-    if parts.term().is_none() && !is_last_resort {
+    let leader = parts.sequencer.group().borrow().leader;
+    if !may_hand_out(parts.term().is_some(), leader, asked.keeps_vote) {
         return Err(not_leader(parts));
     }
     let overloaded = |message: String| refused(RefusedReason::RefusedOverloaded, message);

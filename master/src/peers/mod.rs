@@ -43,7 +43,16 @@ impl Identity {
     }
 }
 
-/// The connections to the other members, as the sequencer uses them.
+/// The way to the other members, as the sequencer uses it.
+pub(crate) trait ToPeers: Send + Sync {
+    /// Sends from this very thread as far as the sockets take it. Returns the members to whom something could not be sent.
+    fn send(&self, messages: Vec<Message>) -> Vec<u64>;
+
+    /// Tells a follower that what it lacks is no longer in the journal. It is told again as long as that is so.
+    fn tell_behind(&self, member: u64, term: Term);
+}
+
+/// The connections to the other members.
 #[derive(Default)]
 pub struct Peers {
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
@@ -56,32 +65,6 @@ impl fmt::Debug for Peers {
 }
 
 impl Peers {
-    /// Sends from this very thread as far as the sockets take it. Returns the members to whom something could not be sent.
-    pub(crate) fn send(&self, messages: Vec<Message>) -> Vec<u64> {
-        let links = self.links();
-        let mut unreachable = Vec::new();
-        for message in messages {
-            let to = message.to;
-            let Some(message) = wire::to_wire(message) else { continue };
-            let frame = framed(&PeerMessage { message: Some(Said::Raft(message)) }, Vec::new());
-            let queued = links.get(&to).is_some_and(|link| link.queue(frame, PEER_MESSAGES_QUEUED_MAX));
-            if !queued && !unreachable.contains(&to) {
-                unreachable.push(to);
-            }
-        }
-        links.values().for_each(Link::flush);
-        unreachable
-    }
-
-    /// Tells a follower that what it lacks is no longer in the journal. It is told again as long as that is so.
-    pub(crate) fn tell_behind(&self, member: u64, term: Term) {
-        let said = PeerMessage { message: Some(Said::Behind(PeerBehind { term: term.get() })) };
-        if let Some(link) = self.links().get(&member) {
-            link.queue(framed(&said, Vec::new()), PEER_MESSAGES_QUEUED_MAX);
-            link.flush();
-        }
-    }
-
     /// Whether there is a connection to this member.
     pub(crate) fn reaches(&self, member: u64) -> bool {
         self.links().contains_key(&member)
@@ -105,6 +88,32 @@ impl Peers {
 
     fn links(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Link>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ToPeers for Peers {
+    fn send(&self, messages: Vec<Message>) -> Vec<u64> {
+        let links = self.links();
+        let mut unreachable = Vec::new();
+        for message in messages {
+            let to = message.to;
+            let Some(message) = wire::to_wire(message) else { continue };
+            let frame = framed(&PeerMessage { message: Some(Said::Raft(message)) }, Vec::new());
+            let queued = links.get(&to).is_some_and(|link| link.queue(frame, PEER_MESSAGES_QUEUED_MAX));
+            if !queued && !unreachable.contains(&to) {
+                unreachable.push(to);
+            }
+        }
+        links.values().for_each(Link::flush);
+        unreachable
+    }
+
+    fn tell_behind(&self, member: u64, term: Term) {
+        let said = PeerMessage { message: Some(Said::Behind(PeerBehind { term: term.get() })) };
+        if let Some(link) = self.links().get(&member) {
+            link.queue(framed(&said, Vec::new()), PEER_MESSAGES_QUEUED_MAX);
+            link.flush();
+        }
     }
 }
 

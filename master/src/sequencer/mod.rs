@@ -18,6 +18,8 @@ mod pins;
 mod progress;
 mod reader;
 mod rows;
+#[cfg(test)]
+pub(crate) mod stepped;
 mod work;
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ pub async fn start(
         false => Some(founding.await?),
     };
     let opening = {
-        let (env, runtime) = (env.clone(), Handle::current());
+        let (env, runtime) = (env.clone(), Some(Handle::current()));
         spawn.blocking(move || open_parts(env, &settings, state, founding, view, runtime))
     };
     let opened = opening.await.map_err(|lost| io(io::Error::other(lost)))?;
@@ -90,7 +92,7 @@ fn open_parts(
     state: open::State,
     founding: Option<Members>,
     view: watch::Receiver<Arc<ClusterView>>,
-    runtime: Handle,
+    runtime: Option<Handle>,
 ) -> Result<(SequencerHandle, Sequencer), StartError> {
     let open::Opened { kv, applied, members, journal } = open::open(&env, settings, state, founding)?;
     let config = GroupConfig {

@@ -14,7 +14,7 @@ use super::overlay::{Overlay, OverlayRows};
 use super::pins::JournalPins;
 use super::rows::KvRows;
 use super::work::{Held, Loaded, Verdict, Work, World};
-use crate::peers::Peers;
+use crate::peers::ToPeers;
 use crate::raft::Group;
 use bytes::Bytes;
 use cairn_core::cluster::ClusterView;
@@ -64,13 +64,14 @@ pub(super) struct Sequencer {
     inbox: mpsc::Receiver<Request>,
     /// What other members say.
     heard: mpsc::Receiver<Message>,
-    peers: Arc<Peers>,
+    /// The way to the other members.
+    pub(super) peers: Arc<dyn ToPeers>,
     group_view: watch::Sender<Arc<GroupView>>,
     loaded: mpsc::Receiver<Loaded>,
     loaded_sender: mpsc::Sender<Loaded>,
     loads: Arc<Semaphore>,
     jobs: Jobs,
-    next_tick: Tick,
+    pub(super) next_tick: Tick,
     last_append: Tick,
     leadership: watch::Sender<Leadership>,
     metrics: Arc<SequencerMetrics>,
@@ -113,7 +114,7 @@ impl Sequencer {
         (leadership, group_view): (watch::Sender<Leadership>, watch::Sender<Arc<GroupView>>),
         (masters, must_be_filled): (GroupState, Arc<OnceLock<String>>),
         metrics: Arc<SequencerMetrics>,
-        runtime: Handle,
+        runtime: Option<Handle>,
     ) -> Self {
         let (loaded_sender, loaded) = mpsc::channel(SEQUENCER_LOADS_MAX);
         let now = env.clock.now();
@@ -132,7 +133,7 @@ impl Sequencer {
             view,
             inbox,
             heard,
-            peers: Arc::clone(&settings.peers),
+            peers: settings.peers.clone(),
             group_view,
             loaded,
             loaded_sender,
@@ -190,6 +191,15 @@ impl Sequencer {
             }
         }
         Ok(())
+    }
+
+    /// One turn with what is there, without waiting: for whoever drives it by hand.
+    #[cfg(test)]
+    pub(super) fn turn(&mut self) -> Result<(), Fatal> {
+        let event = self.jobs.finished.try_recv().map_or(Event::Tick, Event::Finished);
+        self.step(event)?;
+        self.drain()?;
+        self.settle()
     }
 
     async fn select(&mut self) -> Event {
@@ -423,7 +433,7 @@ impl Sequencer {
     }
 
     /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
-    fn settle(&mut self) -> Result<(), Fatal> {
+    pub(super) fn settle(&mut self) -> Result<(), Fatal> {
         self.hand_in_proposals();
         if is_planted(Bug::AnswerBeforeCommit) {
             self.release(self.last_decided);

@@ -145,13 +145,13 @@ type Answer = (Work, Result<Success, FsError>);
 /// Answers that wait until the entry they depend on is committed.
 pub(super) struct Held {
     answers: VecDeque<(LogIndex, Option<Tick>, Answer)>,
-    /// Where many answers are sent.
-    runtime: Handle,
+    /// Where many answers are sent; `None`: here, however many.
+    runtime: Option<Handle>,
 }
 
 impl Held {
-    /// Nothing is held yet. `runtime` is where many answers are sent.
-    pub(super) fn new(runtime: Handle) -> Self {
+    /// Nothing is held yet. `runtime` is where many answers are sent, if not here.
+    pub(super) fn new(runtime: Option<Handle>) -> Self {
         Self { answers: VecDeque::new(), runtime }
     }
 
@@ -176,11 +176,12 @@ impl Held {
         };
         let ready = self.answers.iter().take_while(|answer| may_leave(answer)).count();
         let answers = self.answers.drain(..ready).map(|(.., answer)| answer);
-        if ready <= ANSWERED_HERE_MAX {
-            answers.for_each(|(work, result)| work.answer(result));
-        } else {
-            let answers: Vec<Answer> = answers.collect();
-            self.runtime.spawn(async { answers.into_iter().for_each(|(work, result)| work.answer(result)) });
+        match self.runtime.as_ref().filter(|_| ready > ANSWERED_HERE_MAX) {
+            None => answers.for_each(|(work, result)| work.answer(result)),
+            Some(runtime) => {
+                let answers: Vec<Answer> = answers.collect();
+                runtime.spawn(async { answers.into_iter().for_each(|(work, result)| work.answer(result)) });
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Notes what is free now, forgets everything else of the looked-at range, and yields what has been free long enough.
-    fn update(&mut self, looked_at: &[InodeId], free: &[InodeId], now: Tick) -> Vec<InodeId> {
+    pub(crate) fn update(&mut self, looked_at: &[InodeId], free: &[InodeId], now: Tick) -> Vec<InodeId> {
         let (Some(&first), Some(&last)) = (looked_at.first(), looked_at.last()) else { return Vec::new() };
         let before: Vec<_> = self.since.range(first..=last).map(|(&inode, _)| inode).collect();
         for inode in before {
