@@ -6,159 +6,37 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test binary")]
 
+#[path = "sim/cluster.rs"]
+mod cluster;
 #[path = "sim/faults.rs"]
 mod faults;
 #[path = "sim/hosts.rs"]
 mod hosts;
+#[path = "sim/kernel.rs"]
+mod kernel;
 #[path = "sim/linear.rs"]
 mod linear;
 #[path = "sim/operator.rs"]
 mod operator;
 #[path = "sim/oracle.rs"]
 mod oracle;
+#[path = "sim/process.rs"]
+mod process;
+#[path = "sim/run.rs"]
+mod run;
 #[path = "sim/turmoil_net.rs"]
 mod turmoil_net;
 #[path = "sim/workload.rs"]
 mod workload;
 
 use cairn_core::seeded::{Bug, plant};
-use cairn_env::random::Random;
-use faults::{Faults, KINDS};
-use hosts::{
-    CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master, run_chunkserver, run_master,
-};
-use operator::{Orders, run_operator};
-use oracle::Oracle;
+use faults::KINDS;
+use run::run;
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use workload::{Phase, run_client, verify};
-
-/// Simulated time with faults, then without until everybody has done enough more, then to look at everything.
-const FAULTY: Duration = Duration::from_secs(60);
-const HEALED_MAX: Duration = Duration::from_secs(60);
-const VERIFY_MAX: Duration = Duration::from_secs(60);
-/// Operations that each client must do after the faults.
-const CALM_OPERATIONS: u64 = 20;
-const TICK: Duration = Duration::from_millis(2);
-pub(crate) const LATENCY_MAX: Duration = Duration::from_millis(4);
-/// Time between two faults, at most.
-const FAULT_EVERY_MS: u64 = 3000;
-
-/// What one run has come to.
-struct Outcome {
-    broken: Vec<String>,
-    acknowledged: u64,
-    open: u64,
-    hits: BTreeMap<&'static str, u64>,
-    trace: u64,
-    simulated: Duration,
-}
-
-fn cluster<'a>(seed: u64, machines: &Machines, oracle: &Oracle, phase: &Arc<Phase>) -> turmoil::Sim<'a> {
-    let mut sim = turmoil::Builder::new()
-        .simulation_duration(Duration::from_secs(3600))
-        .tick_duration(TICK)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(LATENCY_MAX)
-        .tcp_capacity(8192)
-        .rng_seed(seed)
-        .build();
-    for id in 1..=MASTERS {
-        let machines = machines.clone();
-        sim.host(master(id), move || run_master(machines.clone(), id));
-    }
-    for id in 1..=CHUNKSERVERS {
-        let machines = machines.clone();
-        sim.host(chunkserver(id), move || run_chunkserver(machines.clone(), id));
-    }
-    for id in 1..=CLIENTS {
-        let (machines, oracle, phase) = (machines.clone(), oracle.clone(), phase.clone());
-        sim.host(client(id), move || run_client(machines.clone(), seed, id, oracle.clone(), phase.clone()));
-    }
-    sim
-}
-
-fn run(seed: u64) -> Outcome {
-    let (machines, oracle, phase) = (Machines::new(seed), Oracle::default(), Arc::default());
-    let mut sim = cluster(seed, &machines, &oracle, &phase);
-    let orders = Orders::default();
-    let (hands, their_orders) = (machines.clone(), orders.clone());
-    sim.host("operator", move || run_operator(hands.clone(), their_orders.clone()));
-    let random = hosts::random(seed, 7);
-    let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders);
-    let mut next = Duration::from_secs(3);
-    while sim.elapsed() < FAULTY {
-        sim.step().unwrap();
-        faults.heal(&mut sim, false);
-        faults.supervise(&mut sim);
-        if sim.elapsed() >= next {
-            next += Duration::from_millis(100 + random.below(FAULT_EVERY_MS));
-            let what = faults.strike(&mut sim);
-            tracing::info!(at = ?sim.elapsed(), what, "fault");
-            oracle.trace(&what);
-        }
-    }
-    faults.heal(&mut sim, true);
-    faults.supervise(&mut sim);
-    tracing::info!(at = ?sim.elapsed(), "healed");
-    settle(&mut sim, &mut faults, &oracle, &phase);
-    let (looks, shared) = (oracle.clone(), machines.clone());
-    sim.client("verifier", async move { verify(shared, looks).await });
-    let end = sim.elapsed() + VERIFY_MAX;
-    loop {
-        let done = sim.step();
-        if matches!(done, Ok(true)) {
-            break;
-        }
-        if done.is_err() || sim.elapsed() > end {
-            oracle.break_with(format!(
-                "I28: not everything could be looked at: {:?}",
-                done.err().map(|e| e.to_string())
-            ));
-            break;
-        }
-    }
-    oracle.judge_histories();
-    let record = oracle.lock();
-    Outcome {
-        broken: record.broken.clone(),
-        acknowledged: record.acknowledged,
-        open: record.open,
-        hits: faults.hits.clone(),
-        trace: record.trace,
-        simulated: sim.elapsed(),
-    }
-}
-
-/// I28: after the faults everybody goes on. What was under way may still fail; what is asked later may not.
-fn settle(sim: &mut turmoil::Sim<'_>, faults: &mut Faults, oracle: &Oracle, phase: &Phase) {
-    let (healed, mut is_calm) = (sim.elapsed(), false);
-    loop {
-        sim.step().unwrap();
-        faults.heal(sim, false);
-        faults.supervise(sim);
-        let since = sim.elapsed() - healed;
-        if !is_calm && since > HEALED_MAX / 2 {
-            is_calm = true;
-            phase.calm.store(true, Ordering::Relaxed);
-        }
-        let enough =
-            (1..=CLIENTS).all(|id| oracle.lock().calm.get(&id).is_some_and(|done| *done >= CALM_OPERATIONS));
-        if enough {
-            phase.over.store(true, Ordering::Relaxed);
-        }
-        if phase.is_quiet() {
-            return;
-        }
-        if since > HEALED_MAX {
-            let done = oracle.lock().calm.clone();
-            return oracle.break_with(format!("I28: after the faults the clients have only done {done:?}"));
-        }
-    }
-}
+use std::time::Instant;
 
 const ONE: &str = "CAIRN_SIM_SEED";
 const BUG: &str = "CAIRN_SIM_BUG";

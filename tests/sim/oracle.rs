@@ -3,6 +3,7 @@
 //! Each life of a client owns a directory: it alone changes it, so what must be there is known exactly, but for the one operation
 //! that never answered. Registers and names in a shared directory are used by all; their histories must be linearizable.
 
+use super::hosts::WorldClock;
 use super::linear::{NameCall, NameState, Register, RegisterCall, Span, is_linearizable};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -109,12 +110,25 @@ pub(crate) struct Record {
 }
 
 /// The oracle; clones share it.
-#[derive(Clone, Default)]
-pub(crate) struct Oracle(Arc<Mutex<Record>>);
+#[derive(Clone)]
+pub(crate) struct Oracle {
+    record: Arc<Mutex<Record>>,
+    clock: WorldClock,
+}
 
 impl Oracle {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap()
+        self.record.lock().unwrap()
+    }
+
+    /// One that reads this clock.
+    pub(crate) fn new(clock: WorldClock) -> Self {
+        Self { record: Arc::default(), clock }
+    }
+
+    /// Microseconds since the beginning. Two things of one tick are taken to overlap.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.micros()
     }
 
     /// Something must never be, and is.
@@ -124,7 +138,7 @@ impl Oracle {
 
     /// What happened when, for the comparison of two runs.
     pub(crate) fn trace(&self, what: &str) {
-        let at = turmoil::sim_elapsed().unwrap_or_default().as_micros() as u64;
+        let at = self.now();
         let mut record = self.lock();
         let word = u64::from(crc32fast::hash(what.as_bytes())) ^ at;
         record.trace = (record.trace ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);

@@ -1,11 +1,12 @@
 //! What clients do: files of their own, of which they know everything, and things that all of them use.
 
-use super::hosts::{Machines, client, connect_options, random, root};
+use super::hosts::{connect_options, random, root};
 use super::linear::{NameCall, RegisterCall};
 use super::oracle::{Event, Kept, Names, Oracle, Own, Shared};
 use bytes::Bytes;
 use cairn_client::{Client, Error, OpenOptions};
 use cairn_core::error::FsError;
+use cairn_env::Env;
 use cairn_env::random::{Random, SeededRandom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,19 +67,8 @@ pub(crate) struct Life {
 /// An operation has come to nothing certain.
 struct Open(String);
 
-fn now() -> u64 {
-    turmoil::sim_elapsed().unwrap_or_default().as_micros() as u64
-}
-
 /// Runs a client for ever; each start is another life of it.
-pub(crate) async fn run_client(
-    machines: Machines,
-    seed: u64,
-    id: u64,
-    oracle: Oracle,
-    phase: Arc<Phase>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let env = machines.boot(&client(id));
+pub(crate) async fn run_client(env: Env, seed: u64, id: u64, oracle: Oracle, phase: Arc<Phase>) {
     let life = oracle.lock().own.len() as u64;
     loop {
         let mut options = connect_options(id);
@@ -284,16 +274,18 @@ impl Life {
 
     /// Notes a call of the history before it is made; returns its place.
     fn begin_call(&self, call: Shared) -> usize {
+        let begun = self.oracle.now();
         let mut record = self.oracle.lock();
-        record.history.push(Event { call, begun: now(), ended: None });
+        record.history.push(Event { call, begun, ended: None });
         record.history.len() - 1
     }
 
     fn end_call(&self, place: usize, call: Shared) {
         self.oracle.trace(&format!("{} {call:?}", self.id));
+        let ended = Some(self.oracle.now());
         let mut record = self.oracle.lock();
         record.history[place].call = call;
-        record.history[place].ended = Some(now());
+        record.history[place].ended = ended;
     }
 
     async fn use_register(&mut self) -> Result<(), Open> {
@@ -310,7 +302,7 @@ impl Life {
             self.end_call(place, call);
             return Ok(());
         }
-        let begun = now();
+        let begun = self.oracle.now();
         let value = match self.client.xattr(path, "user.value").await {
             Ok(value) => Some(u64::from_le_bytes(value[..].try_into().unwrap_or_default())),
             Err(Error { source: FsError::NoAttribute, .. }) => None,
@@ -353,7 +345,7 @@ impl Life {
                 self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
             }
             _ => {
-                let begun = now();
+                let begun = self.oracle.now();
                 let there = self.client.exists(&path).await;
                 let there = self.certain("stat", there)?;
                 let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
@@ -370,9 +362,11 @@ fn register_path(register: u64) -> String {
 }
 
 /// Looks at everything that any life of any client has left, through a client of its own.
-pub(crate) async fn verify(machines: Machines, oracle: Oracle) -> Result<(), Box<dyn std::error::Error>> {
-    let env = machines.boot("verifier");
-    let client = Client::connect_with(env, connect_options(99), root()).await?;
+pub(crate) async fn verify(env: Env, oracle: Oracle) {
+    let client = match Client::connect_with(env, connect_options(99), root()).await {
+        Ok(client) => client,
+        Err(error) => return oracle.break_with(format!("I28: nobody can connect: {error}")),
+    };
     let all = oracle.lock().own.clone();
     for own in all {
         let found = match look(&client, &own.path).await {
@@ -387,7 +381,6 @@ pub(crate) async fn verify(machines: Machines, oracle: Oracle) -> Result<(), Box
             oracle.break_with(format!("I1: {wrong}"));
         }
     }
-    Ok(())
 }
 
 async fn look(client: &Client, directory: &str) -> Result<Names, Error> {
