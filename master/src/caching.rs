@@ -15,6 +15,7 @@ use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::LEASED_READ_ATTEMPTS;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Query, QueryKind};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ChangedName, Invalidate};
@@ -164,7 +165,9 @@ pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
     while let Some(until) = parts.caching.inherited_until(parts.now()) {
         wait(parts, until).await;
     }
-    if let Some(number) = done.and_then(|done| done.waits_for) {
+    if let Some(number) = done.and_then(|done| done.waits_for)
+        && !is_planted(Bug::AnswerBeforeInvalidation)
+    {
         confirmed(parts, number).await;
     }
 }

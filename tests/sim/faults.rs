@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 23] = [
+pub(crate) const KINDS: [&str; 25] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
     "crash of all masters",
+    "crash of all chunk servers",
+    "crash of all servers",
     "power cut between two writes",
     "pause of a master",
     "pause of a chunk server",
@@ -133,6 +135,13 @@ impl Faults {
                 self.crash(cluster, &host, until);
             }
             "crash of all masters" => (1..=MASTERS).for_each(|id| self.crash(cluster, &master(id), until)),
+            "crash of all chunk servers" => {
+                (1..=CHUNKSERVERS).for_each(|id| self.crash(cluster, &chunkserver(id), until));
+            }
+            "crash of all servers" => (1..=MASTERS)
+                .map(master)
+                .chain((1..=CHUNKSERVERS).map(chunkserver))
+                .for_each(|host| self.crash(cluster, &host, until)),
             "power cut between two writes" => {
                 let host = self.some_server();
                 let disk = self.machines.disk(&host);

@@ -256,7 +256,8 @@ pub(crate) fn random(seed: u64, purpose: u64) -> SeededRandom {
     SeededRandom::new(mixed.next_u64())
 }
 
-/// Who the clients act as.
-pub(crate) fn root() -> Credentials {
-    Credentials { uid: 0, gid: 0, groups: Vec::new(), check: PermissionCheck::default() }
+/// Who the clients act as. What a client has heard it believes only of callers that a kernel has checked.
+pub(crate) fn root(caches: bool) -> Credentials {
+    let check = if caches { PermissionCheck::Kernel } else { PermissionCheck::Master };
+    Credentials { uid: 0, gid: 0, groups: Vec::new(), check }
 }

@@ -5,8 +5,13 @@ use super::faults::Faults;
 use super::hosts::{
     self, CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master, run_chunkserver, run_master,
 };
-use super::operator::{Orders, run_operator};
+use super::invariants::{
+    i07_one_log, i11_equal_states, i12_no_journal_is_cut, i21_recorded_replicas_are_there,
+    i28_everybody_gets_on, i32_fsck_finds_nothing,
+};
+use super::operator::{Orders, Replacing, run_operator};
 use super::oracle::Oracle;
+use super::remains::{Remains, replicas};
 use super::workload::{Phase, run_client, verify};
 use cairn_env::random::Random;
 use futures::FutureExt;
@@ -72,7 +77,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
     set_up(&mut cluster, seed, &machines, &oracle, &phase);
     let theirs = orders.clone();
     cluster.add("operator", move |env| run_operator(env, theirs.clone()).boxed_local());
-    let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders);
+    let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders.clone());
     let random = hosts::random(seed, 7);
     let mut next = Duration::from_secs(3);
     while cluster.elapsed() < FAULTY {
@@ -89,8 +94,11 @@ pub(crate) fn run(seed: u64) -> Outcome {
     faults.heal(&mut cluster, true);
     faults.supervise(&mut cluster);
     tracing::info!(at = ?cluster.elapsed(), "healed");
-    settle(&mut cluster, &mut faults, &oracle, &phase);
+    settle(&mut cluster, &mut faults, &oracle, &phase, &orders);
     look_at_everything(&mut cluster, &oracle);
+    let simulated = cluster.elapsed();
+    drop(cluster);
+    judge_remains(&machines, &oracle);
     oracle.judge_histories();
     let record = oracle.lock();
     Outcome {
@@ -99,7 +107,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
         open: record.open,
         hits: faults.hits.clone(),
         trace: record.trace,
-        simulated: cluster.elapsed(),
+        simulated,
     }
 }
 
@@ -115,8 +123,26 @@ fn look_at_everything(cluster: &mut Cluster<'_>, oracle: &Oracle) {
     }
 }
 
+/// All processes are gone; their disks are read.
+fn judge_remains(machines: &Machines, oracle: &Oracle) {
+    let masters = (1..=MASTERS).map(|id| {
+        Remains::of(id, &machines.disk(&master(id))).map_err(|why| format!("I32: disk of master {id}: {why}"))
+    });
+    let (masters, unreadable): (Vec<_>, Vec<_>) = masters.partition(Result::is_ok);
+    let masters: Vec<Remains> = masters.into_iter().flatten().collect();
+    let held = (1..=CHUNKSERVERS).filter_map(|id| replicas(&machines.disk(&chunkserver(id))).ok()).collect();
+    let broken = unreadable.into_iter().filter_map(Result::err);
+    let broken = broken
+        .chain(i07_one_log::check(&masters))
+        .chain(i11_equal_states::check(&masters))
+        .chain(i12_no_journal_is_cut::check(&masters))
+        .chain(i21_recorded_replicas_are_there::check(&masters, &held))
+        .chain(i32_fsck_finds_nothing::check(&masters));
+    broken.for_each(|wrong| oracle.break_with(wrong));
+}
+
 /// I28: after the faults everybody goes on. What was under way may still fail; what is asked later may not.
-fn settle(cluster: &mut Cluster<'_>, faults: &mut Faults, oracle: &Oracle, phase: &Phase) {
+fn settle(cluster: &mut Cluster<'_>, faults: &mut Faults, oracle: &Oracle, phase: &Phase, orders: &Orders) {
     let (healed, mut is_calm) = (cluster.elapsed(), false);
     loop {
         cluster.step();
@@ -132,12 +158,13 @@ fn settle(cluster: &mut Cluster<'_>, faults: &mut Faults, oracle: &Oracle, phase
         if enough {
             phase.over.store(true, Ordering::Relaxed);
         }
-        if phase.is_quiet() {
+        let replacing = *orders.lock().unwrap();
+        if phase.is_quiet() && replacing == Replacing::Nobody {
             return;
         }
         if since > HEALED_MAX {
             let done = oracle.lock().calm.clone();
-            return oracle.break_with(format!("I28: after the faults the clients have only done {done:?}"));
+            return oracle.break_with(i28_everybody_gets_on::at_last(&done, replacing));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What clients do: files of their own, of which they know everything, and things that all of them use.
 
 use super::hosts::{connect_options, random, root};
+use super::invariants::{
+    i01_acknowledged_is_kept, i05_all_or_nothing, i15_sessions_live_on, i28_everybody_gets_on,
+};
 use super::linear::{NameCall, RegisterCall};
 use super::oracle::{Event, Kept, Names, Oracle, Own, Shared};
 use bytes::Bytes;
@@ -8,6 +11,9 @@ use cairn_client::{Client, Error, OpenOptions};
 use cairn_core::error::FsError;
 use cairn_env::Env;
 use cairn_env::random::{Random, SeededRandom};
+use futures::future::select;
+use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +23,10 @@ const OWN_NAMES: u64 = 8;
 const REGISTERS: u64 = 4;
 const SHARED_NAMES: u64 = 4;
 const FILE_BYTES_MAX: u64 = 40_000;
+/// Some files take frames that go down a chain.
+const LARGE_FILE_BYTES_MAX: u64 = 300_000;
+/// The client that keeps what it has heard, as a mount does.
+const KEEPER: u64 = 3;
 
 /// How far a run is, for the clients.
 #[derive(Default)]
@@ -61,7 +71,9 @@ pub(crate) struct Life {
     phase: Arc<Phase>,
     /// Place of its directory in the record.
     own: usize,
-    values: u64,
+    values: Cell<u64>,
+    /// When it had its last answer, in microseconds.
+    answered: Cell<u64>,
 }
 
 /// An operation has come to nothing certain.
@@ -72,9 +84,9 @@ pub(crate) async fn run_client(env: Env, seed: u64, id: u64, oracle: Oracle, pha
     let life = oracle.lock().own.len() as u64;
     loop {
         let mut options = connect_options(id);
-        // One of them keeps what it has heard, as a mount does.
-        options.cache_metadata = id == 3;
-        let Ok(connected) = Client::connect_with(env.clone(), options, root()).await else { continue };
+        options.cache_metadata = id == KEEPER;
+        let connected = Client::connect_with(env.clone(), options, root(id == KEEPER)).await;
+        let Ok(connected) = connected else { continue };
         let own = {
             let mut record = oracle.lock();
             let path = format!("/client-{id}-life-{}", record.own.len());
@@ -82,14 +94,15 @@ pub(crate) async fn run_client(env: Env, seed: u64, id: u64, oracle: Oracle, pha
             record.own.len() - 1
         };
         let random = random(seed, 1000 * id + life + own as u64);
-        let mut life = Life {
+        let life = Life {
             id,
             client: connected,
             random,
             oracle: oracle.clone(),
             phase: phase.clone(),
             own,
-            values: 0,
+            values: Cell::default(),
+            answered: Cell::new(oracle.now()),
         };
         let Open(why) = life.live().await;
         tracing::info!(id, why, "a client begins anew");
@@ -99,17 +112,20 @@ pub(crate) async fn run_client(env: Env, seed: u64, id: u64, oracle: Oracle, pha
 }
 
 impl Life {
-    async fn live(&mut self) -> Open {
+    /// Two things at a time, as an application with two threads.
+    async fn live(&self) -> Open {
         let busy = Busy::begin(&self.phase);
         if let Err(open) = self.begin().await {
             return open;
         }
         drop(busy);
+        let (alone, together) = (pin!(self.use_own_and_shared()), pin!(self.use_shared()));
+        select(alone, together).await.factor_first().0
+    }
+
+    async fn use_own_and_shared(&self) -> Open {
         loop {
-            if self.phase.over.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            let busy = Busy::begin(&self.phase);
+            let busy = self.next_turn().await;
             let done = match self.random.below(10) {
                 0..=5 => self.change_own().await,
                 6 | 7 => self.use_register().await,
@@ -118,19 +134,45 @@ impl Life {
             if let Err(open) = done {
                 return open;
             }
-            drop(busy);
-            {
-                let mut record = self.oracle.lock();
-                record.acknowledged += 1;
-                if self.phase.calm.load(Ordering::Relaxed) {
-                    *record.calm.entry(self.id).or_default() += 1;
-                }
-            }
+            self.done(busy);
             tokio::time::sleep(Duration::from_millis(self.random.below(120))).await;
         }
     }
 
-    async fn begin(&mut self) -> Result<(), Open> {
+    async fn use_shared(&self) -> Open {
+        loop {
+            let busy = self.next_turn().await;
+            let done = match self.random.below(3) {
+                0 => self.use_register().await,
+                _ => self.use_name().await,
+            };
+            if let Err(open) = done {
+                return open;
+            }
+            self.done(busy);
+            tokio::time::sleep(Duration::from_millis(self.random.below(200))).await;
+        }
+    }
+
+    /// Nothing is begun when it is over.
+    async fn next_turn(&self) -> Busy {
+        if self.phase.over.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Busy::begin(&self.phase)
+    }
+
+    fn done(&self, busy: Busy) {
+        drop(busy);
+        self.answered.set(self.oracle.now());
+        let mut record = self.oracle.lock();
+        record.acknowledged += 1;
+        if self.phase.calm.load(Ordering::Relaxed) {
+            *record.calm.entry(self.id).or_default() += 1;
+        }
+    }
+
+    async fn begin(&self) -> Result<(), Open> {
         let path = self.oracle.lock().own[self.own].path.clone();
         let made = self.client.create_dir(&path).await;
         self.certain("mkdir", made)?;
@@ -157,15 +199,13 @@ impl Life {
         Ok(())
     }
 
-    /// An error that no exact model can come to is a fault of the product; others leave the outcome open.
+    /// An error leaves open what was done; some are wrong in themselves.
     fn doubt(&self, what: &str, error: &Error) -> Open {
-        let wrong = !matches!(
-            error.source,
-            FsError::TimedOut(_) | FsError::Io(_) | FsError::Stale | FsError::NoSpace | FsError::NotLeader
-        );
-        if wrong || self.phase.calm.load(Ordering::Relaxed) {
-            self.oracle.break_with(format!("I28: client {}: {what}: {error}", self.id));
-        }
+        let calm = self.phase.calm.load(Ordering::Relaxed);
+        let wrong = i28_everybody_gets_on::error(self.id, what, &error.source, calm);
+        let silent = Duration::from_micros(self.oracle.now() - self.answered.get());
+        let gone = i15_sessions_live_on::check(self.id, &error.to_string(), silent);
+        wrong.into_iter().chain(gone).for_each(|wrong| self.oracle.break_with(wrong));
         Open(format!("{what}: {error}"))
     }
 
@@ -194,7 +234,7 @@ impl Life {
         (0..length).map(|at| ((first + at * 7 + at / 4096) % 251) as u8).collect()
     }
 
-    async fn change_own(&mut self) -> Result<(), Open> {
+    async fn change_own(&self) -> Result<(), Open> {
         let (directory, names) = {
             let record = self.oracle.lock();
             (record.own[self.own].path.clone(), record.own[self.own].before.clone())
@@ -208,7 +248,8 @@ impl Life {
                 ("mkdir", client.create_dir(path).await)
             }
             (None | Some(Kept::File(_)), 1) => {
-                let contents = self.some_bytes(FILE_BYTES_MAX);
+                let most = if self.random.below(4) == 0 { LARGE_FILE_BYTES_MAX } else { FILE_BYTES_MAX };
+                let contents = self.some_bytes(most);
                 self.under_way(|names| drop(names.insert(name, Kept::File(contents.clone()))));
                 ("write", client.write(path, contents).await)
             }
@@ -236,6 +277,9 @@ impl Life {
             (Some(Kept::File(contents)), 4) => ("overwrite", self.overwrite(&path, &name, contents).await),
             (Some(Kept::File(contents)), _) => ("read", self.read_back(&path, &contents).await),
         };
+        if let Err(Error { source: FsError::Unavailable(_), .. }) = &done {
+            self.oracle.lock().own[self.own].has_holes = true;
+        }
         self.certain(what, done)?;
         self.acknowledged();
         Ok(())
@@ -259,16 +303,8 @@ impl Life {
     async fn read_back(&self, path: &str, contents: &[u8]) -> Result<(), Error> {
         self.under_way(|_| {});
         let read = self.client.read(path).await?;
-        if read[..] != *contents {
-            self.oracle.break_with(format!(
-                "I1: client {} reads {} bytes (crc {:08x}) of {path}, acknowledged {} (crc {:08x})",
-                self.id,
-                read.len(),
-                crc32fast::hash(&read),
-                contents.len(),
-                crc32fast::hash(contents)
-            ));
-        }
+        let wrong = i01_acknowledged_is_kept::read(self.id, path, &read, contents);
+        wrong.into_iter().for_each(|wrong| self.oracle.break_with(wrong));
         Ok(())
     }
 
@@ -288,12 +324,12 @@ impl Life {
         record.history[place].ended = ended;
     }
 
-    async fn use_register(&mut self) -> Result<(), Open> {
+    async fn use_register(&self) -> Result<(), Open> {
         let register = self.random.below(REGISTERS);
         let path = register_path(register);
         if self.random.below(2) == 0 {
-            self.values += 1;
-            let value = (self.own as u64) << 32 | self.values;
+            self.values.set(self.values.get() + 1);
+            let value = (self.own as u64) << 32 | self.values.get();
             let call = Shared::Register(register, RegisterCall::Write(value));
             let place = self.begin_call(call.clone());
             let set =
@@ -314,7 +350,7 @@ impl Life {
         Ok(())
     }
 
-    async fn use_name(&mut self) -> Result<(), Open> {
+    async fn use_name(&self) -> Result<(), Open> {
         let number = self.random.below(SHARED_NAMES);
         let path = format!("/shared/name-{number}");
         match self.random.below(3) {
@@ -363,7 +399,7 @@ fn register_path(register: u64) -> String {
 
 /// Looks at everything that any life of any client has left, through a client of its own.
 pub(crate) async fn verify(env: Env, oracle: Oracle) {
-    let client = match Client::connect_with(env, connect_options(99), root()).await {
+    let client = match Client::connect_with(env, connect_options(99), root(false)).await {
         Ok(client) => client,
         Err(error) => return oracle.break_with(format!("I28: nobody can connect: {error}")),
     };
@@ -377,9 +413,9 @@ pub(crate) async fn verify(env: Env, oracle: Oracle) {
                 continue;
             }
         };
-        if let Some(wrong) = own.judge(&found) {
-            oracle.break_with(format!("I1: {wrong}"));
-        }
+        let wrong = i01_acknowledged_is_kept::directory(&own, &found);
+        let torn = i05_all_or_nothing::directory(&own, &found);
+        wrong.into_iter().chain(torn).for_each(|wrong| oracle.break_with(wrong));
     }
 }
 
