@@ -43,6 +43,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 const ONE: &str = "CAIRN_SIM_SEED";
+/// So many seeds meet every kind of fault.
+const SEEDS_THAT_MEET_ALL: usize = 20;
 /// Faults that other tests find, and those tests: this cluster's disks of masters do not rot, a deposed master has nothing to
 /// command, and whoever lacks a write is in no map.
 const FOUND_ELSEWHERE: [(Bug, &str); 4] = [
@@ -78,6 +80,7 @@ struct Said {
     seed: u64,
     acknowledged: u64,
     open: u64,
+    simulated_ms: u64,
     trace: String,
     hits: BTreeMap<String, u64>,
     failed: Option<String>,
@@ -104,6 +107,7 @@ fn said(seed: u64, output: &Output) -> Said {
             match key {
                 "acknowledged" => said.acknowledged = value.parse().unwrap(),
                 "open" => said.open = value.parse().unwrap(),
+                "simulated_ms" => said.simulated_ms = value.parse().unwrap(),
                 "trace" => said.trace = value.to_owned(),
                 _ => {}
             }
@@ -182,6 +186,12 @@ fn whatever_fails_nothing_acknowledged_is_lost() {
     assert!(failed.is_empty(), "{} seeds failed:\n{}", failed.len(), failed.join("\n"));
     let fewest = all.iter().map(|said| said.acknowledged).min().unwrap();
     assert!(fewest >= 300, "a seed has acknowledged only {fewest} operations");
+    let shortest = all.iter().map(|said| said.simulated_ms).min().unwrap();
+    assert!(shortest >= 60_000, "a seed has simulated only {shortest} ms");
+    let quietest = all.iter().map(|said| said.hits.values().sum::<u64>()).min().unwrap();
+    assert!(quietest >= 5, "a seed has met only {quietest} faults");
+    let never: Vec<_> = hits.iter().filter(|(_, hits)| **hits == 0).collect();
+    assert!(all.len() < SEEDS_THAT_MEET_ALL || never.is_empty(), "never met: {never:?}");
 }
 
 #[test]

@@ -3,15 +3,18 @@
 use super::cluster::Cluster;
 use super::hosts::{CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master};
 use super::operator::{Orders, Replacing};
-use cairn_env::disk::{Disk, OpenMode};
+use cairn_core::chunk::replica_file::{ENTRY_BYTES, entry_at};
+use cairn_core::units::BLOCK_BYTES;
+use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::{Random, SeededRandom};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 25] = [
+pub(crate) const KINDS: [&str; 26] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
@@ -22,6 +25,7 @@ pub(crate) const KINDS: [&str; 25] = [
     "pause of a master",
     "pause of a chunk server",
     "pause of a client",
+    "pause of a master and a client apart",
     "host cut off",
     "pair cut off",
     "master cut off from masters",
@@ -49,6 +53,8 @@ const SPEED_PPM_MAX: i64 = 40_000;
 /// A pause that outlasts the leader's read lease and an election, but hardly the patience of clients, shows the most.
 const SHORT_PAUSE_MS: u64 = 1000;
 const PAUSE_MS: u64 = 8000;
+/// Files are no larger.
+const BLOCKS_LOOKED_AT: usize = 128;
 const SPEED_LASTS: Duration = Duration::from_secs(10);
 /// One message in so many breaks its connection when messages are lost.
 const LOST_OF: f64 = 400.0;
@@ -155,6 +161,7 @@ impl Faults {
                 return self.pause(cluster, chunkserver(1 + self.below(CHUNKSERVERS)));
             }
             "pause of a client" => return self.pause(cluster, client(1 + self.below(CLIENTS))),
+            "pause of a master and a client apart" => return self.pause_apart(cluster),
             _ => return false,
         }
         true
@@ -167,6 +174,23 @@ impl Faults {
         let stopped = cluster.stop(&host, true);
         self.due.push((until, Undo::Continue(host)));
         stopped
+    }
+
+    /// A master and a client are stopped together and cut off from everybody else, for longer than any lease; for a while after they go
+    /// on they hear only each other.
+    fn pause_apart(&mut self, cluster: &mut Cluster<'_>) -> bool {
+        let pair = [master(1 + self.below(MASTERS)), client(1 + self.below(CLIENTS))];
+        let awake = cluster.elapsed() + Duration::from_millis(3000 + self.below(2000));
+        let heard = awake + Duration::from_millis(100 + self.below(1000));
+        let stopped = pair.iter().filter(|host| cluster.stop(host, true)).count();
+        for host in &pair {
+            self.due.push((awake, Undo::Continue(host.clone())));
+            for peer in Self::hosts().filter(|peer| !pair.contains(peer)) {
+                cluster.network.partition(host.as_str(), peer.as_str());
+                self.due.push((heard, Undo::Repair(host.clone(), peer)));
+            }
+        }
+        stopped == pair.len()
     }
 
     fn strike_network(&mut self, kind: &str, cluster: &mut Cluster<'_>, until: Duration) -> bool {
@@ -278,25 +302,29 @@ impl Faults {
         self.due.push((until, Undo::Start(host.to_owned())));
     }
 
-    /// Flips a bit of everything stored on one chunk server. Nothing may be stored yet.
+    /// Flips a bit of every replica on one chunk server, of a block or of its checksum. Nothing may be stored yet.
     fn rot(&self) -> bool {
         let disk = self.machines.disk(&chunkserver(ROTTEN));
-        let files = replica_files(&disk);
-        let flip = |(file, length): &(PathBuf, u64)| {
-            disk.flip_bit(file, self.below(*length), self.below(8) as u8).is_ok()
+        let flip = |(file, blocks): &(PathBuf, Vec<u32>)| {
+            let block = blocks[self.below(blocks.len() as u64) as usize];
+            let at = match self.below(4) {
+                0 => entry_at(block) + self.below(4),
+                _ => u64::from(block) * BLOCK_BYTES + self.below(BLOCK_BYTES),
+            };
+            disk.flip_bit(file, at, self.below(8) as u8).is_ok()
         };
-        files.iter().filter(|file| flip(file)).count() > 0
+        stored_blocks(&disk).iter().filter(|file| flip(file)).count() > 0
     }
 
-    /// Part of a replica can be read no more.
+    /// A block of a replica can be read no more.
     fn lose_bytes(&self) -> bool {
         let disk = self.machines.disk(&chunkserver(ROTTEN));
-        let files = replica_files(&disk);
+        let files = stored_blocks(&disk);
         if files.is_empty() {
             return false;
         }
-        let (file, length) = &files[self.below(files.len() as u64) as usize];
-        let from = self.below(*length);
+        let (file, blocks) = &files[self.below(files.len() as u64) as usize];
+        let from = u64::from(blocks[self.below(blocks.len() as u64) as usize]) * BLOCK_BYTES;
         disk.fail_reads(file, from..from + 512).is_ok()
     }
 
@@ -346,8 +374,8 @@ impl Faults {
     }
 }
 
-/// Replicas of a chunk server's disk that hold anything, with their lengths.
-fn replica_files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
+/// Replicas on a chunk server's disk, with the first of the blocks that stand in each; only those with any.
+fn stored_blocks(disk: &SimDisk) -> Vec<(PathBuf, Vec<u32>)> {
     let (mut files, mut stack) = (Vec::new(), vec![PathBuf::from("/disk/chunks")]);
     while let Some(directory) = stack.pop() {
         for item in disk.list(&directory).unwrap_or_default() {
@@ -356,9 +384,14 @@ fn replica_files(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
                 stack.push(path);
                 continue;
             }
-            let length = disk.open(&path, OpenMode::Read).and_then(|file| file.len()).unwrap_or(0);
-            if length > 0 {
-                files.push((path, length));
+            let mut table = [0; BLOCKS_LOOKED_AT * ENTRY_BYTES];
+            let read = |file: Arc<dyn DiskFile>| file.read_at(&mut table, entry_at(0));
+            let Ok(_) = disk.open(&path, OpenMode::Read).and_then(read) else { continue };
+            let entries = (0..).zip(table.chunks(ENTRY_BYTES));
+            let blocks: Vec<u32> =
+                entries.filter(|(_, entry)| entry.iter().any(|byte| *byte != 0)).map(|(at, _)| at).collect();
+            if !blocks.is_empty() {
+                files.push((path, blocks));
             }
         }
     }

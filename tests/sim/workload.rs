@@ -139,10 +139,13 @@ impl Life {
         }
     }
 
+    /// The keeper looks again and again at what it believes to know.
     async fn use_shared(&self) -> Open {
+        let keeps = self.id == KEEPER;
         loop {
             let busy = self.next_turn().await;
             let done = match self.random.below(3) {
+                _ if keeps => self.look_at(self.some_name()).await,
                 0 => self.use_register().await,
                 _ => self.use_name().await,
             };
@@ -150,7 +153,8 @@ impl Life {
                 return open;
             }
             self.done(busy);
-            tokio::time::sleep(Duration::from_millis(self.random.below(200))).await;
+            let pause = self.random.below(if keeps { 50 } else { 200 });
+            tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
 
@@ -350,47 +354,70 @@ impl Life {
         Ok(())
     }
 
+    /// One of them more than the others, so that clients meet there.
+    fn some_name(&self) -> u64 {
+        if self.random.below(2) == 0 { 0 } else { self.random.below(SHARED_NAMES) }
+    }
+
+    /// Whoever is told that a name is there, or is not, looks at once whether that is so.
     async fn use_name(&self) -> Result<(), Open> {
-        let number = self.random.below(SHARED_NAMES);
-        let path = format!("/shared/name-{number}");
-        match self.random.below(3) {
-            0 => {
-                let place = self.begin_call(Shared::Name(number, NameCall::Make(None)));
-                let made = OpenOptions::new().write(true).create_new(true).open(&self.client, &path).await;
-                let made = match made {
-                    Ok(file) => {
-                        self.end_call(place, Shared::Name(number, NameCall::Make(Some(true))));
-                        // Another client may have removed it meanwhile.
-                        return match file.close().await {
-                            Ok(()) | Err(Error { source: FsError::NotFound | FsError::Stale, .. }) => Ok(()),
-                            Err(error) => Err(self.doubt("close", &error)),
-                        };
-                    }
-                    Err(Error { source: FsError::Exists, .. }) => false,
-                    Err(error) => return Err(self.doubt("exclusive create", &error)),
-                };
-                self.end_call(place, Shared::Name(number, NameCall::Make(Some(made))));
-            }
-            1 => {
-                let place = self.begin_call(Shared::Name(number, NameCall::Remove(None)));
-                let removed = match self.client.remove_file(&path).await {
-                    Ok(()) => true,
-                    Err(Error { source: FsError::NotFound, .. }) => false,
-                    Err(error) => return Err(self.doubt("unlink", &error)),
-                };
-                self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
-            }
-            _ => {
-                let begun = self.oracle.now();
-                let there = self.client.exists(&path).await;
-                let there = self.certain("stat", there)?;
-                let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
-                self.oracle.lock().history[place].begun = begun;
-                self.end_call(place, Shared::Name(number, NameCall::Look(there)));
-            }
+        let number = self.some_name();
+        let done = match self.random.below(3) {
+            0 => self.make(number).await?,
+            1 => self.remove(number).await?,
+            _ => false,
+        };
+        if !done {
+            self.look_at(number).await?;
         }
         Ok(())
     }
+
+    async fn make(&self, number: u64) -> Result<bool, Open> {
+        let place = self.begin_call(Shared::Name(number, NameCall::Make(None)));
+        let made =
+            OpenOptions::new().write(true).create_new(true).open(&self.client, name_path(number)).await;
+        match made {
+            Ok(file) => {
+                self.end_call(place, Shared::Name(number, NameCall::Make(Some(true))));
+                // Another client may have removed it meanwhile.
+                match file.close().await {
+                    Ok(()) | Err(Error { source: FsError::NotFound | FsError::Stale, .. }) => Ok(true),
+                    Err(error) => Err(self.doubt("close", &error)),
+                }
+            }
+            Err(Error { source: FsError::Exists, .. }) => {
+                self.end_call(place, Shared::Name(number, NameCall::Make(Some(false))));
+                Ok(false)
+            }
+            Err(error) => Err(self.doubt("exclusive create", &error)),
+        }
+    }
+
+    async fn remove(&self, number: u64) -> Result<bool, Open> {
+        let place = self.begin_call(Shared::Name(number, NameCall::Remove(None)));
+        let removed = match self.client.remove_file(name_path(number)).await {
+            Ok(()) => true,
+            Err(Error { source: FsError::NotFound, .. }) => false,
+            Err(error) => return Err(self.doubt("unlink", &error)),
+        };
+        self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
+        Ok(removed)
+    }
+
+    async fn look_at(&self, number: u64) -> Result<(), Open> {
+        let begun = self.oracle.now();
+        let there = self.client.exists(name_path(number)).await;
+        let there = self.certain("stat", there)?;
+        let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
+        self.oracle.lock().history[place].begun = begun;
+        self.end_call(place, Shared::Name(number, NameCall::Look(there)));
+        Ok(())
+    }
+}
+
+fn name_path(name: u64) -> String {
+    format!("/shared/name-{name}")
 }
 
 fn register_path(register: u64) -> String {
