@@ -172,6 +172,14 @@ pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
     }
 }
 
+/// Waits until nobody believes any more what was before any of the changes made so far: an answer that changes nothing tells of them.
+pub(crate) async fn all_believed(parts: &Parts) {
+    let unconfirmed = parts.caching.state().leases.unconfirmed();
+    for number in unconfirmed {
+        confirmed(parts, number).await;
+    }
+}
+
 async fn confirmed(parts: &Parts, number: ChangeNumber) {
     loop {
         let Some(deadline) = parts.caching.deadline(number) else { return };

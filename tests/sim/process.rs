@@ -37,7 +37,10 @@ impl Process {
         runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
         let mut local = LocalSet::new();
         local.unhandled_panic(UnhandledPanic::ShutdownRuntime);
-        let main = runtime.block_on(local.run_until(async { tokio::task::spawn_local(main) }));
+        let main = {
+            let _within = runtime.enter();
+            local.spawn_local(main)
+        };
         Self { runtime, local, main, owed_nanos: 0, is_stopped: false, missed: Duration::ZERO }
     }
 

@@ -78,13 +78,14 @@ fn a_change_waits_for_every_other_holder() {
     assert_eq!((*session, &invalidation.inodes, &invalidation.names), (B, &vec![DIR], &vec![(DIR, name())]));
     let number = invalidation.number;
     assert!(!table.is_believed(number));
+    assert_eq!(table.unconfirmed(), vec![number]);
     assert_eq!(
         table.in_change(&[FILE, InodeId(99)]),
         Some(number),
         "all that changed, also what B does not hold"
     );
     table.confirmed(B, number);
-    assert!(table.is_believed(number));
+    assert!(table.is_believed(number) && table.unconfirmed().is_empty());
     assert_eq!(table.in_change(&[DIR, FILE]), None);
     assert_eq!(table.applied(Some(A), &unlinked(), at(11)).len(), 1, "B still holds the directory");
 }
