@@ -43,6 +43,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 const ONE: &str = "CAIRN_SIM_SEED";
+/// Address space of the process of a seed: many times what one takes.
+const MEMORY_KIB_MAX: u64 = 4 << 20;
 /// So many seeds meet every kind of fault.
 const SEEDS_THAT_MEET_ALL: usize = 20;
 /// Faults that other tests find, and those tests: this cluster's disks of masters do not rot, a deposed master has nothing to
@@ -87,7 +89,10 @@ struct Said {
 }
 
 fn in_a_process(seed: u64, bug: Option<Bug>) -> Said {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    // What has gone wrong may want all the memory there is.
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -v {MEMORY_KIB_MAX}; exec \"$0\" \"$@\"")]);
+    command.arg(std::env::current_exe().unwrap());
     command.args(["--exact", "one_seed_when_asked", "--nocapture"]).env(ONE, seed.to_string());
     if let Some(bug) = bug {
         command.env(VARIABLE, bug.name());
