@@ -1,5 +1,5 @@
-//! Faults that can be built in on purpose, one at a time, chosen at run time: they show that the tests catch fish. Without the
-//! feature `seeded-bugs`, which only the package of the tests asks for, every question here is `false` at compile time.
+//! Faults that can be built in on purpose, one at a time, by the environment of a process: they show that the tests catch fish.
+//! Without the feature `seeded-bugs`, which only tests ask for, every question here is `false` at compile time.
 
 /// A fault. The name says what is done wrong where it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,24 @@ pub enum Bug {
     SkipReplicaFileSync,
     SkipIntentReplay,
     AnswerBeforeForward,
+    ForgetVote,
+    ReadWithoutLease,
+    AnswerRefusalsEarly,
+    ForgetSessions,
+    ReplaceKeepsVote,
+    IgnoreVersion,
+    IgnoreTerm,
+    SkipVerification,
+    RecordBeforeSync,
+    ForgetUnacknowledged,
+    IgnoreInvalidation,
+    AnswerBeforeInvalidation,
+    TruncateAtBadChecksum,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 32] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
         Self::ForgetTruncation,
@@ -48,6 +61,19 @@ impl Bug {
         Self::SkipReplicaFileSync,
         Self::SkipIntentReplay,
         Self::AnswerBeforeForward,
+        Self::ForgetVote,
+        Self::ReadWithoutLease,
+        Self::AnswerRefusalsEarly,
+        Self::ForgetSessions,
+        Self::ReplaceKeepsVote,
+        Self::IgnoreVersion,
+        Self::IgnoreTerm,
+        Self::SkipVerification,
+        Self::RecordBeforeSync,
+        Self::ForgetUnacknowledged,
+        Self::IgnoreInvalidation,
+        Self::AnswerBeforeInvalidation,
+        Self::TruncateAtBadChecksum,
     ];
 
     /// Its name, as its variant.
@@ -56,19 +82,26 @@ impl Bug {
     }
 }
 
+/// Names the fault that is built into a process.
 #[cfg(feature = "seeded-bugs")]
-static PLANTED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(usize::MAX);
+pub const VARIABLE: &str = "CAIRN_SEEDED_BUG";
 
-/// Builds a fault into this process, for good.
+/// The fault that the environment asks for, for good.
 #[cfg(feature = "seeded-bugs")]
-pub fn plant(bug: Bug) {
-    PLANTED.store(bug as usize, std::sync::atomic::Ordering::SeqCst);
-}
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only in builds for tests, which run each fault in a process of its own"
+)]
+static PLANTED: std::sync::LazyLock<Option<Bug>> = std::sync::LazyLock::new(|| {
+    let name = std::env::var(VARIABLE).ok()?;
+    let bug = Bug::ALL.into_iter().find(|bug| bug.name() == name);
+    Some(bug.unwrap_or_else(|| panic!("{VARIABLE}={name}: there is no such fault")))
+});
 
 /// Whether this fault is built in.
 #[cfg(feature = "seeded-bugs")]
 pub fn is_planted(bug: Bug) -> bool {
-    PLANTED.load(std::sync::atomic::Ordering::Relaxed) == bug as usize
+    *PLANTED == Some(bug)
 }
 
 /// Whether this fault is built in: no.

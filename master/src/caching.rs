@@ -15,6 +15,7 @@ use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::LEASED_READ_ATTEMPTS;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Query, QueryKind};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_proto::v1::master_message::Message;
 use cairn_proto::v1::{ChangedName, Invalidate};
@@ -146,6 +147,9 @@ impl Caching {
         if let Some(until) = self.state().leases.inherited_until(now) {
             return Some(until);
         }
+        if is_planted(Bug::AnswerBeforeInvalidation) {
+            return None;
+        }
         self.unconfirmed_until(done.and_then(|done| done.waits_for)?, now)
     }
 
@@ -193,6 +197,14 @@ impl Caching {
 /// Waits until nobody believes any more what was before the operation: then it may be acknowledged.
 pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
     wait_while(parts, |now| parts.caching.held_until(done, now)).await;
+}
+
+/// Waits until nobody believes any more what was before any of the changes made so far: an answer that changes nothing tells of them.
+pub(crate) async fn all_believed(parts: &Parts) {
+    let unconfirmed = parts.caching.state().leases.unconfirmed();
+    for number in unconfirmed {
+        confirmed(parts, number).await;
+    }
 }
 
 async fn confirmed(parts: &Parts, number: ChangeNumber) {

@@ -34,6 +34,8 @@ mod peers;
 mod placement_pages;
 pub mod raft;
 mod replace;
+#[cfg(test)]
+mod seeded_test;
 pub mod sequencer;
 pub mod server;
 mod servers;

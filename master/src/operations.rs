@@ -60,6 +60,9 @@ async fn finish(parts: &Parts, id: u64, of: Of, outcome: Result<Answered, FsErro
     let done = parts.caching.done(of.0, of.1, of.2);
     caching::tell(parts);
     caching::believed(parts, done.as_ref()).await;
+    if done.is_none() {
+        caching::all_believed(parts).await;
+    }
     parts.metrics.operations.inc();
     let mut reply = reply(id, outcome);
     if let Some(done) = done {

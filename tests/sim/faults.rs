@@ -1,30 +1,44 @@
 //! What befalls the hosts. One seed draws all of it.
 
+use super::cluster::Cluster;
 use super::hosts::{CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master};
 use super::operator::{Orders, Replacing};
-use cairn_env::disk::Disk;
+use cairn_core::chunk::replica_file::{ENTRY_BYTES, entry_at};
+use cairn_core::units::BLOCK_BYTES;
+use cairn_env::disk::{Disk, DiskFile, OpenMode};
+use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::{Random, SeededRandom};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-use turmoil::Sim;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 16] = [
+pub(crate) const KINDS: [&str; 26] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
     "crash of all masters",
+    "crash of all chunk servers",
+    "crash of all servers",
     "power cut between two writes",
+    "pause of a master",
+    "pause of a chunk server",
+    "pause of a client",
+    "pause of a master and a client apart",
     "host cut off",
     "pair cut off",
     "master cut off from masters",
     "one way cut off",
     "messages held back",
+    "messages lost",
     "slow network",
     "wall clock jump",
+    "clock at another speed",
     "bit rot",
+    "unreadable bytes",
     "failed sync",
+    "failed write",
     "full disk",
     "lost disk of a master",
 ];
@@ -34,6 +48,16 @@ const ROTTEN: u64 = 1;
 const FAILING: u64 = 2;
 /// So long after a master has got its vote everybody has heard of it.
 const AFTER_A_LOSS: Duration = Duration::from_secs(10);
+/// Clocks run apart by this much at the most, each way: with both ways together less than leases allow for.
+const SPEED_PPM_MAX: i64 = 40_000;
+/// A pause that outlasts the leader's read lease and an election, but hardly the patience of clients, shows the most.
+const SHORT_PAUSE_MS: u64 = 1000;
+const PAUSE_MS: u64 = 8000;
+/// Files are no larger.
+const BLOCKS_LOOKED_AT: usize = 128;
+const SPEED_LASTS: Duration = Duration::from_secs(10);
+/// One message in so many breaks its connection when messages are lost.
+const LOST_OF: f64 = 400.0;
 const EVER: Duration = Duration::from_secs(1 << 20);
 
 /// What is to be undone, and when.
@@ -42,6 +66,9 @@ enum Undo {
     Repair(String, String),
     Release(String, String),
     Latency,
+    Loss,
+    Continue(String),
+    Speed(String),
     Capacity(String),
 }
 
@@ -86,12 +113,12 @@ impl Faults {
     }
 
     /// Draws a fault. Returns what it was, for the trace; nothing when it could not be.
-    pub(crate) fn strike(&mut self, sim: &mut Sim<'_>) -> String {
-        let until = sim.elapsed() + Duration::from_millis(100 + self.below(3000));
+    pub(crate) fn strike(&mut self, cluster: &mut Cluster<'_>) -> String {
+        let until = cluster.elapsed() + Duration::from_millis(100 + self.below(3000));
         let kind = KINDS[self.below(KINDS.len() as u64) as usize];
-        let struck = self.strike_process(kind, sim, until)
-            || self.strike_network(kind, sim, until)
-            || self.strike_hardware(kind, sim, until);
+        let struck = self.strike_process(kind, cluster, until)
+            || self.strike_network(kind, cluster, until)
+            || self.strike_hardware(kind, cluster, until);
         if !struck {
             return String::new();
         }
@@ -99,62 +126,105 @@ impl Faults {
         kind.to_owned()
     }
 
-    fn strike_process(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+    fn strike_process(&mut self, kind: &str, cluster: &mut Cluster<'_>, until: Duration) -> bool {
         match kind {
             "crash of a master" => {
                 let host = master(1 + self.below(MASTERS));
-                self.crash(sim, &host, until);
+                self.crash(cluster, &host, until);
             }
             "crash of a chunk server" => {
                 let host = chunkserver(1 + self.below(CHUNKSERVERS));
-                self.crash(sim, &host, until);
+                self.crash(cluster, &host, until);
             }
             "crash of a client" => {
                 let host = client(1 + self.below(CLIENTS));
-                self.crash(sim, &host, until);
+                self.crash(cluster, &host, until);
             }
-            "crash of all masters" => (1..=MASTERS).for_each(|id| self.crash(sim, &master(id), until)),
+            "crash of all masters" => (1..=MASTERS).for_each(|id| self.crash(cluster, &master(id), until)),
+            "crash of all chunk servers" => {
+                (1..=CHUNKSERVERS).for_each(|id| self.crash(cluster, &chunkserver(id), until));
+            }
+            "crash of all servers" => (1..=MASTERS)
+                .map(master)
+                .chain((1..=CHUNKSERVERS).map(chunkserver))
+                .for_each(|host| self.crash(cluster, &host, until)),
             "power cut between two writes" => {
                 let host = self.some_server();
                 let disk = self.machines.disk(&host);
                 disk.crash_after(disk.operations() + 1 + self.below(40));
                 // Whatever the process makes of a disk that is gone, it has no longer than this.
                 self.machines.cut_power(&host);
-                self.due.push((sim.elapsed() + Duration::from_millis(300), Undo::Start(host)));
+                self.due.push((cluster.elapsed() + Duration::from_millis(300), Undo::Start(host)));
             }
+            "pause of a master" => return self.pause(cluster, master(1 + self.below(MASTERS))),
+            "pause of a chunk server" => {
+                return self.pause(cluster, chunkserver(1 + self.below(CHUNKSERVERS)));
+            }
+            "pause of a client" => return self.pause(cluster, client(1 + self.below(CLIENTS))),
+            "pause of a master and a client apart" => return self.pause_apart(cluster),
             _ => return false,
         }
         true
     }
 
-    fn strike_network(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+    /// SIGSTOP, and SIGCONT later. Whoever is down cannot be stopped.
+    fn pause(&mut self, cluster: &mut Cluster<'_>, host: String) -> bool {
+        let most = if self.below(2) == 0 { SHORT_PAUSE_MS } else { PAUSE_MS };
+        let until = cluster.elapsed() + Duration::from_millis(50 + self.below(most - 50));
+        let stopped = cluster.stop(&host, true);
+        self.due.push((until, Undo::Continue(host)));
+        stopped
+    }
+
+    /// A master and a client are stopped together and cut off from everybody else, for longer than any lease; for a while after they go
+    /// on they hear only each other.
+    fn pause_apart(&mut self, cluster: &mut Cluster<'_>) -> bool {
+        let pair = [master(1 + self.below(MASTERS)), client(1 + self.below(CLIENTS))];
+        let awake = cluster.elapsed() + Duration::from_millis(3000 + self.below(2000));
+        let heard = awake + Duration::from_millis(100 + self.below(1000));
+        let stopped = pair.iter().filter(|host| cluster.stop(host, true)).count();
+        for host in &pair {
+            self.due.push((awake, Undo::Continue(host.clone())));
+            for peer in Self::hosts().filter(|peer| !pair.contains(peer)) {
+                cluster.network.partition(host.as_str(), peer.as_str());
+                self.due.push((heard, Undo::Repair(host.clone(), peer)));
+            }
+        }
+        stopped == pair.len()
+    }
+
+    fn strike_network(&mut self, kind: &str, cluster: &mut Cluster<'_>, until: Duration) -> bool {
         let (host, other) = (self.some_host(), self.some_host());
         match kind {
             "host cut off" => Self::hosts().filter(|peer| *peer != host).for_each(|peer| {
-                sim.partition(host.as_str(), peer.as_str());
+                cluster.network.partition(host.as_str(), peer.as_str());
                 self.due.push((until, Undo::Repair(host.clone(), peer)));
             }),
             "pair cut off" if host != other => {
-                sim.partition(host.as_str(), other.as_str());
+                cluster.network.partition(host.as_str(), other.as_str());
                 self.due.push((until, Undo::Repair(host, other)));
             }
             "master cut off from masters" => {
                 let host = master(1 + self.below(MASTERS));
                 for peer in (1..=MASTERS).map(master).filter(|peer| *peer != host) {
-                    sim.partition(host.as_str(), peer.as_str());
+                    cluster.network.partition(host.as_str(), peer.as_str());
                     self.due.push((until, Undo::Repair(host.clone(), peer)));
                 }
             }
             "one way cut off" if host != other => {
-                sim.partition_oneway(host.as_str(), other.as_str());
+                cluster.network.partition_oneway(host.as_str(), other.as_str());
                 self.due.push((until, Undo::Repair(host, other)));
             }
             "messages held back" => Self::hosts().filter(|peer| *peer != host).for_each(|peer| {
-                sim.hold(host.as_str(), peer.as_str());
+                cluster.network.hold(host.as_str(), peer.as_str());
                 self.due.push((until, Undo::Release(host.clone(), peer)));
             }),
+            "messages lost" => {
+                cluster.network.set_fail_rate(1.0 / LOST_OF);
+                self.due.push((until, Undo::Loss));
+            }
             "slow network" => {
-                sim.set_max_message_latency(Duration::from_millis(10 + self.below(200)));
+                cluster.network.set_max_message_latency(Duration::from_millis(10 + self.below(200)));
                 self.due.push((until, Undo::Latency));
             }
             _ => return false,
@@ -162,20 +232,32 @@ impl Faults {
         true
     }
 
-    fn strike_hardware(&mut self, kind: &str, sim: &mut Sim<'_>, until: Duration) -> bool {
+    fn strike_hardware(&mut self, kind: &str, cluster: &mut Cluster<'_>, until: Duration) -> bool {
         match kind {
             "wall clock jump" => {
                 let by_ms = self.below(7_200_000) as i64 - 3_600_000;
                 self.machines.jump_wall(&self.some_host(), by_ms);
                 true
             }
+            "clock at another speed" => {
+                let host = self.some_host();
+                let speed = self.below(2 * SPEED_PPM_MAX as u64 + 1) as i64 - SPEED_PPM_MAX;
+                self.machines.set_speed_ppm(&host, speed);
+                self.due.push((until + SPEED_LASTS, Undo::Speed(host)));
+                true
+            }
             "bit rot" => self.rot(),
-            "failed sync" => {
+            "unreadable bytes" => self.lose_bytes(),
+            "failed sync" | "failed write" => {
                 let (host, file) = match self.below(2) {
                     0 => (master(1 + self.below(MASTERS)), ".journal"),
                     _ => (chunkserver(FAILING), "/disk"),
                 };
-                self.machines.disk(&host).fail_sync(file, 1 + self.below(5));
+                let (disk, nth) = (self.machines.disk(&host), 1 + self.below(5));
+                match kind {
+                    "failed sync" => disk.fail_sync(file, nth),
+                    _ => disk.fail_write(file, nth),
+                }
                 self.due.push((until, Undo::Start(host)));
                 true
             }
@@ -187,20 +269,20 @@ impl Faults {
                 self.due.push((until, Undo::Capacity(host)));
                 true
             }
-            "lost disk of a master" => self.lose_disk(sim),
+            "lost disk of a master" => self.lose_disk(cluster),
             _ => false,
         }
     }
 
     /// One at a time, and not before all have heard that the last one votes again.
-    fn lose_disk(&mut self, sim: &mut Sim<'_>) -> bool {
+    fn lose_disk(&mut self, cluster: &mut Cluster<'_>) -> bool {
         let busy = *self.orders.lock().unwrap() != Replacing::Nobody;
-        if busy || sim.elapsed() < self.next_loss {
+        if busy || cluster.elapsed() < self.next_loss {
             return false;
         }
         let id = 1 + self.below(MASTERS);
         self.due.retain(|(_, undo)| !matches!(undo, Undo::Start(host) if *host == master(id)));
-        sim.crash(master(id));
+        cluster.crash(&master(id));
         self.machines.lose_disk(&master(id));
         *self.orders.lock().unwrap() = Replacing::Asked(id);
         true
@@ -211,38 +293,44 @@ impl Faults {
         matches!(*self.orders.lock().unwrap(), Replacing::Asked(id) | Replacing::Awaited(id) if master(id) == host)
     }
 
-    fn crash(&mut self, sim: &mut Sim<'_>, host: &str, until: Duration) {
+    fn crash(&mut self, cluster: &mut Cluster<'_>, host: &str, until: Duration) {
         if self.is_lost(host) {
             return;
         }
         self.machines.cut_power(host);
-        sim.crash(host);
+        cluster.crash(host);
         self.due.push((until, Undo::Start(host.to_owned())));
     }
 
-    /// Flips a bit of something stored. Nothing may be stored yet.
+    /// Flips a bit of every replica on one chunk server, of a block or of its checksum. Nothing may be stored yet.
     fn rot(&self) -> bool {
         let disk = self.machines.disk(&chunkserver(ROTTEN));
-        let mut files = Vec::new();
-        let mut stack = vec![PathBuf::from("/disk/chunks")];
-        while let Some(directory) = stack.pop() {
-            for item in disk.list(&directory).unwrap_or_default() {
-                let path = directory.join(&item.name);
-                if item.is_dir { stack.push(path) } else { files.push(path) }
-            }
-        }
+        let flip = |(file, blocks): &(PathBuf, Vec<u32>)| {
+            let block = blocks[self.below(blocks.len() as u64) as usize];
+            let at = match self.below(4) {
+                0 => entry_at(block) + self.below(4),
+                _ => u64::from(block) * BLOCK_BYTES + self.below(BLOCK_BYTES),
+            };
+            disk.flip_bit(file, at, self.below(8) as u8).is_ok()
+        };
+        stored_blocks(&disk).iter().filter(|file| flip(file)).count() > 0
+    }
+
+    /// A block of a replica can be read no more.
+    fn lose_bytes(&self) -> bool {
+        let disk = self.machines.disk(&chunkserver(ROTTEN));
+        let files = stored_blocks(&disk);
         if files.is_empty() {
             return false;
         }
-        let file = &files[self.below(files.len() as u64) as usize];
-        let open = disk.open(file, cairn_env::disk::OpenMode::Read);
-        let length = open.and_then(|file| file.len()).unwrap_or(0);
-        length > 0 && disk.flip_bit(file, self.below(length), self.below(8) as u8).is_ok()
+        let (file, blocks) = &files[self.below(files.len() as u64) as usize];
+        let from = u64::from(blocks[self.below(blocks.len() as u64) as usize]) * BLOCK_BYTES;
+        disk.fail_reads(file, from..from + 512).is_ok()
     }
 
     /// Undoes what is due; at the end everything.
-    pub(crate) fn heal(&mut self, sim: &mut Sim<'_>, all: bool) {
-        let now = if all { EVER } else { sim.elapsed() };
+    pub(crate) fn heal(&mut self, cluster: &mut Cluster<'_>, all: bool) {
+        let now = if all { EVER } else { cluster.elapsed() };
         let (due, later): (Vec<_>, Vec<_>) = self.due.drain(..).partition(|(at, _)| *at <= now);
         self.due = later;
         for (_, undo) in due {
@@ -250,36 +338,62 @@ impl Faults {
                 Undo::Start(host) if self.is_lost(&host) => {}
                 Undo::Start(host) => {
                     self.machines.cut_power(&host);
-                    sim.crash(host.as_str());
-                    sim.bounce(host.as_str());
+                    cluster.start(&host);
                 }
                 Undo::Repair(a, b) => {
-                    sim.repair(a.as_str(), b.as_str());
+                    cluster.network.repair(a.as_str(), b.as_str());
                 }
-                Undo::Release(a, b) => sim.release(a.as_str(), b.as_str()),
-                Undo::Latency => sim.set_max_message_latency(super::LATENCY_MAX),
+                Undo::Release(a, b) => cluster.network.release(a.as_str(), b.as_str()),
+                Undo::Latency => cluster.network.set_max_message_latency(super::run::LATENCY_MAX),
+                Undo::Loss => cluster.network.set_fail_rate(0.0),
+                Undo::Continue(host) => drop(cluster.stop(&host, false)),
+                Undo::Speed(host) => self.machines.set_speed_ppm(&host, 0),
                 Undo::Capacity(host) => self.machines.disk(&host).set_capacity(u64::MAX / 2),
             }
         }
     }
 
     /// Processes that have ended by themselves are started again, as by a supervisor.
-    pub(crate) fn supervise(&mut self, sim: &mut Sim<'_>) {
+    pub(crate) fn supervise(&mut self, cluster: &mut Cluster<'_>) {
         let orders = *self.orders.lock().unwrap();
         match orders {
             Replacing::Awaited(id) => {
                 *self.orders.lock().unwrap() = Replacing::Joining(id);
-                self.due.push((sim.elapsed(), Undo::Start(master(id))));
+                self.due.push((cluster.elapsed(), Undo::Start(master(id))));
             }
-            Replacing::Asked(_) | Replacing::Joining(_) => self.next_loss = sim.elapsed() + AFTER_A_LOSS,
+            Replacing::Asked(_) | Replacing::Joining(_) => self.next_loss = cluster.elapsed() + AFTER_A_LOSS,
             Replacing::Nobody => {}
         }
         for host in self.machines.take_ended() {
             let waits = self.due.iter().any(|(_, undo)| matches!(undo, Undo::Start(name) if *name == host));
             if !waits {
-                let at = sim.elapsed() + Duration::from_millis(50 + self.below(500));
+                let at = cluster.elapsed() + Duration::from_millis(50 + self.below(500));
                 self.due.push((at, Undo::Start(host)));
             }
         }
     }
+}
+
+/// Replicas on a chunk server's disk, with the first of the blocks that stand in each; only those with any.
+fn stored_blocks(disk: &SimDisk) -> Vec<(PathBuf, Vec<u32>)> {
+    let (mut files, mut stack) = (Vec::new(), vec![PathBuf::from("/disk/chunks")]);
+    while let Some(directory) = stack.pop() {
+        for item in disk.list(&directory).unwrap_or_default() {
+            let path = directory.join(&item.name);
+            if item.is_dir {
+                stack.push(path);
+                continue;
+            }
+            let mut table = [0; BLOCKS_LOOKED_AT * ENTRY_BYTES];
+            let read = |file: Arc<dyn DiskFile>| file.read_at(&mut table, entry_at(0));
+            let Ok(_) = disk.open(&path, OpenMode::Read).and_then(read) else { continue };
+            let entries = (0..).zip(table.chunks(ENTRY_BYTES));
+            let blocks: Vec<u32> =
+                entries.filter(|(_, entry)| entry.iter().any(|byte| *byte != 0)).map(|(at, _)| at).collect();
+            if !blocks.is_empty() {
+                files.push((path, blocks));
+            }
+        }
+    }
+    files
 }

@@ -1,5 +1,6 @@
 //! The hosts of a simulated cluster: the real servers on simulated disks, clocks and sockets.
 
+use super::kernel::KernelNet;
 use crate::turmoil_net::simulated_env_with;
 use cairn_chunkserver::ChunkServerConfig;
 use cairn_chunkserver::config::DiskSetting;
@@ -14,7 +15,7 @@ use cairn_master::{MasterConfig, StateStore};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,25 @@ pub(crate) fn masters() -> Vec<String> {
     (1..=MASTERS).map(|id| format!("{}:{CONTROL}", master(id))).collect()
 }
 
-/// A host's clocks: ticks since long before it started, and a wall that jumps.
+/// The time of the simulated world, to the tick: what nobody in it can see. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct WorldClock(Arc<AtomicU64>);
+
+impl WorldClock {
+    pub(crate) fn set(&self, elapsed: Duration) {
+        self.0.store(elapsed.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Microseconds since the beginning.
+    pub(crate) fn micros(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A host's clocks: ticks since long before it started, at its own speed, and a wall that jumps.
 struct HostClock {
     start: tokio::time::Instant,
+    world: WorldClock,
     wall_offset_ms: Arc<AtomicI64>,
 }
 
@@ -60,7 +77,7 @@ impl Clock for HostClock {
     }
 
     fn wall(&self) -> Timestamp {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default().as_millis() as i64;
+        let elapsed = (self.world.micros() / 1000) as i64;
         let millis = 1_700_000_000_000 + elapsed + self.wall_offset_ms.load(Ordering::Relaxed);
         Timestamp { seconds: millis.div_euclid(1000), nanos: (millis.rem_euclid(1000) * 1_000_000) as u32 }
     }
@@ -70,6 +87,8 @@ impl Clock for HostClock {
 struct Hardware {
     disk: SimDisk,
     wall_offset_ms: Arc<AtomicI64>,
+    /// How much faster its monotonic clock runs than it should.
+    speed_ppm: i64,
     starts: u64,
     /// It was cut off since its last start: only what was synced is there.
     crashed: bool,
@@ -81,12 +100,13 @@ struct Hardware {
 #[derive(Clone)]
 pub(crate) struct Machines {
     seed: u64,
+    clock: WorldClock,
     hosts: Arc<Mutex<BTreeMap<String, Hardware>>>,
 }
 
 impl Machines {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { seed, hosts: Arc::default() }
+        Self { seed, clock: WorldClock::default(), hosts: Arc::default() }
     }
 
     /// Runs something on a host's hardware.
@@ -95,6 +115,7 @@ impl Machines {
         let new = || Hardware {
             disk: SimDisk::new(),
             wall_offset_ms: Arc::default(),
+            speed_ppm: 0,
             starts: 0,
             crashed: false,
             ended: false,
@@ -102,8 +123,8 @@ impl Machines {
         act(hosts.entry(host.to_owned()).or_insert_with(new))
     }
 
-    /// The doors of a host that starts now. Called on the host.
-    pub(crate) fn boot(&self, host: &str) -> Env {
+    /// A host starts: what a crash has left of its disk is what it has. Returns the seed of this life of it.
+    pub(crate) fn power_on(&self, host: &str) -> u64 {
         let name: u64 =
             host.bytes().fold(self.seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         self.with(host, |hardware| {
@@ -113,10 +134,34 @@ impl Machines {
             if std::mem::take(&mut hardware.crashed) {
                 hardware.disk = hardware.disk.crash_image(seed);
             }
-            let start = tokio::time::Instant::now();
-            let clock = HostClock { start, wall_offset_ms: Arc::clone(&hardware.wall_offset_ms) };
-            simulated_env_with(Arc::new(clock), seed, hardware.disk.clone())
+            seed
         })
+    }
+
+    /// The doors of a process that starts now. Called within it.
+    pub(crate) fn boot(&self, host: &str, seed: u64, net: KernelNet) -> Env {
+        let world = self.clock.clone();
+        self.with(host, |hardware| {
+            let start = tokio::time::Instant::now();
+            let clock = HostClock { start, world, wall_offset_ms: Arc::clone(&hardware.wall_offset_ms) };
+            let env = simulated_env_with(Arc::new(clock), seed, hardware.disk.clone());
+            Env { net: Arc::new(net), ..env }
+        })
+    }
+
+    /// The time of the world.
+    pub(crate) fn clock(&self) -> &WorldClock {
+        &self.clock
+    }
+
+    /// How much faster a host's monotonic clock runs than it should.
+    pub(crate) fn speed_ppm(&self, host: &str) -> i64 {
+        self.with(host, |hardware| hardware.speed_ppm)
+    }
+
+    /// A host's monotonic clock runs at another speed from now on.
+    pub(crate) fn set_speed_ppm(&self, host: &str, speed_ppm: i64) {
+        self.with(host, |hardware| hardware.speed_ppm = speed_ppm);
     }
 
     /// Hosts whose process has ended by itself since the last call.
@@ -126,6 +171,12 @@ impl Machines {
             std::mem::take(&mut hardware.ended).then(|| host.clone())
         };
         hosts.iter_mut().filter_map(ended).collect()
+    }
+
+    /// A process has ended by itself. It stays down until somebody starts it again.
+    fn note_end(&self, host: &str, ended: Result<(), String>) {
+        tracing::info!(host, ?ended, "process has ended");
+        self.with(host, |hardware| hardware.ended = true);
     }
 
     /// The power of a host is cut.
@@ -153,11 +204,8 @@ fn any(port: u16) -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], port))
 }
 
-type Ended = Result<(), Box<dyn std::error::Error>>;
-
 /// A master's process.
-pub(crate) async fn run_master(machines: Machines, id: u64) -> Ended {
-    let env = machines.boot(&master(id));
+pub(crate) async fn run_master(env: Env, machines: Machines, id: u64) {
     let config = MasterConfig {
         data_dir: PathBuf::from("/data"),
         listen: any(CONTROL),
@@ -174,12 +222,11 @@ pub(crate) async fn run_master(machines: Machines, id: u64) -> Ended {
         ..MasterConfig::default()
     };
     let ended = cairn_master::run(env, config, CancellationToken::new()).await;
-    stays_down(&machines, &master(id), ended.map_err(|error| error.to_string())).await
+    machines.note_end(&master(id), ended.map_err(|error| error.to_string()));
 }
 
 /// A chunk server's process.
-pub(crate) async fn run_chunkserver(machines: Machines, id: u64) -> Ended {
-    let env = machines.boot(&chunkserver(id));
+pub(crate) async fn run_chunkserver(env: Env, machines: Machines, id: u64) {
     let config = ChunkServerConfig {
         masters: masters(),
         listen: any(DATA),
@@ -189,14 +236,7 @@ pub(crate) async fn run_chunkserver(machines: Machines, id: u64) -> Ended {
         ..ChunkServerConfig::default()
     };
     let ended = cairn_chunkserver::run(env, config, CancellationToken::new()).await;
-    stays_down(&machines, &chunkserver(id), ended.map_err(|error| error.to_string())).await
-}
-
-/// A process that has ended by itself stays down until somebody starts it again, as without a supervisor.
-async fn stays_down(machines: &Machines, host: &str, ended: Result<(), String>) -> Ended {
-    tracing::info!(host, ?ended, "process has ended");
-    machines.with(host, |hardware| hardware.ended = true);
-    std::future::pending().await
+    machines.note_end(&chunkserver(id), ended.map_err(|error| error.to_string()));
 }
 
 /// What a client connects with.
@@ -216,7 +256,8 @@ pub(crate) fn random(seed: u64, purpose: u64) -> SeededRandom {
     SeededRandom::new(mixed.next_u64())
 }
 
-/// Who the clients act as.
-pub(crate) fn root() -> Credentials {
-    Credentials { uid: 0, gid: 0, groups: Vec::new(), check: PermissionCheck::default() }
+/// Who the clients act as. What a client has heard it believes only of callers that a kernel has checked.
+pub(crate) fn root(caches: bool) -> Credentials {
+    let check = if caches { PermissionCheck::Kernel } else { PermissionCheck::Master };
+    Credentials { uid: 0, gid: 0, groups: Vec::new(), check }
 }

@@ -1,7 +1,7 @@
 //! The operator of the simulated cluster: gives the place of a master whose disk is lost to a new one, as `cairn admin masters
 //! replace` does.
 
-use super::hosts::{MASTERS, Machines, masters};
+use super::hosts::{MASTERS, masters};
 use cairn_env::Env;
 use cairn_env::net::grpc;
 use cairn_proto::v1::admin_client::AdminClient;
@@ -28,11 +28,7 @@ pub(crate) enum Replacing {
 pub(crate) type Orders = Arc<Mutex<Replacing>>;
 
 /// Works until the end.
-pub(crate) async fn run_operator(
-    machines: Machines,
-    orders: Orders,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let env = machines.boot("operator");
+pub(crate) async fn run_operator(env: Env, orders: Orders) {
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = *orders.lock().unwrap();

@@ -1,12 +1,19 @@
 //! What clients do: files of their own, of which they know everything, and things that all of them use.
 
-use super::hosts::{Machines, client, connect_options, random, root};
+use super::hosts::{connect_options, random, root};
+use super::invariants::{
+    i01_acknowledged_is_kept, i05_all_or_nothing, i15_sessions_live_on, i28_everybody_gets_on,
+};
 use super::linear::{NameCall, RegisterCall};
 use super::oracle::{Event, Kept, Names, Oracle, Own, Shared};
 use bytes::Bytes;
 use cairn_client::{Client, Error, OpenOptions};
 use cairn_core::error::FsError;
+use cairn_env::Env;
 use cairn_env::random::{Random, SeededRandom};
+use futures::future::select;
+use std::cell::Cell;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +23,10 @@ const OWN_NAMES: u64 = 8;
 const REGISTERS: u64 = 4;
 const SHARED_NAMES: u64 = 4;
 const FILE_BYTES_MAX: u64 = 40_000;
+/// Some files take frames that go down a chain.
+const LARGE_FILE_BYTES_MAX: u64 = 300_000;
+/// The client that keeps what it has heard, as a mount does.
+const KEEPER: u64 = 3;
 
 /// How far a run is, for the clients.
 #[derive(Default)]
@@ -60,31 +71,22 @@ pub(crate) struct Life {
     phase: Arc<Phase>,
     /// Place of its directory in the record.
     own: usize,
-    values: u64,
+    values: Cell<u64>,
+    /// When it had its last answer, in microseconds.
+    answered: Cell<u64>,
 }
 
 /// An operation has come to nothing certain.
 struct Open(String);
 
-fn now() -> u64 {
-    turmoil::sim_elapsed().unwrap_or_default().as_micros() as u64
-}
-
 /// Runs a client for ever; each start is another life of it.
-pub(crate) async fn run_client(
-    machines: Machines,
-    seed: u64,
-    id: u64,
-    oracle: Oracle,
-    phase: Arc<Phase>,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let env = machines.boot(&client(id));
+pub(crate) async fn run_client(env: Env, seed: u64, id: u64, oracle: Oracle, phase: Arc<Phase>) {
     let life = oracle.lock().own.len() as u64;
     loop {
         let mut options = connect_options(id);
-        // One of them keeps what it has heard, as a mount does.
-        options.cache_metadata = id == 3;
-        let Ok(connected) = Client::connect_with(env.clone(), options, root()).await else { continue };
+        options.cache_metadata = id == KEEPER;
+        let connected = Client::connect_with(env.clone(), options, root(id == KEEPER)).await;
+        let Ok(connected) = connected else { continue };
         let own = {
             let mut record = oracle.lock();
             let path = format!("/client-{id}-life-{}", record.own.len());
@@ -92,14 +94,15 @@ pub(crate) async fn run_client(
             record.own.len() - 1
         };
         let random = random(seed, 1000 * id + life + own as u64);
-        let mut life = Life {
+        let life = Life {
             id,
             client: connected,
             random,
             oracle: oracle.clone(),
             phase: phase.clone(),
             own,
-            values: 0,
+            values: Cell::default(),
+            answered: Cell::new(oracle.now()),
         };
         let Open(why) = life.live().await;
         tracing::info!(id, why, "a client begins anew");
@@ -109,17 +112,20 @@ pub(crate) async fn run_client(
 }
 
 impl Life {
-    async fn live(&mut self) -> Open {
+    /// Two things at a time, as an application with two threads.
+    async fn live(&self) -> Open {
         let busy = Busy::begin(&self.phase);
         if let Err(open) = self.begin().await {
             return open;
         }
         drop(busy);
+        let (alone, together) = (pin!(self.use_own_and_shared()), pin!(self.use_shared()));
+        select(alone, together).await.factor_first().0
+    }
+
+    async fn use_own_and_shared(&self) -> Open {
         loop {
-            if self.phase.over.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            let busy = Busy::begin(&self.phase);
+            let busy = self.next_turn().await;
             let done = match self.random.below(10) {
                 0..=5 => self.change_own().await,
                 6 | 7 => self.use_register().await,
@@ -128,19 +134,49 @@ impl Life {
             if let Err(open) = done {
                 return open;
             }
-            drop(busy);
-            {
-                let mut record = self.oracle.lock();
-                record.acknowledged += 1;
-                if self.phase.calm.load(Ordering::Relaxed) {
-                    *record.calm.entry(self.id).or_default() += 1;
-                }
-            }
+            self.done(busy);
             tokio::time::sleep(Duration::from_millis(self.random.below(120))).await;
         }
     }
 
-    async fn begin(&mut self) -> Result<(), Open> {
+    /// The keeper looks again and again at what it believes to know.
+    async fn use_shared(&self) -> Open {
+        let keeps = self.id == KEEPER;
+        loop {
+            let busy = self.next_turn().await;
+            let done = match self.random.below(3) {
+                _ if keeps => self.look_at(self.some_name()).await,
+                0 => self.use_register().await,
+                _ => self.use_name().await,
+            };
+            if let Err(open) = done {
+                return open;
+            }
+            self.done(busy);
+            let pause = self.random.below(if keeps { 50 } else { 200 });
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Nothing is begun when it is over.
+    async fn next_turn(&self) -> Busy {
+        if self.phase.over.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        Busy::begin(&self.phase)
+    }
+
+    fn done(&self, busy: Busy) {
+        drop(busy);
+        self.answered.set(self.oracle.now());
+        let mut record = self.oracle.lock();
+        record.acknowledged += 1;
+        if self.phase.calm.load(Ordering::Relaxed) {
+            *record.calm.entry(self.id).or_default() += 1;
+        }
+    }
+
+    async fn begin(&self) -> Result<(), Open> {
         let path = self.oracle.lock().own[self.own].path.clone();
         let made = self.client.create_dir(&path).await;
         self.certain("mkdir", made)?;
@@ -167,15 +203,13 @@ impl Life {
         Ok(())
     }
 
-    /// An error that no exact model can come to is a fault of the product; others leave the outcome open.
+    /// An error leaves open what was done; some are wrong in themselves.
     fn doubt(&self, what: &str, error: &Error) -> Open {
-        let wrong = !matches!(
-            error.source,
-            FsError::TimedOut(_) | FsError::Io(_) | FsError::Stale | FsError::NoSpace | FsError::NotLeader
-        );
-        if wrong || self.phase.calm.load(Ordering::Relaxed) {
-            self.oracle.break_with(format!("I28: client {}: {what}: {error}", self.id));
-        }
+        let calm = self.phase.calm.load(Ordering::Relaxed);
+        let wrong = i28_everybody_gets_on::error(self.id, what, &error.source, calm);
+        let silent = Duration::from_micros(self.oracle.now() - self.answered.get());
+        let gone = i15_sessions_live_on::check(self.id, &error.to_string(), silent);
+        wrong.into_iter().chain(gone).for_each(|wrong| self.oracle.break_with(wrong));
         Open(format!("{what}: {error}"))
     }
 
@@ -204,7 +238,7 @@ impl Life {
         (0..length).map(|at| ((first + at * 7 + at / 4096) % 251) as u8).collect()
     }
 
-    async fn change_own(&mut self) -> Result<(), Open> {
+    async fn change_own(&self) -> Result<(), Open> {
         let (directory, names) = {
             let record = self.oracle.lock();
             (record.own[self.own].path.clone(), record.own[self.own].before.clone())
@@ -218,7 +252,8 @@ impl Life {
                 ("mkdir", client.create_dir(path).await)
             }
             (None | Some(Kept::File(_)), 1) => {
-                let contents = self.some_bytes(FILE_BYTES_MAX);
+                let most = if self.random.below(4) == 0 { LARGE_FILE_BYTES_MAX } else { FILE_BYTES_MAX };
+                let contents = self.some_bytes(most);
                 self.under_way(|names| drop(names.insert(name, Kept::File(contents.clone()))));
                 ("write", client.write(path, contents).await)
             }
@@ -246,6 +281,9 @@ impl Life {
             (Some(Kept::File(contents)), 4) => ("overwrite", self.overwrite(&path, &name, contents).await),
             (Some(Kept::File(contents)), _) => ("read", self.read_back(&path, &contents).await),
         };
+        if let Err(Error { source: FsError::Unavailable(_), .. }) = &done {
+            self.oracle.lock().own[self.own].has_holes = true;
+        }
         self.certain(what, done)?;
         self.acknowledged();
         Ok(())
@@ -269,39 +307,33 @@ impl Life {
     async fn read_back(&self, path: &str, contents: &[u8]) -> Result<(), Error> {
         self.under_way(|_| {});
         let read = self.client.read(path).await?;
-        if read[..] != *contents {
-            self.oracle.break_with(format!(
-                "I1: client {} reads {} bytes (crc {:08x}) of {path}, acknowledged {} (crc {:08x})",
-                self.id,
-                read.len(),
-                crc32fast::hash(&read),
-                contents.len(),
-                crc32fast::hash(contents)
-            ));
-        }
+        let wrong = i01_acknowledged_is_kept::read(self.id, path, &read, contents);
+        wrong.into_iter().for_each(|wrong| self.oracle.break_with(wrong));
         Ok(())
     }
 
     /// Notes a call of the history before it is made; returns its place.
     fn begin_call(&self, call: Shared) -> usize {
+        let begun = self.oracle.now();
         let mut record = self.oracle.lock();
-        record.history.push(Event { call, begun: now(), ended: None });
+        record.history.push(Event { call, begun, ended: None });
         record.history.len() - 1
     }
 
     fn end_call(&self, place: usize, call: Shared) {
         self.oracle.trace(&format!("{} {call:?}", self.id));
+        let ended = Some(self.oracle.now());
         let mut record = self.oracle.lock();
         record.history[place].call = call;
-        record.history[place].ended = Some(now());
+        record.history[place].ended = ended;
     }
 
-    async fn use_register(&mut self) -> Result<(), Open> {
+    async fn use_register(&self) -> Result<(), Open> {
         let register = self.random.below(REGISTERS);
         let path = register_path(register);
         if self.random.below(2) == 0 {
-            self.values += 1;
-            let value = (self.own as u64) << 32 | self.values;
+            self.values.set(self.values.get() + 1);
+            let value = (self.own as u64) << 32 | self.values.get();
             let call = Shared::Register(register, RegisterCall::Write(value));
             let place = self.begin_call(call.clone());
             let set =
@@ -310,7 +342,7 @@ impl Life {
             self.end_call(place, call);
             return Ok(());
         }
-        let begun = now();
+        let begun = self.oracle.now();
         let value = match self.client.xattr(path, "user.value").await {
             Ok(value) => Some(u64::from_le_bytes(value[..].try_into().unwrap_or_default())),
             Err(Error { source: FsError::NoAttribute, .. }) => None,
@@ -322,47 +354,70 @@ impl Life {
         Ok(())
     }
 
-    async fn use_name(&mut self) -> Result<(), Open> {
-        let number = self.random.below(SHARED_NAMES);
-        let path = format!("/shared/name-{number}");
-        match self.random.below(3) {
-            0 => {
-                let place = self.begin_call(Shared::Name(number, NameCall::Make(None)));
-                let made = OpenOptions::new().write(true).create_new(true).open(&self.client, &path).await;
-                let made = match made {
-                    Ok(file) => {
-                        self.end_call(place, Shared::Name(number, NameCall::Make(Some(true))));
-                        // Another client may have removed it meanwhile.
-                        return match file.close().await {
-                            Ok(()) | Err(Error { source: FsError::NotFound | FsError::Stale, .. }) => Ok(()),
-                            Err(error) => Err(self.doubt("close", &error)),
-                        };
-                    }
-                    Err(Error { source: FsError::Exists, .. }) => false,
-                    Err(error) => return Err(self.doubt("exclusive create", &error)),
-                };
-                self.end_call(place, Shared::Name(number, NameCall::Make(Some(made))));
-            }
-            1 => {
-                let place = self.begin_call(Shared::Name(number, NameCall::Remove(None)));
-                let removed = match self.client.remove_file(&path).await {
-                    Ok(()) => true,
-                    Err(Error { source: FsError::NotFound, .. }) => false,
-                    Err(error) => return Err(self.doubt("unlink", &error)),
-                };
-                self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
-            }
-            _ => {
-                let begun = now();
-                let there = self.client.exists(&path).await;
-                let there = self.certain("stat", there)?;
-                let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
-                self.oracle.lock().history[place].begun = begun;
-                self.end_call(place, Shared::Name(number, NameCall::Look(there)));
-            }
+    /// One of them more than the others, so that clients meet there.
+    fn some_name(&self) -> u64 {
+        if self.random.below(2) == 0 { 0 } else { self.random.below(SHARED_NAMES) }
+    }
+
+    /// Whoever is told that a name is there, or is not, looks at once whether that is so.
+    async fn use_name(&self) -> Result<(), Open> {
+        let number = self.some_name();
+        let done = match self.random.below(3) {
+            0 => self.make(number).await?,
+            1 => self.remove(number).await?,
+            _ => false,
+        };
+        if !done {
+            self.look_at(number).await?;
         }
         Ok(())
     }
+
+    async fn make(&self, number: u64) -> Result<bool, Open> {
+        let place = self.begin_call(Shared::Name(number, NameCall::Make(None)));
+        let made =
+            OpenOptions::new().write(true).create_new(true).open(&self.client, name_path(number)).await;
+        match made {
+            Ok(file) => {
+                self.end_call(place, Shared::Name(number, NameCall::Make(Some(true))));
+                // Another client may have removed it meanwhile.
+                match file.close().await {
+                    Ok(()) | Err(Error { source: FsError::NotFound | FsError::Stale, .. }) => Ok(true),
+                    Err(error) => Err(self.doubt("close", &error)),
+                }
+            }
+            Err(Error { source: FsError::Exists, .. }) => {
+                self.end_call(place, Shared::Name(number, NameCall::Make(Some(false))));
+                Ok(false)
+            }
+            Err(error) => Err(self.doubt("exclusive create", &error)),
+        }
+    }
+
+    async fn remove(&self, number: u64) -> Result<bool, Open> {
+        let place = self.begin_call(Shared::Name(number, NameCall::Remove(None)));
+        let removed = match self.client.remove_file(name_path(number)).await {
+            Ok(()) => true,
+            Err(Error { source: FsError::NotFound, .. }) => false,
+            Err(error) => return Err(self.doubt("unlink", &error)),
+        };
+        self.end_call(place, Shared::Name(number, NameCall::Remove(Some(removed))));
+        Ok(removed)
+    }
+
+    async fn look_at(&self, number: u64) -> Result<(), Open> {
+        let begun = self.oracle.now();
+        let there = self.client.exists(name_path(number)).await;
+        let there = self.certain("stat", there)?;
+        let place = self.begin_call(Shared::Name(number, NameCall::Look(there)));
+        self.oracle.lock().history[place].begun = begun;
+        self.end_call(place, Shared::Name(number, NameCall::Look(there)));
+        Ok(())
+    }
+}
+
+fn name_path(name: u64) -> String {
+    format!("/shared/name-{name}")
 }
 
 fn register_path(register: u64) -> String {
@@ -370,9 +425,11 @@ fn register_path(register: u64) -> String {
 }
 
 /// Looks at everything that any life of any client has left, through a client of its own.
-pub(crate) async fn verify(machines: Machines, oracle: Oracle) -> Result<(), Box<dyn std::error::Error>> {
-    let env = machines.boot("verifier");
-    let client = Client::connect_with(env, connect_options(99), root()).await?;
+pub(crate) async fn verify(env: Env, oracle: Oracle) {
+    let client = match Client::connect_with(env, connect_options(99), root(false)).await {
+        Ok(client) => client,
+        Err(error) => return oracle.break_with(format!("I28: nobody can connect: {error}")),
+    };
     let all = oracle.lock().own.clone();
     for own in all {
         let found = match look(&client, &own.path).await {
@@ -383,11 +440,10 @@ pub(crate) async fn verify(machines: Machines, oracle: Oracle) -> Result<(), Box
                 continue;
             }
         };
-        if let Some(wrong) = own.judge(&found) {
-            oracle.break_with(format!("I1: {wrong}"));
-        }
+        let wrong = i01_acknowledged_is_kept::directory(&own, &found);
+        let torn = i05_all_or_nothing::directory(&own, &found);
+        wrong.into_iter().chain(torn).for_each(|wrong| oracle.break_with(wrong));
     }
-    Ok(())
 }
 
 async fn look(client: &Client, directory: &str) -> Result<Names, Error> {

@@ -8,3 +8,4 @@ mod fixture;
 mod hostile;
 mod leader;
 mod lifetime;
+mod seeded;

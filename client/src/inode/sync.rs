@@ -12,6 +12,7 @@ use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Extent, OperationKind};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::errand::begin;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,7 +70,10 @@ impl Inode {
         self.drain(shared).await;
         let Some(harvest) = self.harvest(shared) else { return Ok(()) };
         let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
-        let outcomes = futures::future::join_all(synced).await;
+        let outcomes = match is_planted(Bug::RecordBeforeSync) {
+            true => vec![Ok(()); harvest.chunks.len()],
+            false => futures::future::join_all(synced).await,
+        };
         let mut lost = None;
         for (chunk, outcome) in harvest.chunks.iter().zip(outcomes) {
             if let Err(error) = outcome {

@@ -19,7 +19,7 @@ pub(crate) use session::{Event, Events};
 
 use crate::error::ConnectError;
 use crate::options::ConnectOptions;
-use cairn_core::caching::cache::{Cache, Ticket};
+use cairn_core::caching::cache::{Cache, Ticket, UnderWay};
 use cairn_core::error::{Advice, FsError};
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber, NodeId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS};
@@ -215,12 +215,16 @@ impl Meta {
     async fn one_operation(&self, operation: Operation) -> Result<Answer, FsError> {
         let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
         let (reply, answer) = oneshot::channel();
+        let mut doubted = Doubted::begin(&self.shared, &operation.kind);
         let ticket = self.shared.cache().ticket();
         let _expected = self.shared.demand.get().map(Demand::expect);
         self.shared.tell(|table| table.begin_operation(operation, permit, reply))?;
-        let Told { outcome, leased, changes } = answer.await.unwrap_or_else(|_| FsError::Stale.into());
-        self.shared.cache().own_changes(ticket, &changes, leased);
-        outcome
+        if let Ok(Told { outcome, leased, changes }) = answer.await {
+            self.shared.cache().own_changes(ticket, &changes, leased);
+            doubted.is_answered = true;
+            return outcome;
+        }
+        Err(FsError::Stale)
     }
 
     async fn one_query(&self, query: Query) -> Result<Heard, FsError> {
@@ -258,6 +262,26 @@ impl Meta {
         let jitter = self.shared.env.random.below(pause.as_micros() as u64 / 2 + 1);
         tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
         *pause = (*pause * 2).min(LEASE_RETRY_MAX);
+    }
+}
+
+/// What an operation may change, not to be believed until its answer is heard, or nobody waits for it any more.
+struct Doubted<'a> {
+    shared: &'a Shared,
+    operation: UnderWay,
+    is_answered: bool,
+}
+
+impl<'a> Doubted<'a> {
+    fn begin(shared: &'a Shared, kind: &OperationKind) -> Self {
+        let operation = shared.cache().begin(kind);
+        Self { shared, operation, is_answered: false }
+    }
+}
+
+impl Drop for Doubted<'_> {
+    fn drop(&mut self) {
+        self.shared.cache().settled(&self.operation, self.is_answered);
     }
 }
 

@@ -14,6 +14,7 @@ use cairn_core::ids::{ChunkId, LeaseNumber, RequestId, ServerId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -237,7 +238,10 @@ impl ChunkWriter {
                 Attempt::Stored => return Ok(()),
                 Attempt::Moved => {}
                 Attempt::Lost(servers, reason) => {
-                    self.replace(shared, &location, servers, &reason, &order).await?
+                    self.replace(shared, &location, servers, &reason, &order).await?;
+                    if is_planted(Bug::ForgetUnacknowledged) && order.op == Op::Write {
+                        return Ok(());
+                    }
                 }
                 Attempt::Stale => {
                     shared.pause(&mut pause, LEASE_RETRY_MAX).await;

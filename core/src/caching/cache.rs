@@ -2,10 +2,12 @@
 
 use super::changes::Changes;
 use super::table::Invalidation;
+use super::under_way::Touched;
 use crate::ids::InodeId;
 use crate::limits::{CACHED_ITEMS_MAX, CHANGES_REMEMBERED, SHARED_LEASE_BELIEF};
 use crate::namespace::answer::{DirectoryEntry, Map};
 use crate::namespace::attr::{Attr, NodeKind};
+use crate::namespace::request::OperationKind;
 use crate::time::Tick;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -38,7 +40,14 @@ pub struct Cache {
     /// Dropped, and not yet said; the kernel may believe them until the given time.
     dropped: Vec<(InodeId, Tick)>,
     valid_until: Tick,
+    /// What own operations may change that are not answered yet, by the number of each.
+    under_way: BTreeMap<u64, Touched>,
+    operations: u64,
 }
+
+/// An own operation that is under way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnderWay(u64);
 
 #[derive(Clone, Debug, Default)]
 struct Held {
@@ -124,6 +133,9 @@ impl Cache {
         if !self.is_valid(now) {
             return None;
         }
+        if self.under_way.values().any(|touched| touched.inodes.contains(&inode)) {
+            return None;
+        }
         let held = self.held.get_mut(&inode)?;
         held.used = true;
         held.attr.clone().map(|attr| (attr, held.map.clone()))
@@ -132,6 +144,9 @@ impl Cache {
     /// What a name leads to, when both the name and the attributes are known.
     pub fn lookup(&mut self, parent: InodeId, name: &[u8], now: Tick) -> Option<Known> {
         if !self.is_valid(now) {
+            return None;
+        }
+        if self.under_way.values().any(|touched| touched.has_name(parent, name)) {
             return None;
         }
         let directory = self.held.get_mut(&parent)?;
@@ -285,6 +300,30 @@ impl Cache {
     /// What could not be told yet, for the next time.
     pub fn put_back(&mut self, dropped: Vec<InodeId>) {
         self.dropped.extend(dropped.into_iter().map(|inode| (inode, Tick::default())));
+    }
+
+    /// An operation of this client is about to be sent: what it may change is not believed until [`Cache::settled`].
+    pub fn begin(&mut self, kind: &OperationKind) -> UnderWay {
+        let mut touched = Touched::by(kind);
+        for (parent, name) in &touched.names {
+            let leads_to = self.held.get(parent).and_then(|held| held.names.get(name).copied().flatten());
+            touched.inodes.extend(leads_to);
+        }
+        self.operations += 1;
+        self.under_way.insert(self.operations, touched);
+        UnderWay(self.operations)
+    }
+
+    /// The operation is under way no more. Unless `answered`, it may still be done: what it touches is forgotten.
+    pub fn settled(&mut self, operation: &UnderWay, answered: bool) {
+        let Some(touched) = self.under_way.remove(&operation.0).filter(|_| !answered) else { return };
+        for inode in touched.inodes {
+            self.forget_attr(inode);
+            self.changed(inode);
+        }
+        for (parent, name) in touched.names {
+            self.forget_name(parent, &name);
+        }
     }
 
     /// An operation of this client was answered: what it changed, and whether all of it is held.

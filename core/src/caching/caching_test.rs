@@ -7,6 +7,8 @@ use crate::ids::{InodeId, SessionId};
 use crate::limits::{CACHED_ITEMS_MAX, SHARED_LEASE_BELIEF, SHARED_LEASE_TERM};
 use crate::namespace::answer::DirectoryEntry;
 use crate::namespace::attr::{Attr, NodeKind};
+use crate::namespace::name::Name;
+use crate::namespace::request::OperationKind;
 use crate::time::{Tick, Timestamp};
 use bytes::Bytes;
 use std::time::Duration;
@@ -76,13 +78,14 @@ fn a_change_waits_for_every_other_holder() {
     assert_eq!((*session, &invalidation.inodes, &invalidation.names), (B, &vec![DIR], &vec![(DIR, name())]));
     let number = invalidation.number;
     assert!(!table.is_believed(number));
+    assert_eq!(table.unconfirmed(), vec![number]);
     assert_eq!(
         table.in_change(&[FILE, InodeId(99)]),
         Some(number),
         "all that changed, also what B does not hold"
     );
     table.confirmed(B, number);
-    assert!(table.is_believed(number));
+    assert!(table.is_believed(number) && table.unconfirmed().is_empty());
     assert_eq!(table.in_change(&[DIR, FILE]), None);
     assert_eq!(table.applied(Some(A), &unlinked(), at(11)).len(), 1, "B still holds the directory");
 }
@@ -297,4 +300,25 @@ fn an_overtaken_page_leaves_alone_what_was_heard_later() {
     cache.own_changes(own, &made, true);
     assert_eq!(cache.learn_page(ticket, DIR, &[entry(InodeId(30), "n")], true), 0);
     assert_eq!(cache.lookup(DIR, b"n", at(4)), Some(Known::Inode(attr(FILE, 1), None)));
+}
+
+#[test]
+fn what_an_own_operation_may_change_is_not_believed_before_its_answer() {
+    let mut cache = cache();
+    let ticket = cache.ticket();
+    cache.learn(ticket, &attr(DIR, 1), None);
+    cache.learn(ticket, &attr(FILE, 1), None);
+    cache.learn_name(ticket, DIR, &name(), Some(FILE));
+    let other = Bytes::from_static(b"other");
+    cache.learn_name(ticket, DIR, &other, None);
+    let unlink = OperationKind::Unlink { parent: DIR, name: Name::new(name()).unwrap() };
+    let operation = cache.begin(&unlink);
+    assert_eq!(cache.lookup(DIR, &name(), at(3)), None, "others may have seen that it is gone");
+    assert_eq!(cache.attr(FILE, at(3)), None, "its links are counted");
+    assert_eq!(cache.lookup(DIR, &other, at(3)), Some(Known::Nothing));
+    cache.settled(&operation, true);
+    assert!(cache.lookup(DIR, &name(), at(3)).is_some());
+    let operation = cache.begin(&unlink);
+    cache.settled(&operation, false);
+    assert_eq!(cache.lookup(DIR, &name(), at(3)), None, "it may still be done");
 }

@@ -10,6 +10,7 @@
 //!   run out: [`crate::limits::SHARED_LEASE_TERM`] after the leader *received* the last renewal that it granted. The client
 //!   counts a shorter term from *sending* it.
 //! - What a client has read counts only if nothing of it was taken back between asking and hearing.
+//! - What an operation of the client's own may change it does not believe before the answer: others may have seen it changed.
 //! - An acknowledgement never waits for anything but memory: two clients may wait for each other's.
 //! - A new connection begins without leases: the client forgets before it says hello.
 
@@ -21,3 +22,4 @@ pub mod cache;
 mod caching_test;
 pub mod changes;
 pub mod table;
+mod under_way;

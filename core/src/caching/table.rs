@@ -220,6 +220,11 @@ impl SharedLeases {
         }
     }
 
+    /// Changes that somebody has not confirmed yet, oldest first.
+    pub fn unconfirmed(&self) -> Vec<ChangeNumber> {
+        self.waiting.keys().copied().collect()
+    }
+
     /// Whether nobody believes any more what was before this change.
     pub fn is_believed(&self, number: ChangeNumber) -> bool {
         !self.waiting.contains_key(&number)

@@ -15,6 +15,7 @@
 use super::members::{Member, Members};
 use crate::ids::NodeId;
 use crate::limits::MASTERS_MAX;
+use crate::seeded::{Bug, is_planted};
 use thiserror::Error;
 
 /// A step.
@@ -181,7 +182,8 @@ pub fn decide(
         MemberChange::Replace { id, address } => {
             let old = known(*id)?;
             let address = address.clone().unwrap_or_else(|| old.address.clone());
-            Ok((with(Member { id: *id, node: NodeId::default(), address })?, leave(*id)?))
+            let votes = leave(*id)?.filter(|_| !is_planted(Bug::ReplaceKeepsVote));
+            Ok((with(Member { id: *id, node: NodeId::default(), address })?, votes))
         }
         MemberChange::Detach { id, node } => {
             let member = known(*id)?;

@@ -1,6 +1,6 @@
 //! Runs in processes of their own: a seed is one run, and faults that are built in on purpose are found.
 
-use cairn_core::seeded::Bug;
+use cairn_core::seeded::{Bug, VARIABLE};
 use std::process::{Command, Output};
 
 const TEST: &str = "core_sim::seeds::whatever_fails_nothing_acknowledged_is_lost";
@@ -52,7 +52,7 @@ fn a_seed_leaves_the_same_trace_in_every_process() {
 #[test]
 fn every_fault_that_is_built_in_is_found() {
     for bug in FOUND_HERE {
-        let output = run(SEEDS_FOR_A_BUG, ("CAIRN_CORE_BUG", &bug.name()));
+        let output = run(SEEDS_FOR_A_BUG, (VARIABLE, &bug.name()));
         let said = String::from_utf8_lossy(&output.stderr);
         let by = said.lines().find_map(|line| line.split_once(": I")).map(|(_, rest)| rest.to_owned());
         println!(

@@ -1,11 +1,11 @@
 //! Seeds and their runs.
 //!
 //! `CAIRN_CORE_SEEDS` runs so many from `CAIRN_CORE_FROM`, `CAIRN_CORE_SEED` one with its log. `CAIRN_CORE_TRACES` prints what each
-//! came to; `CAIRN_CORE_BUG` builds a fault in.
+//! came to; `CAIRN_SEEDED_BUG` builds a fault in.
 
 use super::faults::KINDS;
 use super::world::World;
-use cairn_core::seeded::{Bug, plant};
+use cairn_core::seeded::VARIABLE;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -46,7 +46,7 @@ fn run_all(from: u64, until: u64) -> (Vec<u64>, BTreeMap<&'static str, u64>) {
     let (next, failed) = (AtomicU64::new(from), Mutex::new(Vec::new()));
     let met = Mutex::new(BTreeMap::new());
     // One seed is enough to find a fault.
-    let is_planted = std::env::var_os("CAIRN_CORE_BUG").is_some();
+    let is_planted = std::env::var_os(VARIABLE).is_some();
     let traces = std::env::var_os("CAIRN_CORE_TRACES").is_some();
     let one = |seed| match catch_unwind(AssertUnwindSafe(|| run(seed, false))) {
         Ok(run) => {
@@ -77,9 +77,6 @@ fn run_all(from: u64, until: u64) -> (Vec<u64>, BTreeMap<&'static str, u64>) {
 
 #[test]
 fn whatever_fails_nothing_acknowledged_is_lost() {
-    if let Ok(name) = std::env::var("CAIRN_CORE_BUG") {
-        plant(Bug::ALL.into_iter().find(|bug| bug.name() == name).unwrap());
-    }
     if let Some(seed) = number("CAIRN_CORE_SEED") {
         let run = run(seed, true);
         println!("seed {seed}: {} events, trace {:016x}, {:#?}", run.events, run.hash, run.met);

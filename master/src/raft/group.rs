@@ -282,7 +282,10 @@ impl Group {
             leave(ready.take_persisted_messages());
         }
         let journal = &mut self.node.mut_store().journal;
-        let hard = ready.hs().map_or(journal.hard(), from_raft_hard_state);
+        let mut hard = ready.hs().map_or(journal.hard(), from_raft_hard_state);
+        if is_planted(Bug::ForgetVote) {
+            hard.vote = 0;
+        }
         if ready.must_sync() {
             journal.append(hard, &entries)?;
         } else {

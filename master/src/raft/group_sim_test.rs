@@ -13,7 +13,7 @@ use cairn_core::limits::RAFT_TICK;
 use cairn_core::time::Tick;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::{Random, SeededRandom};
-use raft::eraftpb::Message;
+use raft::eraftpb::{Message, MessageType};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,8 @@ struct World {
     faults: u64,
     /// Who votes after an entry.
     votes: BTreeMap<u64, Votes>,
+    /// Term and candidate of the last vote that each member has said to have given.
+    given: BTreeMap<u64, (u64, u64)>,
     filled: u64,
     replaced: u64,
 }
@@ -116,6 +118,7 @@ impl World {
             leases_seen: 0,
             faults: 0,
             votes: BTreeMap::from([(0, founded)]),
+            given: BTreeMap::new(),
             filled: 0,
             replaced: 0,
         }
@@ -169,6 +172,7 @@ impl World {
             (_, false) => VoteChange::Learner(id),
             (_, true) => {
                 self.members[id as usize - 1].disk = SimDisk::new();
+                self.given.remove(&id);
                 self.fill(leader, id);
                 self.members[id as usize - 1].lost = false;
                 self.replaced += 1;
@@ -237,6 +241,9 @@ impl World {
 
     fn send(&mut self, messages: Vec<Message>, calm: bool) {
         for message in messages {
+            if message.msg_type == MessageType::MsgRequestVoteResponse && !message.reject {
+                self.given.insert(message.from, (message.term, message.to));
+            }
             let copies = match self.random.below(100) {
                 0..5 if !calm => 0,
                 5..10 if !calm => 2,
@@ -334,10 +341,14 @@ impl World {
         let propose = self.random.below(8) == 0;
         let flush = self.chance(50);
         let hand_over = self.chance(2000);
-        let number = self.proposed;
+        let (number, given) = (self.proposed, self.given.get(&id).copied());
         let member = &mut self.members[id as usize - 1];
         if member.group.is_none() && !member.lost && member.back_at <= now {
-            member.group = Some(open(&member.disk, id, member.applied, &votes, &random, now));
+            let group = open(&member.disk, id, member.applied, &votes, &random, now);
+            let hard = group.journal().hard();
+            let kept = given.is_none_or(|given| (hard.term.get(), hard.vote) >= given);
+            assert!(kept, "seed {}: I13: member {id} gave {given:?} and remembers {hard:?}", self.seed);
+            member.group = Some(group);
         }
         if member.paused_until > now {
             return;

@@ -1,0 +1,35 @@
+//! I21: whoever stands in the record of a chunk that a file consists of holds a replica of it, of the version on record. (A server
+//! whose disk rots or fails may have found that it does not.)
+
+use crate::remains::{Held, Remains};
+use cairn_core::fsck::decode;
+use cairn_core::fsck::row::Row;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is missing from the chunk servers, against the state that the masters leave. `held`: by the server's node.
+pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec<String> {
+    let Some(master) = masters.iter().max_by_key(|master| master.applied) else { return Vec::new() };
+    let (mut nodes, mut chunks, mut in_files) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+    for (key, value) in &master.state {
+        match decode::row(key, value) {
+            Ok(Row::Server { server, node, .. }) => drop(nodes.insert(server, node.0)),
+            Ok(Row::Extent { chunk, .. }) => drop(in_files.insert(chunk)),
+            Ok(Row::Chunk(chunk)) => chunks.push(chunk),
+            _ => {}
+        }
+    }
+    let mut broken = Vec::new();
+    for chunk in chunks.iter().filter(|chunk| in_files.contains(&chunk.chunk) && chunk.raising == 0) {
+        for server in &chunk.servers {
+            let Some(held) = nodes.get(server).and_then(|node| held.get(node)) else { continue };
+            let version = held.get(&chunk.chunk);
+            if version != Some(&chunk.version) {
+                let (number, recorded) = (chunk.chunk, chunk.version);
+                broken.push(format!(
+                    "I21: chunk {number} is at version {recorded} on record, server {server} holds {version:?}"
+                ));
+            }
+        }
+    }
+    broken
+}
