@@ -137,9 +137,14 @@ impl Caching {
         state.done.insert((session, slot), done);
     }
 
-    /// An unconfirmed change of any of these.
-    pub(crate) fn in_change(&self, inodes: &[InodeId]) -> Option<ChangeNumber> {
-        self.state().leases.in_change(inodes)
+    /// Until when nothing of these may be shown, as far as nobody confirms before: somebody may still believe what was before a
+    /// change. Which changes of an earlier leader were confirmed is not known: as long as its leases may last, nothing is shown.
+    pub(crate) fn hidden_until(&self, inodes: &[InodeId], now: Tick) -> Option<Tick> {
+        let (inherited_until, in_change) = {
+            let state = self.state();
+            (state.leases.inherited_until(now), state.leases.in_change(inodes))
+        };
+        inherited_until.filter(|_| !inodes.is_empty()).or_else(|| self.unconfirmed_until(in_change?, now))
     }
 
     /// Until when an operation may not be acknowledged, as far as nobody confirms before; `None`: it may.
@@ -258,14 +263,12 @@ pub(crate) async fn read(
     let named = named(&question.kind);
     for _ in 0..LEASED_READ_ATTEMPTS {
         // What is not acknowledged yet is not shown either, lest a third party learns it before the second.
-        while let Some(number) = caching.in_change(&named) {
-            confirmed(parts, number).await;
-        }
+        wait_while(parts, |now| caching.hidden_until(&named, now)).await;
         let before = caching.changes();
         let outcome = parts.reader.query(session.id, question).await;
         let told_of = told_of(&question.kind, &outcome);
-        if let Some(number) = caching.in_change(&told_of) {
-            confirmed(parts, number).await;
+        if caching.hidden_until(&told_of, parts.now()).is_some() {
+            wait_while(parts, |now| caching.hidden_until(&told_of, now)).await;
             continue;
         }
         if let Some(granted) = caching.grant_unchanged(session.id, &told_of, before) {

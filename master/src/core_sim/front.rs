@@ -302,7 +302,7 @@ impl Front {
                 out.push((conn, ToClient::Reply { of, outcome, changes, leased }));
             }
             Parked::Ask { conn, id, query: asked } => {
-                if self.is_in_change(&named(&asked.kind), now) {
+                if self.caching.hidden_until(&named(&asked.kind), now).is_some() {
                     self.parked.push(Parked::Ask { conn, id, query: asked });
                     return false;
                 }
@@ -333,7 +333,7 @@ impl Front {
                 }
                 let told_of = told_of(&query.kind, &outcome);
                 let Some(&session) = self.of_conn.get(&conn) else { return false };
-                if self.is_in_change(&told_of, now) {
+                if self.caching.hidden_until(&told_of, now).is_some() {
                     self.parked.push(Parked::Ask { conn, id, query });
                     return false;
                 }
@@ -344,11 +344,6 @@ impl Front {
             }
         }
         false
-    }
-
-    fn is_in_change(&self, inodes: &[InodeId], now: Tick) -> bool {
-        let number = self.caching.in_change(inodes);
-        number.is_some_and(|number| self.caching.unconfirmed_until(number, now).is_some())
     }
 
     fn hello(
