@@ -475,6 +475,8 @@ pub const FILL_LINGER: Duration = Duration::from_secs(30);
 pub const FILL_SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pause before a master that must be filled asks again.
 pub const FILL_PAUSE: Duration = Duration::from_millis(500);
+/// Longest such pause, of one that was filled and cannot go on again at once.
+pub const FILL_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// The leader ships its journal so often: twice this and the time that one object takes is what a restore may lack.
 pub const BACKUP_PERIOD: Duration = Duration::from_millis(1000);
 /// Bytes of entries that the sequencer reads for one question: a millisecond from memory, and few enough from the disk that

@@ -17,8 +17,8 @@ use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    DELETIONS_PERIOD, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD, PROMOTION_PERIOD, RECONCILE_PERIOD,
-    RELEASE_POLL, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD,
+    PROMOTION_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -29,6 +29,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -83,7 +84,10 @@ pub struct Master {
 /// # Errors
 /// See [`MasterError`].
 pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) -> Result<(), MasterError> {
+    // One that a copy does not help must not keep the others busy.
+    let mut pause = Duration::ZERO;
     loop {
+        let began = env.clock.now();
         let ended = tokio::select! {
             started = Master::start(env.clone(), config.clone()) => match started {
                 Ok(master) => master.serve(shutdown.clone()).await,
@@ -94,10 +98,18 @@ pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) ->
         };
         let Err(MasterError::MustBeFilled { lost_vote, reason }) = ended else { return ended };
         warn!(reason, "this master must be filled by the leader");
+        if env.clock.now().since(began) > FILL_PAUSE_MAX {
+            pause = Duration::ZERO;
+        }
+        let filling = async {
+            tokio::time::sleep(pause).await;
+            fetch::fill(&env, &config, lost_vote.0).await
+        };
         tokio::select! {
-            filled = fetch::fill(&env, &config, lost_vote.0) => filled?,
+            filled = filling => filled?,
             () = shutdown.cancelled() => return Ok(()),
         }
+        pause = (pause * 2).clamp(FILL_PAUSE, FILL_PAUSE_MAX);
     }
 }
 
