@@ -136,9 +136,15 @@ impl Caching {
         state.done.insert((session, slot), done);
     }
 
-    /// An unconfirmed change of any of these.
-    pub(crate) fn in_change(&self, inodes: &[InodeId]) -> Option<ChangeNumber> {
-        self.state().leases.in_change(inodes)
+    /// Until when none of these may be shown, as far as nobody confirms before: somebody may believe what was before an
+    /// unconfirmed change. What was changed under the leader before, and confirmed to it by nobody, is not known here: so nothing is
+    /// shown while its leases may be believed. `None`: it may.
+    pub(crate) fn read_held_until(&self, inodes: &[InodeId], now: Tick) -> Option<Tick> {
+        if let Some(until) = self.state().leases.inherited_until(now).filter(|_| !inodes.is_empty()) {
+            return Some(until);
+        }
+        let number = self.state().leases.in_change(inodes)?;
+        self.unconfirmed_until(number, now)
     }
 
     /// Until when an operation may not be acknowledged, as far as nobody confirms before; `None`: it may.
@@ -150,7 +156,7 @@ impl Caching {
     }
 
     /// Until when a change is believed by nobody at the latest; `None`: by nobody now. Leases that have run out end here.
-    pub(crate) fn unconfirmed_until(&self, number: ChangeNumber, now: Tick) -> Option<Tick> {
+    fn unconfirmed_until(&self, number: ChangeNumber, now: Tick) -> Option<Tick> {
         loop {
             let deadline = self.state().leases.deadline(number)?;
             if now < deadline {
@@ -193,10 +199,6 @@ impl Caching {
 /// Waits until nobody believes any more what was before the operation: then it may be acknowledged.
 pub(crate) async fn believed(parts: &Parts, done: Option<&Done>) {
     wait_while(parts, |now| parts.caching.held_until(done, now)).await;
-}
-
-async fn confirmed(parts: &Parts, number: ChangeNumber) {
-    wait_while(parts, |now| parts.caching.unconfirmed_until(number, now)).await;
 }
 
 /// Waits while `held` names a time to look again.
@@ -246,14 +248,11 @@ pub(crate) async fn read(
     let named = named(&question.kind);
     for _ in 0..LEASED_READ_ATTEMPTS {
         // What is not acknowledged yet is not shown either, lest a third party learns it before the second.
-        while let Some(number) = caching.in_change(&named) {
-            confirmed(parts, number).await;
-        }
+        wait_while(parts, |now| caching.read_held_until(&named, now)).await;
         let before = caching.changes();
         let outcome = parts.reader.query(session.id, question).await;
         let told_of = told_of(&question.kind, &outcome);
-        if let Some(number) = caching.in_change(&told_of) {
-            confirmed(parts, number).await;
+        if caching.read_held_until(&told_of, parts.now()).is_some() {
             continue;
         }
         if let Some(granted) = caching.grant_unchanged(session.id, &told_of, before) {
@@ -296,5 +295,29 @@ pub(crate) fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Ve
             std::iter::once(*inode).chain(attrs.map(|attr| attr.inode)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_core::limits::SHARED_LEASE_TERM;
+    use std::time::Duration;
+
+    #[test]
+    fn a_new_leader_shows_nothing_that_sessions_of_the_former_may_not_know() {
+        let (now, held) = (Tick(Duration::from_secs(100)), [InodeId(7)]);
+        let caching = Caching::default();
+        caching.inherit([SessionId(1), SessionId(2)], now);
+        caching.attach(SessionId(1), true, now);
+        let until = now.after(SHARED_LEASE_TERM);
+        assert_eq!(
+            caching.read_held_until(&held, now),
+            Some(until),
+            "the other one may still believe what was"
+        );
+        assert_eq!(caching.read_held_until(&held, until), None);
+        caching.attach(SessionId(2), true, now);
+        assert_eq!(caching.read_held_until(&held, now), None, "nobody believes anything");
     }
 }

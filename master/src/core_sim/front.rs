@@ -347,8 +347,7 @@ impl Front {
     }
 
     fn is_in_change(&self, inodes: &[InodeId], now: Tick) -> bool {
-        let number = self.caching.in_change(inodes);
-        number.is_some_and(|number| self.caching.unconfirmed_until(number, now).is_some())
+        self.caching.read_held_until(inodes, now).is_some()
     }
 
     fn hello(

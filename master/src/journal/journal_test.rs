@@ -5,6 +5,7 @@ use bytes::Bytes;
 use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::frame::{EntryKind, HardState, LogId};
 use cairn_env::Env;
+use cairn_env::disk::OpenMode;
 use std::path::Path;
 
 fn config(directory: &Path) -> JournalConfig {
@@ -172,10 +173,8 @@ fn an_idle_journal_says_where_it_ends_also_when_the_segment_is_full() {
     assert!(!journal.wants_mark());
     drop(journal);
     let path = directory.path().join("journal").join("0000000000000001.journal");
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes[5000] ^= 1;
-    std::fs::write(&path, bytes).unwrap();
     let env = Env::real();
+    env.disk.open(&path, OpenMode::Write).unwrap().write_all_at(&[8], 5000).unwrap();
     let opened = Journal::open(env.disk, env.random, config(directory.path()));
     assert!(matches!(opened, Err(super::JournalError::Corrupt { .. })), "the entry was acknowledged");
 }
