@@ -27,11 +27,11 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Faults strike until then.
-pub(super) const FAULTY: Duration = Duration::from_secs(570);
+pub(super) const FAULTY: Duration = Duration::from_secs(370);
 /// Everything is whole again from then on, up to here.
-pub(super) const END: Duration = Duration::from_secs(620);
+pub(super) const END: Duration = Duration::from_secs(420);
 /// Nothing new is begun from then on.
-pub(super) const QUIET: Duration = Duration::from_secs(610);
+pub(super) const QUIET: Duration = Duration::from_secs(410);
 const CLIENTS: u64 = 3;
 const SERVERS: u64 = 5;
 /// How often what is begun by nobody in particular is looked after.
@@ -370,13 +370,16 @@ impl World {
 
     /// What a master has become since it was looked at last; one that is not `sound` ends with this turn.
     fn observe(&mut self, id: u64, sound: bool) {
-        let Self { seed, members, canon, invariants, now, asked_for, .. } = self;
-        let member = &members[id as usize - 1];
+        let Self { seed, members, canon, invariants, now, asked_for, servers, .. } = self;
+        let member = &mut members[id as usize - 1];
         let Some(process) = &member.process else { return };
         if process.stepped.applied().last.index.get() != invariants.seen(id) {
-            invariants.applied(*seed, id, &process.stepped, canon, asked_for, sound);
+            invariants.applied(*seed, id, (&process.stepped, sound), canon, asked_for, servers);
             let last = process.stepped.applied().last.index.get();
             self.trace.note(*now, [2, id, last]);
+            if member.voters != process.stepped.applied().voters {
+                member.voters.clone_from(&process.stepped.applied().voters);
+            }
         }
         self.invariants.leads(self.seed, id, &self.members);
     }
