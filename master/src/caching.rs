@@ -159,7 +159,7 @@ impl Caching {
     }
 
     /// Until when a change is believed by nobody at the latest; `None`: by nobody now. Leases that have run out end here.
-    pub(crate) fn unconfirmed_until(&self, number: ChangeNumber, now: Tick) -> Option<Tick> {
+    fn unconfirmed_until(&self, number: ChangeNumber, now: Tick) -> Option<Tick> {
         loop {
             let deadline = self.state().leases.deadline(number)?;
             if now < deadline {
@@ -311,5 +311,25 @@ pub(crate) fn told_of(kind: &QueryKind, outcome: &Result<Answer, FsError>) -> Ve
             std::iter::once(*inode).chain(attrs.map(|attr| attr.inode)).collect()
         }
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_core::limits::SHARED_LEASE_TERM;
+    use std::time::Duration;
+
+    #[test]
+    fn a_new_leader_shows_nothing_that_sessions_of_the_former_may_not_know() {
+        let (now, held) = (Tick(Duration::from_secs(100)), [InodeId(7)]);
+        let caching = Caching::default();
+        caching.inherit([SessionId(1), SessionId(2)], now);
+        caching.attach(SessionId(1), true, now);
+        let until = now.after(SHARED_LEASE_TERM);
+        assert_eq!(caching.hidden_until(&held, now), Some(until), "the other one may still believe what was");
+        assert_eq!(caching.hidden_until(&held, until), None);
+        caching.attach(SessionId(2), true, now);
+        assert_eq!(caching.hidden_until(&held, now), None, "nobody believes anything");
     }
 }

@@ -141,6 +141,16 @@ impl World {
         }
     }
 
+    /// As [`World::send_to_server`]; what a broken connection had on its way may come again much later.
+    pub(super) fn write_to_server(&mut self, from: u64, to: u64, said: ToServer) {
+        if self.chance(6) {
+            self.hit_quietly("writes that came again later");
+            let at = self.now + Duration::from_millis(self.below(3000));
+            self.queue.push(at, Event::ToServer { from, to, said: Box::new(said.clone()) });
+        }
+        self.send_to_server(from, to, said);
+    }
+
     fn send_from_server(&mut self, from: u64, to: u64, said: FromServer) {
         if let Some(at) = self.arrival(from, to) {
             self.queue.push(at, Event::FromServer { from, to, said: Box::new(said) });

@@ -22,7 +22,8 @@ impl WorldTime {
     }
 }
 
-const MILLION: i128 = 1_000_000;
+/// Nanoseconds of a run times this still fit: a run is far shorter than two hours.
+const MILLION: i64 = 1_000_000;
 
 /// A host's clocks: ticks that run a little fast or slow, and a wall that jumps.
 pub(super) struct HostClock {
@@ -40,8 +41,8 @@ impl HostClock {
 
     /// When this clock will show `tick`.
     pub(super) fn moment_of(&self, tick: Tick) -> Duration {
-        let ran = tick.0.saturating_sub(self.uptime).as_nanos() as i128;
-        let nanos = (ran * MILLION).div_euclid(MILLION + i128::from(self.drift)) + 1;
+        let ran = tick.0.saturating_sub(self.uptime).as_nanos() as i64;
+        let nanos = (ran * MILLION).div_euclid(MILLION + self.drift) + 1;
         Duration::from_nanos(nanos as u64)
     }
 
@@ -52,8 +53,8 @@ impl HostClock {
 
 impl Clock for HostClock {
     fn now(&self) -> Tick {
-        let nanos = self.world.now().as_nanos() as i128;
-        let ran = nanos * (MILLION + i128::from(self.drift)) / MILLION;
+        let nanos = self.world.now().as_nanos() as i64;
+        let ran = nanos * (MILLION + self.drift) / MILLION;
         Tick(self.uptime + Duration::from_nanos(ran as u64))
     }
 

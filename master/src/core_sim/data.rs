@@ -126,9 +126,8 @@ impl World {
                 let [location] = &it[..] else { return };
                 (job.chunk, job.version) = (location.chunk, location.version);
                 job.set = set_of(location);
-                if job.blocks.is_empty() {
-                    job.blocks = (0..BLOCKS).map(|block| (block, self.below(u64::MAX))).collect();
-                }
+                // What is written under a higher version differs from what may still be on its way under the one before.
+                job.blocks = (0..BLOCKS).map(|block| (block, self.below(u64::MAX))).collect();
                 self.write(id, job);
             }
             (OperationKind::Commit { .. }, Ok(_)) => {
@@ -151,7 +150,7 @@ impl World {
         for &(_, host) in job.set.iter().filter(|(_, host)| *host != 0) {
             let Job { number, chunk, version, lease, .. } = job;
             let blocks = job.blocks.clone();
-            self.send_to_server(id, host, ToServer::Write { job: number, chunk, version, lease, blocks });
+            self.write_to_server(id, host, ToServer::Write { job: number, chunk, version, lease, blocks });
         }
         self.client(id).job = Some(job);
     }

@@ -5,13 +5,17 @@ use super::client::CLIENTS_FROM;
 use super::member::{Need, empty_disk};
 use super::world::{Event, FAULTY, World};
 use cairn_core::ids::NodeId;
-use cairn_env::disk::Disk;
+use cairn_core::journal::frame::{
+    BATCH_HEADER_BYTES, BatchHeader, SECTOR_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
+};
+use cairn_env::disk::{Disk, OpenMode};
+use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::Random;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every kind of fault and what the network did: over many seeds each of them is met.
-pub(super) const KINDS: [&str; 28] = [
+pub(super) const KINDS: [&str; 30] = [
     "bits turned in a journal",
     "chunk servers cut off",
     "clients cut off",
@@ -26,10 +30,12 @@ pub(super) const KINDS: [&str; 28] = [
     "disks lost",
     "failed syncs of a journal",
     "failed syncs of a state",
+    "followers that blink",
     "isolations",
     "isolations one way",
     "journals found damaged",
     "leads handed over",
+    "leads that flicker",
     "masters that failed",
     "members filled that had lost their vote",
     "members filled that lagged",
@@ -42,6 +48,9 @@ pub(super) const KINDS: [&str; 28] = [
     "wall clocks jumped",
 ];
 
+/// A message that is late comes so much later, at most.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A fault that passes.
 pub(super) enum Passing {
     /// The links that it cut.
@@ -49,12 +58,20 @@ pub(super) enum Passing {
     Loss,
     Doubles,
     Delays,
+    /// One more time that the leader is not heard for about as long as an election takes.
+    Flicker {
+        until: Duration,
+    },
+    /// One more short crash of a follower.
+    Blink {
+        id: u64,
+    },
 }
 
 impl World {
-    /// The next fault: some 45 of them in ten minutes.
+    /// The next fault: some 45 of them in a run.
     pub(super) fn plan_fault(&mut self) {
-        let at = self.now + Duration::from_millis(1000 + self.below(23_000));
+        let at = self.now + Duration::from_millis(500 + self.below(15_000));
         if at < FAULTY {
             self.queue.push(at, Event::Fault);
         }
@@ -68,7 +85,7 @@ impl World {
             _ => Duration::from_millis(3000 + self.below(9000)),
         };
         let id = 1 + self.below(self.members.len() as u64);
-        let number = self.below(20);
+        let number = self.below(22);
         self.faults += 1;
         self.trace.note(self.now, [3, id, number]);
         match number {
@@ -85,6 +102,8 @@ impl World {
             14 => self.fail_sync(id),
             15 | 16 => self.trouble_client(for_a_while),
             17 | 18 => self.trouble_server(for_a_while),
+            19 => self.flicker(self.now + for_a_while),
+            20 => self.blink(),
             _ => self.jump_or_hand_over(id),
         }
     }
@@ -150,21 +169,66 @@ impl World {
             }
             _ => {
                 self.network.delays = 2 + self.below(12);
+                self.network.late = LATE;
                 Passing::Delays
             }
         };
         self.queue.push(self.now + for_a_while, Event::Heal(passing));
     }
 
-    /// Whether one more member may lose what it has said: all others have what they had and know each other to vote, and none
-    /// will have to be filled: where the leader needs the vote of a member that must be filled, nobody leads, and nobody fills it.
+    /// Again and again the leader is not heard for about as long as an election takes, and what it has said comes late: a follower
+    /// that hears it again is asked for its vote at the same time.
+    fn flicker(&mut self, until: Duration) {
+        self.hit("leads that flicker");
+        (self.network.delays, self.network.late) = (2, Duration::from_millis(300));
+        let cut = Duration::from_millis(150 + self.below(300));
+        if let Some(leader) = self.leader() {
+            let links = vec![(leader, u64::MAX), (u64::MAX, leader)];
+            self.network.cut.extend(links.iter().copied());
+            self.queue.push(self.now + cut, Event::Heal(Passing::Cut(links)));
+        }
+        let again = self.now + cut + Duration::from_millis(self.below(400));
+        self.queue.push(again, Event::Heal(Passing::Flicker { until }));
+    }
+
+    /// A follower does not hear the leader, and wants to be elected; another one does, and crashes shortly some times.
+    fn blink(&mut self) {
+        let Some(leader) = self.leader() else { return };
+        let others: Vec<u64> = (1..=self.members.len() as u64).filter(|id| *id != leader).collect();
+        let at = self.below(others.len() as u64) as usize;
+        let (deaf, id) = (others[at], others[(at + 1) % others.len()]);
+        self.hit("followers that blink");
+        self.tell(|| format!("fault: master {deaf} does not hear {leader}, and {id} crashes shortly"));
+        let links = vec![(leader, deaf), (deaf, leader)];
+        self.network.cut.extend(links.iter().copied());
+        self.queue.push(self.now + Duration::from_secs(3), Event::Heal(Passing::Cut(links)));
+        for time in 1..=6 {
+            let at = self.now + Duration::from_millis(time * 450 + self.below(200));
+            self.queue.push(at, Event::Heal(Passing::Blink { id }));
+        }
+    }
+
+    /// Whether one more member may lose what it has said: the others that keep their votes must be a majority of the voters that
+    /// each of them knows. (Votes are counted by the group as a member has applied it.)
     fn may_lose(&self, id: u64) -> bool {
-        let voters = self.members.len();
-        let votes = |member: &super::member::Member| {
-            member.process.as_ref().is_some_and(|process| process.stepped.applied().voters.len() == voters)
+        let keeps_vote = |member: &&super::member::Member| {
+            member.id != id && member.keeps_vote() && !self.invariants.is_rotten(member.id)
         };
-        self.members.iter().all(|member| member.needs.is_none() && votes(member))
-            && !self.members.iter().any(|member| member.id != id && (member.lags || member.sync_fails))
+        let left: Vec<u64> = self.members.iter().filter(keeps_vote).map(|member| member.id).collect();
+        let is_enough = |member: &super::member::Member| {
+            let voters = &member.voters;
+            voters.contains(&member.id)
+                && voters.iter().filter(|id| left.contains(id)).count() * 2 > voters.len()
+        };
+        self.others_have_state(id) && self.members.iter().filter(keeps_vote).all(is_enough)
+    }
+
+    /// Whether another member has a state that it can go on with, and hand out.
+    fn others_have_state(&self, id: u64) -> bool {
+        let has_state = |member: &super::member::Member| {
+            member.needs.is_none() && !member.sync_fails && !self.invariants.is_rotten(member.id)
+        };
+        self.members.iter().any(|member| member.id != id && has_state(member))
     }
 
     fn lose_disk(&mut self, id: u64, for_a_while: Duration) {
@@ -179,11 +243,14 @@ impl World {
         let member = self.member(id);
         (member.disk, member.node, member.said_term) = (empty_disk(), node, 0);
         (member.needs, member.paused_until) = (Some(Need::Replace), until);
+        self.invariants.disk_lost(id);
+        // What was under way for the member that it was says nothing of this one.
+        self.step.take_if(|step| step.member == id);
     }
 
     /// A bit of the journal turns, in a file that is at rest: the process is down when it happens.
     fn rot(&mut self, id: u64, for_a_while: Duration) {
-        if !self.may_lose(id) {
+        if !self.may_lose(id) || !self.member(id).keeps_vote() {
             return;
         }
         self.crash(id, for_a_while);
@@ -192,12 +259,12 @@ impl World {
         let Ok(files) = disk.list(&directory) else { return };
         let mut files: Vec<PathBuf> = files.into_iter().map(|item| directory.join(item.name)).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "journal"));
-        // A bad end of the newest one cannot be told from a torn one (I12): that is what marks are for.
         files.sort();
-        files.pop();
-        let Some(file) = files.get(self.below(files.len() as u64) as usize) else { return };
-        let length = disk.open(file, cairn_env::disk::OpenMode::Read).and_then(|file| file.len());
-        let offset = self.below(length.unwrap_or(1).min(32 << 10));
+        let newest = self.chance(2);
+        let at = if newest { files.len() as u64 - 1 } else { self.below(files.len() as u64) };
+        let Some(file) = files.get(at as usize) else { return };
+        let Ok(stated) = stated_bytes(&disk, file) else { return };
+        let offset = self.below(stated);
         if disk.flip_bit(file, offset, self.below(8) as u8).is_ok() {
             self.hit("bits turned in a journal");
             self.tell(|| format!("fault: a bit of {} of master {id} turns at {offset}", file.display()));
@@ -210,11 +277,13 @@ impl World {
             0 => ("journal", "failed syncs of a journal"),
             _ => ("state", "failed syncs of a state"),
         };
-        if part == "state" && self.members.iter().any(|member| member.needs.is_some()) {
-            return;
+        if part == "state" {
+            if !self.others_have_state(id) {
+                return;
+            }
+            self.member(id).sync_fails = true;
         }
         self.hit(kind);
-        self.member(id).sync_fails |= part == "state";
         self.tell(|| format!("fault: a sync of {part} of master {id} will fail"));
         let nth = 1 + self.below(4);
         self.member(id).disk.fail_sync(part, nth);
@@ -283,6 +352,13 @@ impl World {
             Passing::Loss => self.network.loses = 0,
             Passing::Doubles => self.network.doubles = 0,
             Passing::Delays => self.network.delays = 0,
+            Passing::Flicker { until } if self.now < until && !self.healed => self.flicker(until),
+            Passing::Flicker { .. } => self.network.delays = 0,
+            Passing::Blink { id } if !self.healed => {
+                let pause = Duration::from_millis(5 + self.below(80));
+                self.crash(id, pause);
+            }
+            Passing::Blink { .. } => {}
         }
     }
 
@@ -302,4 +378,18 @@ impl World {
         self.servers.iter_mut().for_each(|server| server.down_until = now);
         self.tell(|| "everything is healed".into());
     }
+}
+
+/// Bytes at the beginning of a segment that some batch, or the segment's own being there, states to have been synced: a bit that
+/// turns behind them cannot be told from a torn end (I12); closing marks are there to leave little of that.
+fn stated_bytes(disk: &SimDisk, path: &Path) -> std::io::Result<u64> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_at(&mut bytes, 0)?;
+    let Ok(header) = SegmentHeader::decode(&bytes) else { return Ok(SEGMENT_HEADER_BYTES as u64) };
+    let batch = |at: usize| BatchHeader::decode(&bytes[at..], header.salt, header.base + at as u64);
+    let last = bytes.len().saturating_sub(BATCH_HEADER_BYTES);
+    let durable =
+        (SEGMENT_HEADER_BYTES..=last).step_by(SECTOR_BYTES).filter_map(batch).map(|batch| batch.durable);
+    Ok(durable.max().unwrap_or(0).saturating_sub(header.base).max(SEGMENT_HEADER_BYTES as u64))
 }

@@ -88,8 +88,8 @@ pub(super) struct Member {
     pub(super) needs: Option<Need>,
     /// A sync of its state is to fail.
     pub(super) sync_fails: bool,
-    /// It lacks entries that the leader may have trimmed.
-    pub(super) lags: bool,
+    /// Voters of the group as its state has them, or had them when it ran last.
+    pub(super) voters: Vec<u64>,
     /// The last term that it has named to others, since it has its disk.
     pub(super) said_term: u64,
 }
@@ -106,9 +106,14 @@ impl Member {
             paused_until: Duration::ZERO,
             needs: None,
             sync_fails: false,
-            lags: false,
+            voters: Vec::new(),
             said_term: 0,
         }
+    }
+
+    /// Whether it still has what it has said, as far as is known.
+    pub(super) fn keeps_vote(&self) -> bool {
+        matches!(self.needs, None | Some(Need::Fill { lost_vote: false }))
     }
 
     pub(super) fn now(&self) -> Tick {

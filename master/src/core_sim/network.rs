@@ -13,8 +13,9 @@ pub(super) struct Network {
     pub(super) loses: u64,
     /// One in so many messages between masters comes twice; 0: none.
     pub(super) doubles: u64,
-    /// One in so many messages is late by up to a second; 0: none.
+    /// One in so many messages is late by up to `late`; 0: none.
     pub(super) delays: u64,
+    pub(super) late: Duration,
 }
 
 impl Network {
@@ -40,7 +41,7 @@ impl World {
         let mut micros = 150 + self.below(1500);
         if self.network.delays > 0 && self.chance(self.network.delays) {
             self.hit("messages late");
-            micros += self.below(1_000_000);
+            micros += self.below(self.network.late.as_micros() as u64);
         }
         Some(self.now + Duration::from_micros(micros))
     }

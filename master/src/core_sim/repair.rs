@@ -17,12 +17,9 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A member that lacks fewer entries finds them in every journal.
-const LAG: u64 = 20;
-
 /// A step of the group that is under way, and what the member needs when it is done.
 pub(super) struct Step {
-    member: u64,
+    pub(super) member: u64,
     then: Need,
     outcome: oneshot::Receiver<Result<(), GroupRefusal>>,
 }
@@ -68,7 +65,6 @@ impl World {
         if self.member(leader).paused_until > now {
             return;
         }
-        self.note_lag(leader);
         self.promote(leader);
         self.finish_step();
         if self.step.is_some() {
@@ -93,16 +89,6 @@ impl World {
         self.step = Some(Step { member: id, then, outcome });
         self.turn(leader);
         self.finish_step();
-    }
-
-    /// Notes who lacks what the leader's journal may not hold for long.
-    fn note_lag(&mut self, leader: u64) {
-        let last = self.canon.last();
-        for member in self.members.iter_mut().filter(|member| member.id != leader) {
-            let applied =
-                member.process.as_ref().map_or(0, |process| process.stepped.applied().last.index.get());
-            member.lags = applied + LAG < last;
-        }
     }
 
     fn finish_step(&mut self) {

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 500;
+const SEEDS: u64 = 2000;
 /// With so many seeds every kind of fault is met.
 const SEEDS_FOR_ALL_KINDS: u64 = 100;
 

@@ -78,11 +78,14 @@ impl Front {
             return fresh;
         };
         self.servers.of_node.insert(node, server);
-        if self.servers.heard.insert(server, (from, now)).is_none() {
+        let before = self.servers.heard.insert(server, (from, now));
+        if before.is_none() {
             // The first word of a new leader is its term.
             self.servers.out.push((from, ToServer::Fence { term }));
         }
-        self.publish(now);
+        if before.is_none_or(|(_, heard)| now.since(heard) > SERVER_SUSPECT) {
+            self.publish(now);
+        }
         false
     }
 

@@ -370,13 +370,16 @@ impl World {
 
     /// What a master has become since it was looked at last; one that is not `sound` ends with this turn.
     fn observe(&mut self, id: u64, sound: bool) {
-        let Self { seed, members, canon, invariants, now, asked_for, .. } = self;
-        let member = &members[id as usize - 1];
+        let Self { seed, members, canon, invariants, now, asked_for, servers, .. } = self;
+        let member = &mut members[id as usize - 1];
         let Some(process) = &member.process else { return };
         if process.stepped.applied().last.index.get() != invariants.seen(id) {
-            invariants.applied(*seed, id, &process.stepped, canon, asked_for, sound);
+            invariants.applied(*seed, id, (&process.stepped, sound), canon, asked_for, servers);
             let last = process.stepped.applied().last.index.get();
             self.trace.note(*now, [2, id, last]);
+            if member.voters != process.stepped.applied().voters {
+                member.voters.clone_from(&process.stepped.applied().voters);
+            }
         }
         self.invariants.leads(self.seed, id, &self.members);
     }

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::frame::{EntryKind, HardState, LogId};
 use cairn_env::Env;
+use cairn_env::disk::OpenMode;
 use std::path::Path;
 
 fn config(directory: &Path) -> JournalConfig {
@@ -160,4 +161,20 @@ fn another_nodes_journal_is_refused() {
     let env = Env::real();
     let other = JournalConfig { node: NodeId(uuid::Uuid::from_u128(2)), ..config(directory.path()) };
     assert!(Journal::open(env.disk, env.random, other).is_err());
+}
+
+#[test]
+fn an_idle_journal_says_where_it_ends_also_when_the_segment_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = open(directory.path());
+    let full = LogEntry { data: vec![7; (16 << 10) - 512 - 72 - 24].into(), ..entry(1, 1) };
+    journal.append(hard(1, 0), std::slice::from_ref(&full)).unwrap();
+    assert!(journal.close_mark().unwrap());
+    assert!(!journal.wants_mark());
+    drop(journal);
+    let path = directory.path().join("journal").join("0000000000000001.journal");
+    let env = Env::real();
+    env.disk.open(&path, OpenMode::Write).unwrap().write_all_at(&[8], 5000).unwrap();
+    let opened = Journal::open(env.disk, env.random, config(directory.path()));
+    assert!(matches!(opened, Err(super::JournalError::Corrupt { .. })), "the entry was acknowledged");
 }

@@ -161,15 +161,19 @@ impl Journal {
     }
 
     /// Writes a closing mark when the last batch is not yet stated to be durable: an idle journal does so within 100 ms,
-    /// so that later damage to its end is known for what it is. Returns whether one was written.
+    /// so that later damage to its end is known for what it is. Where the segment has no room for it the next one is begun, whose
+    /// header says the same. Returns whether anything was written.
     ///
     /// # Errors
     /// As [`Journal::append`].
     pub fn close_mark(&mut self) -> Result<bool, JournalError> {
-        if !self.unmarked || self.current().room() < SECTOR_BYTES as u64 {
+        if !self.unmarked {
             return Ok(false);
         }
-        self.writing(Self::write_batch)?;
+        match self.current().room() < SECTOR_BYTES as u64 {
+            true => self.writing(Self::begin_segment)?,
+            false => self.writing(Self::write_batch)?,
+        }
         self.unmarked = false;
         Ok(true)
     }

@@ -1,5 +1,5 @@
-//! I12: a bit that turned in the journal is never taken for the truth: what it holds is compared by I7 and I11; a member calls its
-//! journal damaged only if it is.
+//! I12: a bit that turned in synced bytes of the journal is found by the next start, and a member calls its journal damaged only if
+//! it is.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,18 @@ impl Damage {
         self.rotten.insert(id);
     }
 
-    /// It may stand where nothing is read any more: then the member goes on.
-    pub(super) fn started(&mut self, _: u64) {}
+    pub(super) fn is_done(&self, id: u64) -> bool {
+        self.rotten.contains(&id)
+    }
+
+    pub(super) fn gone(&mut self, id: u64) {
+        self.rotten.remove(&id);
+    }
+
+    /// A member goes on with what its disk has.
+    pub(super) fn started(&self, seed: u64, id: u64) {
+        assert!(!self.rotten.contains(&id), "seed {seed}: I12: master {id} goes on with a damaged journal");
+    }
 
     pub(super) fn found(&mut self, seed: u64, id: u64) {
         assert!(self.rotten.remove(&id), "seed {seed}: I12: master {id} finds damage that nobody did");

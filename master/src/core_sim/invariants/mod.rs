@@ -54,14 +54,15 @@ impl Invariants {
         &mut self,
         seed: u64,
         id: u64,
-        stepped: &Stepped,
+        (stepped, sound): (&Stepped, bool),
         canon: &mut Canon,
         asked_for: &BTreeMap<Asked, OperationKind>,
-        sound: bool,
+        hosts: &[Server],
     ) {
         let before = canon.last();
         i07_one_leader_one_log::check_log(seed, id, stepped, canon, |data, canon| {
             self.numbers.check(seed, data, canon.last());
+            i21_replicas_are_current::check_raised(seed, data, hosts, canon);
             if let Origin::Client { session, slot, sequence } = data.origin
                 && let Some(kind) = asked_for.get(&(session, slot, sequence))
             {
@@ -154,12 +155,22 @@ impl Invariants {
         let Some(process) = &member.process else { return };
         i13_votes_are_kept::check_start(seed, member, &process.stepped);
         i07_one_leader_one_log::check_start(seed, member.id, &process.stepped, canon);
-        self.damage.started(member.id);
+        self.damage.started(seed, member.id);
     }
 
     /// A bit of a member's journal has turned.
     pub(super) fn rotten(&mut self, id: u64) {
         self.damage.done(id);
+    }
+
+    /// Whether a bit of its journal has turned that it has not found yet.
+    pub(super) fn is_rotten(&self, id: u64) -> bool {
+        self.damage.is_done(id)
+    }
+
+    /// A member's disk is gone, with whatever was wrong with it.
+    pub(super) fn disk_lost(&mut self, id: u64) {
+        self.damage.gone(id);
     }
 
     /// A member says that its journal is damaged.
