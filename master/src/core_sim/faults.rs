@@ -65,6 +65,13 @@ pub(super) enum Passing {
     /// One more short crash of a follower.
     Blink {
         id: u64,
+        leader: u64,
+    },
+    /// One more time that a follower does not hear the leader, and another one crashes shortly.
+    Deafen {
+        deaf: u64,
+        id: u64,
+        leader: u64,
     },
 }
 
@@ -199,13 +206,28 @@ impl World {
         let (deaf, id) = (others[at], others[(at + 1) % others.len()]);
         self.hit("followers that blink");
         self.tell(|| format!("fault: master {deaf} does not hear {leader}, and {id} crashes shortly"));
+        for time in 0..6 {
+            let at = self.now + Duration::from_millis(time * 900);
+            self.queue.push(at, Event::Heal(Passing::Deafen { deaf, id, leader }));
+        }
+    }
+
+    /// Not for long: who lacks entries is not elected.
+    fn deafen(&mut self, deaf: u64, id: u64, leader: u64) {
         let links = vec![(leader, deaf), (deaf, leader)];
         self.network.cut.extend(links.iter().copied());
-        self.queue.push(self.now + Duration::from_secs(3), Event::Heal(Passing::Cut(links)));
-        for time in 1..=6 {
-            let at = self.now + Duration::from_millis(time * 450 + self.below(200));
-            self.queue.push(at, Event::Heal(Passing::Blink { id }));
-        }
+        self.queue.push(self.now + Duration::from_millis(550), Event::Heal(Passing::Cut(links)));
+        let at = self.now + Duration::from_millis(200 + self.below(150));
+        self.queue.push(at, Event::Heal(Passing::Blink { id, leader }));
+    }
+
+    /// A follower comes back, and does not hear the leader, while the leader may still count on what it has heard of it.
+    fn crash_shortly(&mut self, id: u64, leader: u64) {
+        let pause = Duration::from_millis(5 + self.below(60));
+        self.crash(id, pause);
+        self.network.cut.insert((leader, id));
+        let heal = Event::Heal(Passing::Cut(vec![(leader, id)]));
+        self.queue.push(self.now + Duration::from_millis(180), heal);
     }
 
     /// Whether one more member may lose what it has said: the others that keep their votes must be a majority of the voters that
@@ -354,10 +376,9 @@ impl World {
             Passing::Delays => self.network.delays = 0,
             Passing::Flicker { until } if self.now < until && !self.healed => self.flicker(until),
             Passing::Flicker { .. } => self.network.delays = 0,
-            Passing::Blink { id } if !self.healed => {
-                let pause = Duration::from_millis(5 + self.below(80));
-                self.crash(id, pause);
-            }
+            Passing::Deafen { deaf, id, leader } if !self.healed => self.deafen(deaf, id, leader),
+            Passing::Deafen { .. } => {}
+            Passing::Blink { id, leader } if !self.healed => self.crash_shortly(id, leader),
             Passing::Blink { .. } => {}
         }
     }
