@@ -24,10 +24,13 @@ pub enum Bug {
     SkipReplicaFileSync,
     SkipIntentReplay,
     AnswerBeforeForward,
+    IgnoreVotePromise,
+    KeepStaleReplica,
+    IgnoreChunkVersion,
 }
 
 impl Bug {
-    /// All of them.
+    /// Those that the simulation of the whole cluster looks for.
     pub const ALL: [Self; 19] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
@@ -49,6 +52,10 @@ impl Bug {
         Self::SkipIntentReplay,
         Self::AnswerBeforeForward,
     ];
+
+    /// Those that only the simulation of the cores looks for.
+    pub const OF_CORES: [Self; 3] =
+        [Self::IgnoreVotePromise, Self::KeepStaleReplica, Self::IgnoreChunkVersion];
 
     /// Its name, as its variant.
     pub fn name(self) -> String {
