@@ -37,11 +37,14 @@ pub enum Bug {
     IgnoreInvalidation,
     AnswerBeforeInvalidation,
     TruncateAtBadChecksum,
+    IgnoreVotePromise,
+    KeepStaleReplica,
+    IgnoreChunkVersion,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
         Self::ForgetTruncation,
@@ -74,6 +77,9 @@ impl Bug {
         Self::IgnoreInvalidation,
         Self::AnswerBeforeInvalidation,
         Self::TruncateAtBadChecksum,
+        Self::IgnoreVotePromise,
+        Self::KeepStaleReplica,
+        Self::IgnoreChunkVersion,
     ];
 
     /// Its name, as its variant.

@@ -11,6 +11,7 @@ use super::rows::chunk::ChunkRow;
 use crate::cluster::ServerHealth;
 use crate::error::FsError;
 use crate::ids::{ChunkId, ChunkVersion, ServerId};
+use crate::seeded::{Bug, is_planted};
 use crate::session::Raised;
 
 /// A `ReplaceReplicas`.
@@ -46,7 +47,8 @@ pub(crate) fn replace(
         && raised.to == row.raising
         && row.raising > row.version
     {
-        let servers = intersection(&row.servers, |server| raised.servers.contains(&server));
+        let keeps_stale = is_planted(Bug::KeepStaleReplica);
+        let servers = intersection(&row.servers, |server| raised.servers.contains(&server) || keeps_stale);
         require_minimum(request.chunk, &row, &servers)?;
         act.install_set(request.chunk, &mut row, servers);
         return Ok(Replaced::Located(act.locate(&[request.chunk])?));

@@ -4,7 +4,7 @@ use super::invariants::{i01_acknowledged_survives, i21_replicas_are_current};
 use super::world::World;
 
 /// So many operations are acknowledged in a run, whatever fails.
-const OPERATIONS_MIN: u64 = 1200;
+const OPERATIONS_MIN: u64 = 2000;
 const FAULTS_MIN: u64 = 20;
 
 impl World {

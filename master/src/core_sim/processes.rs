@@ -10,7 +10,7 @@ const SEEDS_FOR_A_BUG: &str = "24";
 
 /// Faults of the masters that these invariants find. The others are of chunk servers, whose store is a model here, or need
 /// what this world does not have.
-const FOUND_HERE: [Bug; 15] = [
+const FOUND_HERE: [Bug; 18] = [
     Bug::SkipJournalSync,
     Bug::ForgetLastBatch,
     Bug::AnswerBeforeCommit,
@@ -26,6 +26,9 @@ const FOUND_HERE: [Bug; 15] = [
     Bug::SkipSegmentNameSync,
     Bug::ForgetTruncation,
     Bug::CountUnheardEntries,
+    Bug::IgnoreVotePromise,
+    Bug::KeepStaleReplica,
+    Bug::IgnoreChunkVersion,
 ];
 
 fn run(seeds: &str, variable: (&str, &str)) -> Output {

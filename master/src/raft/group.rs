@@ -163,7 +163,8 @@ impl Group {
             matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
         // Whoever was asked by the leader itself to take its place need not wait for the leader's time to run out.
         let is_asked_to = message.context == CAMPAIGN_TRANSFER;
-        if asks_vote && now < self.votes_from && !is_asked_to {
+        let has_promised = now < self.votes_from && !is_planted(Bug::IgnoreVotePromise);
+        if asks_vote && has_promised && !is_asked_to {
             return Ok(());
         }
         let (kind, from, term, commit) = (message.msg_type, message.from, message.term, message.commit);
