@@ -12,6 +12,7 @@
 
 mod dial;
 mod doubt;
+mod doubted;
 mod session;
 mod table;
 
@@ -19,7 +20,7 @@ pub(crate) use session::{Event, Events};
 
 use crate::error::ConnectError;
 use crate::options::ConnectOptions;
-use cairn_core::caching::cache::{Cache, Ticket, UnderWay};
+use cairn_core::caching::cache::{Cache, Ticket};
 use cairn_core::error::{Advice, FsError};
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber, NodeId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS};
@@ -28,6 +29,7 @@ use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Quer
 use cairn_env::Env;
 use cairn_env::busy_poll::Demand;
 use cairn_proto::v1;
+use doubted::Doubted;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use table::{Table, Told};
@@ -45,7 +47,7 @@ pub(crate) struct Shared {
     node: NodeId,
     table: Mutex<Table>,
     /// What may be believed without asking. When both are locked, the table is first.
-    cache: Mutex<Cache>,
+    cache: Arc<Mutex<Cache>>,
     events: Events,
     /// `host:port` of the masters, as the last one that welcomed us has told.
     told: Mutex<Vec<String>>,
@@ -75,7 +77,7 @@ impl Shared {
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        doubted::lock(&self.cache)
     }
 
     fn told(&self) -> MutexGuard<'_, Vec<String>> {
@@ -114,7 +116,7 @@ impl Meta {
             options,
             node,
             table: Mutex::new(Table::default()),
-            cache: Mutex::default(),
+            cache: Arc::default(),
             events,
             told: Mutex::default(),
             slots: Arc::new(Semaphore::new(SESSION_SLOTS as usize)),
@@ -198,33 +200,33 @@ impl Meta {
     /// Ends the session in order.
     pub(crate) async fn detach(&self) {
         let stopped = self.shared.stopped.notified();
-        if !self.shared.table().end(FsError::Stale) {
+        if !self.end() {
             return;
         }
-        self.shared.kick.notify_one();
         // The session would expire by itself; nobody needs to wait long for the courtesy.
         let _ = tokio::time::timeout(Duration::from_secs(1), stopped).await;
     }
 
     /// Ends the session without waiting.
     pub(crate) fn abandon(&self) {
-        self.shared.table().end(FsError::Stale);
+        self.end();
+    }
+
+    /// No more requests. What was asked may still be done, so that nothing is believed any more. False when it had ended before.
+    fn end(&self) -> bool {
+        drop(self.cache().forget_all(self.shared.env.clock.now()));
+        let ended = self.shared.table().end(FsError::Stale);
         self.shared.kick.notify_one();
+        ended
     }
 
     async fn one_operation(&self, operation: Operation) -> Result<Answer, FsError> {
         let Ok(permit) = self.shared.slots.clone().acquire_owned().await else { return Err(FsError::Stale) };
         let (reply, answer) = oneshot::channel();
-        let mut doubted = Doubted::begin(&self.shared, &operation.kind);
-        let ticket = self.shared.cache().ticket();
+        let doubted = Doubted::begin(&self.shared.cache, &operation.kind);
         let _expected = self.shared.demand.get().map(Demand::expect);
-        self.shared.tell(|table| table.begin_operation(operation, permit, reply))?;
-        if let Ok(Told { outcome, leased, changes }) = answer.await {
-            self.shared.cache().own_changes(ticket, &changes, leased);
-            doubted.is_answered = true;
-            return outcome;
-        }
-        Err(FsError::Stale)
+        self.shared.tell(|table| table.begin_operation(operation, doubted, permit, reply))?;
+        answer.await.map_err(|_| FsError::Stale)?.outcome
     }
 
     async fn one_query(&self, query: Query) -> Result<Heard, FsError> {
@@ -262,26 +264,6 @@ impl Meta {
         let jitter = self.shared.env.random.below(pause.as_micros() as u64 / 2 + 1);
         tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
         *pause = (*pause * 2).min(LEASE_RETRY_MAX);
-    }
-}
-
-/// What an operation may change, not to be believed until its answer is heard, or nobody waits for it any more.
-struct Doubted<'a> {
-    shared: &'a Shared,
-    operation: UnderWay,
-    is_answered: bool,
-}
-
-impl<'a> Doubted<'a> {
-    fn begin(shared: &'a Shared, kind: &OperationKind) -> Self {
-        let operation = shared.cache().begin(kind);
-        Self { shared, operation, is_answered: false }
-    }
-}
-
-impl Drop for Doubted<'_> {
-    fn drop(&mut self) {
-        self.shared.cache().settled(&self.operation, self.is_answered);
     }
 }
 

@@ -202,10 +202,10 @@ impl Session {
 
     /// The master does not know our session: its number must not be offered again, but the loss is still to be told.
     fn forget_session(&self) {
-        let mut table = self.shared.table();
-        if table.session != 0 {
-            table.renew_session(0, bytes::Bytes::new());
-            drop(table);
+        if self.shared.table().session != 0 {
+            // What was asked in it may have been done.
+            self.shared.believe_nothing();
+            self.shared.table().renew_session(0, bytes::Bytes::new());
             warn!("the master no longer knows this session: leases and uncommitted data are gone");
             (self.shared.events)(Event::SessionLost);
         }
@@ -348,7 +348,7 @@ impl Session {
                 Some(Broken::Reconnect(String::new()))
             }
             outcome => {
-                self.shared.table().settle(reply.id, Told { outcome, leased: reply.leased, changes });
+                self.shared.table().settle(reply.id, Told { outcome, leased: reply.leased }, &changes);
                 None
             }
         }

@@ -4,6 +4,7 @@
 //! is lost; everything is sent in the order of ids, declarations before the requests that followed them.
 
 use super::dial::Outbox;
+use super::doubted::Doubted;
 use cairn_core::caching::changes::Changes;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ClusterId, InodeId};
@@ -21,13 +22,11 @@ pub(super) struct Told {
     pub(super) outcome: Result<Answer, FsError>,
     /// All that it tells of may be believed until it is taken back.
     pub(super) leased: bool,
-    /// What an operation of ours changed.
-    pub(super) changes: Changes,
 }
 
 impl From<FsError> for Told {
     fn from(error: FsError) -> Self {
-        Self { outcome: Err(error), leased: false, changes: Changes::default() }
+        Self { outcome: Err(error), leased: false }
     }
 }
 
@@ -38,6 +37,8 @@ struct InFlight {
     message: Message,
     reply: Reply,
     slot: Option<u32>,
+    /// Of an operation.
+    doubted: Option<Doubted>,
     /// It may have reached a leader in the present session.
     sent: bool,
     /// It would do harm, or mean nothing, in another session than the one it was made for.
@@ -74,6 +75,7 @@ impl Table {
     pub(super) fn begin_operation(
         &mut self,
         operation: Operation,
+        doubted: Doubted,
         permit: OwnedSemaphorePermit,
         reply: Reply,
     ) -> Result<(), FsError> {
@@ -93,7 +95,8 @@ impl Table {
             sequence: self.sequences[slot as usize],
             operation: Some(operation.into()),
         });
-        self.enter(id, message, Some(slot), bound_to_session, permit, reply);
+        let (slot, doubted, sent) = (Some(slot), Some(doubted), false);
+        self.enter(id, InFlight { message, reply, slot, doubted, sent, bound_to_session, _permit: permit });
         Ok(())
     }
 
@@ -108,7 +111,8 @@ impl Table {
         }
         let id = self.id();
         let message = Message::Query(v1::QueryRequest { id, query: Some(query.into()) });
-        self.enter(id, message, None, false, permit, reply);
+        let (slot, doubted, sent, bound_to_session) = (None, None, false, false);
+        self.enter(id, InFlight { message, reply, slot, doubted, sent, bound_to_session, _permit: permit });
         Ok(())
     }
 
@@ -117,18 +121,10 @@ impl Table {
         self.next_id
     }
 
-    fn enter(
-        &mut self,
-        id: u64,
-        message: Message,
-        slot: Option<u32>,
-        bound_to_session: bool,
-        permit: OwnedSemaphorePermit,
-        reply: Reply,
-    ) {
+    fn enter(&mut self, id: u64, mut in_flight: InFlight) {
         let declared = self.flush_declarations();
-        let sent = declared && self.post(message.clone());
-        self.in_flight.insert(id, InFlight { message, reply, slot, sent, bound_to_session, _permit: permit });
+        in_flight.sent = declared && self.post(in_flight.message.clone());
+        self.in_flight.insert(id, in_flight);
     }
 
     /// Hands a message to the stream, if there is one with room.
@@ -239,9 +235,12 @@ impl Table {
         self.outbox = None;
     }
 
-    /// An answer has come.
-    pub(super) fn settle(&mut self, id: u64, told: Told) {
+    /// An answer has come; `changes`: what an operation of ours changed.
+    pub(super) fn settle(&mut self, id: u64, told: Told, changes: &Changes) {
         let Some(in_flight) = self.in_flight.remove(&id) else { return };
+        if let Some(doubted) = in_flight.doubted {
+            doubted.answered(changes, told.leased);
+        }
         if let Some(slot) = in_flight.slot {
             self.free_slots.push(slot);
         }

@@ -68,6 +68,13 @@ struct Held {
     names_until: Tick,
 }
 
+impl Held {
+    /// What a name in it leads to, which may be nothing; `None` when that is not known.
+    fn leads_to(&self, name: &[u8]) -> Option<Option<InodeId>> {
+        self.names.get(name).copied().or_else(|| self.complete.then_some(None))
+    }
+}
+
 impl Cache {
     /// The leader has granted another term to a renewal sent at `sent`. True when the leases had lapsed meanwhile: all is
     /// forgotten then, and the leader must be told so.
@@ -103,6 +110,7 @@ impl Cache {
         // No ticket taken before can be told from an overtaken one.
         self.changes += CHANGES_REMEMBERED as u64 + 1;
         self.recent.clear();
+        self.under_way.values_mut().for_each(|touched| touched.unsure(|_, _| true));
     }
 
     /// To be taken before a question or an operation is sent.
@@ -133,12 +141,29 @@ impl Cache {
         if !self.is_valid(now) {
             return None;
         }
-        if self.under_way.values().any(|touched| touched.inodes.contains(&inode)) {
+        if self.under_way.values().any(|touched| self.may_change(touched, inode)) {
             return None;
         }
         let held = self.held.get_mut(&inode)?;
         held.used = true;
         held.attr.clone().map(|attr| (attr, held.map.clone()))
+    }
+
+    /// Whether an own operation that is under way may change these attributes.
+    fn may_change(&self, touched: &Touched, inode: InodeId) -> bool {
+        touched.inodes.contains(&inode) || (touched.reaches_unknown && !self.is_elsewhere(touched, inode))
+    }
+
+    /// Whether another name is the only one that leads there, so that those of the operation do not.
+    fn is_elsewhere(&self, touched: &Touched, inode: InodeId) -> bool {
+        let Some(held) = self.held.get(&inode) else { return false };
+        let (Some(attr), Some((parent, name))) = (&held.attr, &held.place) else {
+            return inode == InodeId::ROOT;
+        };
+        let has_one_name = attr.kind == NodeKind::Directory || attr.links == 1;
+        let leads_there =
+            self.held.get(parent).is_some_and(|held| held.names.get(name) == Some(&Some(inode)));
+        has_one_name && leads_there && !touched.has_name(*parent, name)
     }
 
     /// What a name leads to, when both the name and the attributes are known.
@@ -151,13 +176,9 @@ impl Cache {
         }
         let directory = self.held.get_mut(&parent)?;
         directory.used = true;
-        match directory.names.get(name) {
-            Some(Some(inode)) => {
-                let inode = *inode;
-                self.attr(inode, now).map(|(attr, map)| Known::Inode(attr, map))
-            }
-            Some(None) => Some(Known::Nothing),
-            None => directory.complete.then_some(Known::Nothing),
+        match directory.leads_to(name)? {
+            Some(inode) => self.attr(inode, now).map(|(attr, map)| Known::Inode(attr, map)),
+            None => Some(Known::Nothing),
         }
     }
 
@@ -274,6 +295,7 @@ impl Cache {
 
     fn drop_inode(&mut self, inode: InodeId) {
         if let Some(held) = self.held.remove(&inode) {
+            self.under_way.values_mut().for_each(|touched| touched.unsure(|parent, _| parent == inode));
             self.names -= held.names.len();
             self.dropped.push((inode, held.told_until.max(held.names_until)));
             // Answers on their way hold good only while the leader counts us among the holders.
@@ -304,26 +326,16 @@ impl Cache {
 
     /// An operation of this client is about to be sent: what it may change is not believed until [`Cache::settled`].
     pub fn begin(&mut self, kind: &OperationKind) -> UnderWay {
-        let mut touched = Touched::by(kind);
-        for (parent, name) in &touched.names {
-            let leads_to = self.held.get(parent).and_then(|held| held.names.get(name).copied().flatten());
-            touched.inodes.extend(leads_to);
-        }
+        let touched = Touched::by(kind, |parent, name| self.held.get(&parent)?.leads_to(name));
         self.operations += 1;
         self.under_way.insert(self.operations, touched);
         UnderWay(self.operations)
     }
 
-    /// The operation is under way no more. Unless `answered`, it may still be done: what it touches is forgotten.
-    pub fn settled(&mut self, operation: &UnderWay, answered: bool) {
-        let Some(touched) = self.under_way.remove(&operation.0).filter(|_| !answered) else { return };
-        for inode in touched.inodes {
-            self.forget_attr(inode);
-            self.changed(inode);
-        }
-        for (parent, name) in touched.names {
-            self.forget_name(parent, &name);
-        }
+    /// The operation is under way no more: its [answer was taken over](Cache::own_changes), or its session has ended and
+    /// [all was forgotten](Cache::forget_all).
+    pub fn settled(&mut self, operation: &UnderWay) {
+        self.under_way.remove(&operation.0);
     }
 
     /// An operation of this client was answered: what it changed, and whether all of it is held.
@@ -388,6 +400,8 @@ impl Cache {
     }
 
     fn forget_name(&mut self, parent: InodeId, name: &[u8]) {
+        let is_it = |of: InodeId, touched: &[u8]| of == parent && touched == name;
+        self.under_way.values_mut().for_each(|touched| touched.unsure(is_it));
         if let Some(held) = self.held.get_mut(&parent) {
             held.complete = false;
             if held.names.remove(name).is_some() {
@@ -419,11 +433,7 @@ impl Cache {
     ) -> Duration {
         let until = self.valid_until;
         let Some(directory) = self.held.get_mut(&parent) else { return Duration::ZERO };
-        let known = match directory.names.get(name) {
-            Some(known) => *known == leads_to,
-            None => directory.complete && leads_to.is_none(),
-        };
-        if !known {
+        if directory.leads_to(name) != Some(leads_to) {
             return Duration::ZERO;
         }
         directory.names_until = directory.names_until.max(until);

@@ -77,15 +77,14 @@ fn a_change_waits_for_every_other_holder() {
     let (session, invalidation) = &told[0];
     assert_eq!((*session, &invalidation.inodes, &invalidation.names), (B, &vec![DIR], &vec![(DIR, name())]));
     let number = invalidation.number;
-    assert!(!table.is_believed(number));
-    assert_eq!(table.unconfirmed(), vec![number]);
+    assert_eq!(table.unconfirmed(), [number]);
     assert_eq!(
         table.in_change(&[FILE, InodeId(99)]),
         Some(number),
         "all that changed, also what B does not hold"
     );
     table.confirmed(B, number);
-    assert!(table.is_believed(number) && table.unconfirmed().is_empty());
+    assert!(table.unconfirmed().is_empty());
     assert_eq!(table.in_change(&[DIR, FILE]), None);
     assert_eq!(table.applied(Some(A), &unlinked(), at(11)).len(), 1, "B still holds the directory");
 }
@@ -98,7 +97,7 @@ fn nobody_is_told_of_what_it_does_not_hold() {
     let told = table.applied(None, &unlinked(), at(1));
     assert_eq!((told.len(), &told[0].1.inodes), (1, &vec![FILE]));
     table.end(B);
-    assert!(table.is_believed(told[0].1.number), "an ended session is waited for no more");
+    assert!(!table.unconfirmed().contains(&told[0].1.number), "an ended session is waited for no more");
     assert!(table.applied(None, &unlinked(), at(2)).is_empty());
     assert_eq!(table.len(), 0);
 }
@@ -127,7 +126,7 @@ fn a_silent_holder_is_waited_for_until_its_lease_has_run_out() {
     assert_eq!(deadline, at(300).after(SHARED_LEASE_TERM));
     assert!(table.expire(number, Tick(deadline.0 - Duration::from_millis(1))).is_empty());
     assert_eq!(table.expire(number, deadline), vec![B]);
-    assert!(table.is_believed(number));
+    assert!(!table.unconfirmed().contains(&number));
     assert!(table.applied(Some(A), &unlinked(), at(3000)).is_empty(), "it holds nothing any more");
     assert!(table.renew(B, at(3000)), "and may begin anew");
 }
@@ -316,9 +315,37 @@ fn what_an_own_operation_may_change_is_not_believed_before_its_answer() {
     assert_eq!(cache.lookup(DIR, &name(), at(3)), None, "others may have seen that it is gone");
     assert_eq!(cache.attr(FILE, at(3)), None, "its links are counted");
     assert_eq!(cache.lookup(DIR, &other, at(3)), Some(Known::Nothing));
-    cache.settled(&operation, true);
+    cache.settled(&operation);
     assert!(cache.lookup(DIR, &name(), at(3)).is_some());
+}
+
+#[test]
+fn what_an_own_operation_reaches_unseen_is_not_believed_either() {
+    let mut cache = cache();
+    let ticket = cache.ticket();
+    let other = Bytes::from_static(b"other");
+    let linked = Attr { links: 2, ..attr(FILE, 1) };
+    let single = InodeId(12);
+    let teach = |cache: &mut Cache| {
+        cache.learn(ticket, &attr(DIR, 1), None);
+        cache.learn(ticket, &linked, None);
+        cache.learn(ticket, &attr(single, 1), None);
+        cache.learn_name(ticket, DIR, &other, Some(FILE));
+        cache.learn_name(ticket, DIR, &Bytes::from_static(b"single"), Some(single));
+    };
+    teach(&mut cache);
+    let unlink = OperationKind::Unlink { parent: DIR, name: Name::new(name()).unwrap() };
     let operation = cache.begin(&unlink);
-    cache.settled(&operation, false);
-    assert_eq!(cache.lookup(DIR, &name(), at(3)), None, "it may still be done");
+    assert_eq!(cache.lookup(DIR, &other, at(3)), None, "the other name may be one of the same file");
+    assert!(cache.lookup(DIR, b"single", at(3)).is_some(), "this file has no other name");
+    cache.settled(&operation);
+    assert!(cache.lookup(DIR, &other, at(3)).is_some());
+
+    cache.learn_name(ticket, DIR, &name(), None);
+    let operation = cache.begin(&unlink);
+    assert!(cache.lookup(DIR, &other, at(3)).is_some(), "the name leads to nothing");
+    let moved = Invalidation { number: ChangeNumber(1), inodes: vec![], names: vec![(DIR, name())] };
+    cache.invalidate(&moved, at(3));
+    assert_eq!(cache.lookup(DIR, &other, at(3)), None, "somebody has changed what it leads to");
+    cache.settled(&operation);
 }

@@ -142,7 +142,7 @@ impl SharedLeases {
     }
 
     /// `changes` were applied, made by `origin` (none: by the master). Answers whom to tell; with somebody to tell, the
-    /// change may be acknowledged only when it [is believed](Self::is_believed).
+    /// change may be acknowledged only when it is [unconfirmed](Self::unconfirmed) no more.
     pub fn applied(
         &mut self,
         origin: Option<SessionId>,
@@ -223,11 +223,6 @@ impl SharedLeases {
     /// Changes that somebody has not confirmed yet, oldest first.
     pub fn unconfirmed(&self) -> Vec<ChangeNumber> {
         self.waiting.keys().copied().collect()
-    }
-
-    /// Whether nobody believes any more what was before this change.
-    pub fn is_believed(&self, number: ChangeNumber) -> bool {
-        !self.waiting.contains_key(&number)
     }
 
     /// The newest change of one of `inodes` that somebody has not confirmed.

@@ -4,7 +4,7 @@ use super::clock::HostClock;
 use super::data::{Job, Reading};
 use super::home::Home;
 use super::world::World;
-use cairn_core::caching::cache::{Cache, Ticket};
+use cairn_core::caching::cache::{Cache, Ticket, UnderWay};
 use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
 use cairn_core::time::Tick;
@@ -37,6 +37,7 @@ pub(super) struct Pending {
     pub(super) operation: Operation,
     pub(super) purpose: Purpose,
     pub(super) ticket: Ticket,
+    pub(super) under_way: UnderWay,
     /// Not asked again before: its answer was that it may succeed later.
     pub(super) not_before: Duration,
     pub(super) sent: bool,
@@ -136,11 +137,12 @@ impl Client {
 
     /// Fills a free slot.
     pub(super) fn operate(&mut self, slot: usize, purpose: Purpose, kind: OperationKind) {
-        let ticket = self.cache.ticket();
+        let (under_way, ticket) = (self.cache.begin(&kind), self.cache.ticket());
         let slot = &mut self.slots[slot];
         slot.sequence += 1;
         let operation = Operation { credentials: Credentials::default(), kind };
-        slot.pending = Some(Pending { operation, purpose, ticket, not_before: Duration::ZERO, sent: false });
+        let not_before = Duration::ZERO;
+        slot.pending = Some(Pending { operation, purpose, ticket, under_way, not_before, sent: false });
     }
 
     /// The identity of what stands in a slot.

@@ -198,6 +198,7 @@ impl World {
         if let Some(changes) = changes {
             client.cache.own_changes(pending.ticket, &changes, leased);
         }
+        client.cache.settled(&pending.under_way);
         self.tell(|| format!("client {id}: {:?} is answered {outcome:?}", pending.operation.kind));
         if let Ok(answer) = &outcome {
             self.operations += 1;
