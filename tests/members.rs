@@ -300,6 +300,10 @@ fn two_masters_with_damaged_states_are_filled_by_the_third() {
     let mark = mounts[0].join("mark");
     fs::write(&mark, "before").unwrap();
     MASTERS.iter().for_each(|master| cluster.kill(master));
+    // Attributes of the mount would be waited for until an operation's patience ends, which is a minute.
+    let told = Instant::now();
+    cluster.ps();
+    assert!(told.elapsed() < Duration::from_secs(30), "`dev ps` waits for a master");
     for master in &MASTERS[..2] {
         Region::State("CURRENT", 0).damage(&cluster.process(master).data_dirs[0]);
     }

@@ -163,7 +163,7 @@ impl Caching {
         loop {
             let deadline = self.state().leases.deadline(number)?;
             if now < deadline {
-                return (!self.state().leases.is_believed(number)).then_some(deadline);
+                return Some(deadline);
             }
             for session in self.leases(|leases| leases.expire(number, now)) {
                 warn!(%session, "a client did not confirm an invalidation: its leases have run out");
@@ -261,7 +261,8 @@ pub(crate) async fn read(
 ) -> (Result<Answer, FsError>, bool) {
     let caching = &parts.caching;
     let named = named(&question.kind);
-    for _ in 0..LEASED_READ_ATTEMPTS {
+    let mut attempts = 0;
+    loop {
         // What is not acknowledged yet is not shown either, lest a third party learns it before the second.
         wait_while(parts, |now| caching.hidden_until(&named, now)).await;
         let before = caching.changes();
@@ -271,11 +272,13 @@ pub(crate) async fn read(
             wait_while(parts, |now| caching.hidden_until(&told_of, now)).await;
             continue;
         }
-        if let Some(granted) = caching.grant_unchanged(session.id, &told_of, before) {
-            return (outcome, granted);
+        attempts += 1;
+        match caching.grant_unchanged(session.id, &told_of, before) {
+            Some(granted) => return (outcome, granted),
+            None if attempts == LEASED_READ_ATTEMPTS => return (outcome, false),
+            None => {}
         }
     }
-    (parts.reader.query(session.id, question).await, false)
 }
 
 /// The inodes that a question names.

@@ -97,7 +97,7 @@ pub async fn run(env: Env, config: MasterConfig, shutdown: CancellationToken) ->
             () = shutdown.cancelled() => return Ok(()),
         };
         let Err(MasterError::MustBeFilled { lost_vote, reason }) = ended else { return ended };
-        warn!(reason, "this master must be filled by the leader");
+        warn!(reason, "this master must be filled by another one");
         if env.clock.now().since(began) > FILL_PAUSE_MAX {
             pause = Duration::ZERO;
         }

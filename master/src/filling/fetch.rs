@@ -94,7 +94,7 @@ pub(crate) async fn fill(env: &Env, config: &MasterConfig, lost_vote: bool) -> R
             Err(error) => {
                 let reason = error.to_string();
                 if reason != told {
-                    warn!(reason, "this master must be filled by the leader, and goes on trying");
+                    warn!(reason, "this master must be filled by another one, and goes on trying");
                 }
                 told = reason;
                 if !matches!(error, FetchError::BrokenOff(_) | FetchError::Refused { .. }) {
@@ -122,6 +122,8 @@ impl Fetch<'_> {
                         to_ask.push_front(leader);
                     }
                 }
+                // It may be frozen, and another one not.
+                Err(broken @ FetchError::BrokenOff(_)) => reasons.push(broken.to_string()),
                 done => return done,
             }
         }
