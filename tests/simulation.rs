@@ -49,12 +49,11 @@ const MEMORY_KIB_MAX: u64 = 4 << 20;
 const SEEDS_THAT_MEET_ALL: usize = 20;
 /// Faults that other tests find, and those tests: this cluster's disks of masters do not rot, a deposed master has nothing to
 /// command, and whoever lacks a write is in no map.
-const FOUND_ELSEWHERE: [(Bug, &str); 9] = [
+const FOUND_ELSEWHERE: [(Bug, &str); 8] = [
     (Bug::AnswerWhatWasLost, include_str!("../master/src/core_sim/processes.rs")),
     (Bug::FillForgetsJournal, include_str!("../master/src/core_sim/processes.rs")),
     (Bug::IgnoreVotePromise, include_str!("../master/src/core_sim/processes.rs")),
     (Bug::KeepStaleReplica, include_str!("../master/src/core_sim/processes.rs")),
-    (Bug::IgnoreChunkVersion, include_str!("../master/src/core_sim/processes.rs")),
     (Bug::ForgetVote, include_str!("../master/src/seeded_test.rs")),
     (Bug::TruncateAtBadChecksum, include_str!("../master/src/seeded_test.rs")),
     (Bug::IgnoreVersion, include_str!("../chunkserver/tests/server/seeded.rs")),

@@ -39,12 +39,11 @@ pub enum Bug {
     TruncateAtBadChecksum,
     IgnoreVotePromise,
     KeepStaleReplica,
-    IgnoreChunkVersion,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 34] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
         Self::ForgetTruncation,
@@ -79,7 +78,6 @@ impl Bug {
         Self::TruncateAtBadChecksum,
         Self::IgnoreVotePromise,
         Self::KeepStaleReplica,
-        Self::IgnoreChunkVersion,
     ];
 
     /// Its name, as its variant.

@@ -1,5 +1,4 @@
-//! The tests of masters catch fish: each fault that the simulated cluster cannot reach, built into a process of its own, fails the
-//! test that is there for it.
+//! The tests of masters catch fish: a fault, built into a process of its own, fails the test that is there for it.
 
 use cairn_core::seeded::{Bug, VARIABLE};
 use std::process::Command;

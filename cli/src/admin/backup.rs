@@ -10,7 +10,6 @@ use cairn_core::backup::History;
 use cairn_core::ids::{ClusterId, LogIndex};
 use cairn_core::time::Timestamp;
 use cairn_env::Env;
-
 use cairn_master::backup::{self, Life, Objects, Restored, Survey, Target, To};
 use cairn_proto::v1::{CreateBackupRequest, StatusRequest};
 

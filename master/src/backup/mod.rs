@@ -23,6 +23,7 @@ mod survey;
 mod verify;
 
 pub(crate) use image::make_in_background;
+pub use objects::{ObjectReader, ObjectWriter, Objects, ObjectsError};
 pub use restore::{RestoreError, Restored, Target, To, restore};
 pub(crate) use ship::ship_in_background;
 pub(crate) use state::{Backup, Shown};
@@ -30,7 +31,6 @@ pub use survey::{Image, Life, Survey, survey};
 pub use verify::{Verified, verify};
 
 use cairn_core::backup::BackupError;
-pub use objects::{ObjectReader, ObjectWriter, Objects, ObjectsError};
 use thiserror::Error;
 
 /// Why something in a destination cannot be used; shown to the user as it is.

@@ -9,7 +9,6 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
-use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
     Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, Result as Answer,
@@ -93,9 +92,14 @@ impl Objects {
         Ok(Self { store, root: Path::from(root), url: url.into() })
     }
 
-    /// Objects in memory, for tests.
-    pub fn in_memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), root: Path::default(), url: "memory:".into() }
+    /// Objects in memory.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            root: Path::default(),
+            url: "memory:".into(),
+        }
     }
 
     /// The destination, as it was given.

@@ -198,9 +198,7 @@ impl Backup {
 
     /// Shipping cannot go on from where it stands: an image must take its place.
     pub(super) fn broken(&self, term: Term, reason: String) {
-        let mut gaps = self.lock();
-        gaps.gaps += 1;
-        drop(gaps);
+        self.lock().gaps += 1;
         self.unusable(term, reason);
     }
 

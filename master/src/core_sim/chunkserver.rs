@@ -33,7 +33,7 @@ pub(super) struct Replica {
 impl Replica {
     /// Whether a request of `version` may touch it.
     fn is_of(&self, version: ChunkVersion) -> bool {
-        self.version == version || is_planted(Bug::IgnoreChunkVersion)
+        self.version == version || is_planted(Bug::IgnoreVersion)
     }
 }
 

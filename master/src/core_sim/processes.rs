@@ -28,7 +28,7 @@ const FOUND_HERE: [Bug; 18] = [
     Bug::CountUnheardEntries,
     Bug::IgnoreVotePromise,
     Bug::KeepStaleReplica,
-    Bug::IgnoreChunkVersion,
+    Bug::IgnoreVersion,
 ];
 
 fn run(seeds: &str, variable: (&str, &str)) -> Output {

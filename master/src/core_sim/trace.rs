@@ -23,7 +23,6 @@ impl Trace {
     }
 
     /// Tells what happens, when it is looked at.
-    #[allow(clippy::print_stdout, reason = "asked for")]
     pub(super) fn tell(&self, now: Duration, what: impl FnOnce() -> String) {
         if self.shown {
             println!("{:>12.6} {}", now.as_secs_f64(), what());

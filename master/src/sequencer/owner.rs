@@ -364,9 +364,7 @@ impl Sequencer {
                 self.metrics.replays.fetch_add(1, Relaxed);
                 self.held.hold(self.last_decided, self.seen_now(), work, Ok(success));
             }
-            Err(Stop::Refused(refusal)) if is_planted(Bug::AnswerRefusalsEarly) => {
-                work.answer(Err(refusal));
-            }
+            Err(Stop::Refused(refusal)) if is_planted(Bug::AnswerRefusalsEarly) => work.answer(Err(refusal)),
             Err(Stop::Refused(refusal)) => {
                 self.metrics.refusals.fetch_add(1, Relaxed);
                 self.held.hold(self.last_decided, self.seen_now(), work, Err(refusal));
