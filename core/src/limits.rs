@@ -565,6 +565,8 @@ pub const SEQUENCER_QUEUE_MAX: usize = 4096;
 pub const SEQUENCER_BATCH_REQUESTS_MAX: usize = 1024;
 /// Bytes of entries in one journal batch.
 pub const SEQUENCER_BATCH_BYTES_MAX: usize = 8 << 20;
+/// A follower gathers so many committed entries, or one tick of the group, before it applies them: together they cost half.
+pub const BACKLOG_ENTRIES_MAX: usize = 256;
 /// Decisions that wait for rows from the disk at a time; one thread each.
 pub const SEQUENCER_LOADS_MAX: usize = 128;
 /// A decision whose rows were loaded so often and are still not in memory waits for the disk in the sequencer itself.

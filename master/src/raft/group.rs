@@ -109,6 +109,9 @@ impl Group {
             max_committed_size_per_ready: RAFT_APPLY_BYTES_MAX,
             check_quorum: true,
             pre_vote: true,
+            // Followers hear of it with the next append, or with the next heartbeat: their answers to a message of its own
+            // would be half of all that the leader hears.
+            skip_bcast_commit: true,
             ..Config::default()
         };
         let node = RawNode::new(&raft_config, storage, &logger())?;

@@ -5,6 +5,7 @@
 //! answer has left waits for them. A refusal writes nothing, and is held until all that it saw is committed.
 
 mod apply;
+mod backlog;
 mod group_change;
 mod group_view;
 mod handle;

@@ -1,9 +1,10 @@
 //! The owner of the namespace: one loop of select, step, settle on a thread of its own, which may wait for the journal.
 //!
 //! Positions, in this order after every settling: answered = applied ≤ committed ≤ durable ≤ proposed. Within it answers
-//! leave first (see [`super::progress`]).
+//! leave first (see [`super::progress`]). A leader has applied all that is committed.
 
 use super::apply::Applier;
+use super::backlog::Backlog;
 use super::group_change::GroupState;
 use super::group_view::GroupView;
 use super::handle::{GroupRefusal, Leadership, Request};
@@ -48,6 +49,7 @@ pub(super) struct Sequencer {
     pub(super) group: Group,
     pub(super) masters: GroupState,
     pub(super) applier: Applier,
+    backlog: Backlog,
     overlay: Overlay,
     held: Held,
     /// Data of entries that were decided and are not yet handed to Raft.
@@ -72,6 +74,8 @@ pub(super) struct Sequencer {
     loads: Arc<Semaphore>,
     jobs: Jobs,
     pub(super) next_tick: Tick,
+    /// It has ticked in this turn.
+    ticked: bool,
     last_append: Tick,
     leadership: watch::Sender<Leadership>,
     metrics: Arc<SequencerMetrics>,
@@ -122,6 +126,7 @@ impl Sequencer {
             default_replicas: settings.default_replicas,
             node: settings.node,
             masters,
+            backlog: Backlog::default(),
             overlay: Overlay::new(HOT_ROWS_MAX),
             held: Held::new(runtime),
             proposals: Vec::new(),
@@ -140,6 +145,7 @@ impl Sequencer {
             loads: Arc::new(Semaphore::new(SEQUENCER_LOADS_MAX)),
             jobs: Jobs::new(&env, settings, group.journal().held_from()),
             next_tick: now,
+            ticked: false,
             last_append: now,
             leadership,
             metrics,
@@ -183,6 +189,7 @@ impl Sequencer {
             self.drain()?;
             self.settle()?;
         }
+        self.apply()?;
         // The store is free for a successor only when nobody holds it any more.
         while self.jobs.is_busy() {
             match tokio::time::timeout(SHUTDOWN_DRAIN, self.jobs.finished.recv()).await {
@@ -447,7 +454,10 @@ impl Sequencer {
                 self.group.settle(before.0, |messages| unreachable.append(&mut peers.send(messages)))?;
             unreachable.into_iter().for_each(|member| self.group.unreachable(member));
             self.note_journal(before);
-            self.apply(&committed)?;
+            self.backlog.add(committed);
+            if self.group.leads() || self.backlog.is_full() {
+                self.apply()?;
+            }
         }
         if let Some(member) = self.group.take_behind() {
             self.peers.tell_behind(member, self.group.term());
@@ -455,14 +465,19 @@ impl Sequencer {
         self.note_loss();
         self.release(self.applier.applied.last.index);
         self.note_leadership();
+        if std::mem::take(&mut self.ticked) {
+            self.apply()?;
+            self.publish_group();
+        }
         self.start_jobs();
         Ok(())
     }
 
-    fn apply(&mut self, committed: &[crate::journal::LogEntry]) -> Result<(), Fatal> {
+    fn apply(&mut self) -> Result<(), Fatal> {
+        let committed = self.backlog.take();
         let Some(last) = committed.last() else { return Ok(()) };
         let started = self.env.clock.now();
-        let mut prepared = self.applier.prepare(committed, &mut self.overlay)?;
+        let mut prepared = self.applier.prepare(&committed, &mut self.overlay)?;
         self.applier.announce(&mut prepared, started);
         self.release(last.id.index);
         let changed = self.applier.write(prepared)?;
@@ -552,7 +567,7 @@ impl Sequencer {
 
     fn tick(&mut self, now: Tick) -> Result<(), Fatal> {
         self.group.tick();
-        self.publish_group();
+        self.ticked = true;
         if now.since(self.last_append) >= JOURNAL_MARK_AFTER && self.group.journal().wants_mark() {
             self.group.journal_mut().close_mark()?;
         }
