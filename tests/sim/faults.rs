@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 26] = [
+pub(crate) const KINDS: [&str; 27] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
@@ -41,6 +41,7 @@ pub(crate) const KINDS: [&str; 26] = [
     "failed write",
     "full disk",
     "lost disk of a master",
+    "master removed and another added",
 ];
 
 /// The one chunk server whose stored bytes rot, and the one whose syncs fail: others must be enough.
@@ -270,27 +271,48 @@ impl Faults {
                 true
             }
             "lost disk of a master" => self.lose_disk(cluster),
+            "master removed and another added" => self.exchange(cluster),
             _ => false,
         }
     }
 
     /// One at a time, and not before all have heard that the last one votes again.
+    fn may_lose_a_master(&self, cluster: &Cluster<'_>) -> bool {
+        *self.orders.lock().unwrap() == Replacing::Nobody && cluster.elapsed() >= self.next_loss
+    }
+
     fn lose_disk(&mut self, cluster: &mut Cluster<'_>) -> bool {
-        let busy = *self.orders.lock().unwrap() != Replacing::Nobody;
-        if busy || cluster.elapsed() < self.next_loss {
-            return false;
-        }
         let id = 1 + self.below(MASTERS);
+        let may = self.may_lose_a_master(cluster);
+        if may {
+            self.empty(cluster, id);
+            *self.orders.lock().unwrap() = Replacing::Asked(id);
+        }
+        may
+    }
+
+    /// A master leaves the group in order; then one with an empty disk comes in its place.
+    fn exchange(&mut self, cluster: &Cluster<'_>) -> bool {
+        let id = 1 + self.below(MASTERS);
+        let may = self.may_lose_a_master(cluster);
+        if may {
+            *self.orders.lock().unwrap() = Replacing::Leaving(id);
+        }
+        may
+    }
+
+    fn empty(&mut self, cluster: &mut Cluster<'_>, id: u64) {
         self.due.retain(|(_, undo)| !matches!(undo, Undo::Start(host) if *host == master(id)));
         cluster.crash(&master(id));
         self.machines.lose_disk(&master(id));
-        *self.orders.lock().unwrap() = Replacing::Asked(id);
-        true
     }
 
-    /// A master whose disk is lost stays down until its place was given to a new one.
+    /// A master whose disk is lost stays down until there is a place for a new one.
     fn is_lost(&self, host: &str) -> bool {
-        matches!(*self.orders.lock().unwrap(), Replacing::Asked(id) | Replacing::Awaited(id) if master(id) == host)
+        match *self.orders.lock().unwrap() {
+            Replacing::Asked(id) | Replacing::Missed(id) | Replacing::Awaited(id) => master(id) == host,
+            Replacing::Nobody | Replacing::Leaving(_) | Replacing::Left(_) | Replacing::Joining(_) => false,
+        }
     }
 
     fn crash(&mut self, cluster: &mut Cluster<'_>, host: &str, until: Duration) {
@@ -361,7 +383,13 @@ impl Faults {
                 *self.orders.lock().unwrap() = Replacing::Joining(id);
                 self.due.push((cluster.elapsed(), Undo::Start(master(id))));
             }
-            Replacing::Asked(_) | Replacing::Joining(_) => self.next_loss = cluster.elapsed() + AFTER_A_LOSS,
+            Replacing::Left(id) => {
+                self.empty(cluster, id);
+                *self.orders.lock().unwrap() = Replacing::Missed(id);
+            }
+            Replacing::Asked(_) | Replacing::Leaving(_) | Replacing::Missed(_) | Replacing::Joining(_) => {
+                self.next_loss = cluster.elapsed() + AFTER_A_LOSS;
+            }
             Replacing::Nobody => {}
         }
         for host in self.machines.take_ended() {

@@ -41,9 +41,14 @@ pub(crate) fn client(id: u64) -> String {
     format!("client-{id}")
 }
 
-/// `host:port` of every master.
+/// `host:port` of a master.
+pub(crate) fn address(id: u64) -> String {
+    format!("{}:{CONTROL}", master(id))
+}
+
+/// Those of all masters.
 pub(crate) fn masters() -> Vec<String> {
-    (1..=MASTERS).map(|id| format!("{}:{CONTROL}", master(id))).collect()
+    (1..=MASTERS).map(address).collect()
 }
 
 /// The time of the simulated world, to the tick: what nobody in it can see. Clones share it.
@@ -209,7 +214,7 @@ pub(crate) async fn run_master(env: Env, machines: Machines, id: u64) {
     let config = MasterConfig {
         data_dir: PathBuf::from("/data"),
         listen: any(CONTROL),
-        advertise: format!("{}:{CONTROL}", master(id)),
+        advertise: address(id),
         http_listen: any(HTTP),
         node_id: id,
         members: masters()
