@@ -33,10 +33,13 @@ pub(crate) async fn open(parts: Arc<Parts>, asked: ClientHello) -> Result<Opened
     // One that was deposed without having heard of it may neither hold the client nor call its session unknown: what it
     // knows must have been the truth at this moment.
     parts.reader.led_at(parts.now()).await.map_err(|_| not_leader(&parts))?;
+    let leads_still = || (parts.term() == Some(term)).then_some(()).ok_or_else(|| not_leader(&parts));
+    leads_still()?;
     let session = match asked.session {
         0 => create(&parts, &asked, peer.node).await?,
         number => reattach(&parts, SessionId(number), &asked)?,
     };
+    leads_still()?;
     parts.caching.attach(session.id, asked.caches, parts.now());
     let welcome = Welcome {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),

@@ -45,6 +45,8 @@ pub(crate) struct Session {
 struct Reach {
     connection: Option<Arc<Link>>,
     open: BTreeSet<InodeId>,
+    /// Another value stands for the session.
+    superseded: bool,
 }
 
 impl Sessions {
@@ -53,18 +55,21 @@ impl Sessions {
         Self { expiry, table: Mutex::default(), looked: Mutex::default(), unattached: Mutex::default() }
     }
 
-    /// Takes over what the state knows, as heard at `now`, in the place of what was known before.
+    /// Takes over what the state knows, as heard at `now`, in the place of what was known before: whoever is still connected to
+    /// that, or about to be, must come again.
     pub(crate) fn load(&self, records: impl IntoIterator<Item = SessionRecord>, now: Tick) {
-        locked(&self.table).clear();
-        locked(&self.unattached).clear();
-        for record in records.into_iter().filter(|_| !is_planted(Bug::ForgetSessions)) {
-            locked(&self.unattached).insert(record.session);
-            let session = Session::new(record.session, record.secret, record.description, now);
-            if record.ending {
-                session.ended.store(true, Ordering::Release);
-            }
-            locked(&self.table).insert(record.session, Arc::new(session));
-        }
+        let records = records.into_iter().filter(|_| !is_planted(Bug::ForgetSessions));
+        let known: BTreeMap<SessionId, Arc<Session>> = records
+            .map(|record| {
+                let session = Session::new(record.session, record.secret, record.description, now);
+                session.ended.store(record.ending, Ordering::Release);
+                (record.session, Arc::new(session))
+            })
+            .collect();
+        *locked(&self.unattached) = known.keys().copied().collect();
+        // At once: nobody finds a session unknown meanwhile.
+        let former = std::mem::replace(&mut *locked(&self.table), known);
+        former.values().for_each(|session| session.supersede());
     }
 
     /// A new session.
@@ -76,6 +81,7 @@ impl Sessions {
         now: Tick,
     ) -> Arc<Session> {
         let session = Arc::new(Session::new(id, secret, description, now));
+        locked(&self.unattached).remove(&id);
         locked(&self.table).insert(id, session.clone());
         session
     }
@@ -155,8 +161,7 @@ impl Sessions {
     pub(crate) fn disconnect_all(&self) {
         let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
         for session in sessions {
-            let message = "the master no longer leads".to_owned();
-            session.dismiss(Message::Refused(refused(RefusedReason::RefusedNotLeader, message)));
+            session.dismiss(no_longer_leads());
         }
     }
 }
@@ -179,8 +184,16 @@ impl Session {
 
     /// Gives the session a new connection; the former one is closed.
     pub(crate) fn attach(&self, link: Arc<Link>) {
-        let former = locked(&self.reach).connection.replace(link);
-        close(former);
+        let mut reach = locked(&self.reach);
+        let closed = if reach.superseded { Some(link) } else { reach.connection.replace(link) };
+        drop(reach);
+        close(closed);
+    }
+
+    /// Another value stands for this session from now on: nobody is to be heard, or told anything, by way of this one.
+    fn supersede(&self) {
+        locked(&self.reach).superseded = true;
+        self.dismiss(no_longer_leads());
     }
 
     /// Sends a message to the session's connection. False when it has none, or does not read.
@@ -257,6 +270,10 @@ pub(crate) fn sent(message: Message, places: Vec<OwnedSemaphorePermit>) -> Outgo
     framed(&MasterMessage { message: Some(message) }, places)
 }
 
+fn no_longer_leads() -> Message {
+    Message::Refused(refused(RefusedReason::RefusedNotLeader, "the master no longer leads".to_owned()))
+}
+
 fn close(link: Option<Arc<Link>>) {
     if let Some(link) = link {
         link.die(ConnError::ClosedHere { peer: link.peer().clone() });
@@ -279,7 +296,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use cairn_core::ids::NodeId;
-    use cairn_proto::session_conn::{SESSION, attend};
+    use cairn_proto::session_conn::{MessageReader, SESSION, attend};
     use cairn_proto::v1::{ClientMessage, Renewed};
 
     const EXPIRY: Duration = Duration::from_secs(15);
@@ -355,16 +372,33 @@ mod tests {
         assert_eq!(sessions.not_open(&all), vec![InodeId(6)]);
     }
 
+    fn connection() -> (Arc<Link>, (Arc<Link>, MessageReader<MasterMessage>)) {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let ((read, write), (far_read, far_write)) = (tokio::io::split(near), tokio::io::split(far));
+        let link = attend::<ClientMessage>(SESSION, read, write, "client").0;
+        (link, attend::<MasterMessage>(SESSION, far_read, far_write, "master"))
+    }
+
+    #[tokio::test]
+    async fn who_is_connected_when_the_lead_is_taken_over_anew_must_come_again() {
+        let sessions = Sessions::new(EXPIRY);
+        sessions.load([record(1, false), record(2, false)], at(0));
+        let reattach = |id: u64| sessions.reattached(SessionId(id), &[id as u8; 16], [], at(1)).unwrap();
+        let (connected, about_to_be) = (reattach(1), reattach(2));
+        let (link, (_link, mut heard)) = connection();
+        connected.attach(link);
+        sessions.load([record(1, false), record(2, false)], at(2));
+        assert!(matches!(heard.next().await.unwrap().unwrap().message, Some(Message::Refused(_))));
+        let (link, _far) = connection();
+        about_to_be.attach(link.clone());
+        assert!(link.dead().is_some(), "what it says would be heard by a session that nobody looks at");
+        assert!(sessions.not_open(&[InodeId(5)]).is_empty());
+    }
+
     #[tokio::test]
     async fn a_second_connection_takes_the_place_of_the_first() {
         let sessions = Sessions::new(EXPIRY);
         let session = sessions.opened(SessionId(1), [1; 16], String::new(), at(0));
-        let connection = || {
-            let (near, far) = tokio::io::duplex(1 << 10);
-            let ((read, write), (far_read, far_write)) = (tokio::io::split(near), tokio::io::split(far));
-            let link = attend::<ClientMessage>(SESSION, read, write, "client").0;
-            (link, attend::<MasterMessage>(SESSION, far_read, far_write, "master"))
-        };
         let renewed = || Message::Renewed(Renewed { sent_at_ns: 1, leases: true });
         assert!(!session.push(renewed()), "there is no connection");
         let (first, _first_far) = connection();
