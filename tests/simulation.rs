@@ -47,8 +47,8 @@ const ONE: &str = "CAIRN_SIM_SEED";
 const MEMORY_KIB_MAX: u64 = 4 << 20;
 /// So many seeds meet every kind of fault.
 const SEEDS_THAT_MEET_ALL: usize = 20;
-/// Faults that other tests find, and those tests: this cluster's disks of masters do not rot, a deposed master has nothing to
-/// command, and whoever lacks a write is in no map.
+/// Faults that other tests find, and those tests: journals rot here too seldom, a deposed master has nothing to command, and
+/// whoever lacks a write is in no map.
 const FOUND_ELSEWHERE: [(Bug, &str); 8] = [
     (Bug::AnswerWhatWasLost, include_str!("../master/src/core_sim/processes.rs")),
     (Bug::FillForgetsJournal, include_str!("../master/src/core_sim/processes.rs")),

@@ -83,6 +83,11 @@ impl<'a> Cluster<'a> {
         })
     }
 
+    /// Whether a machine has a process.
+    pub(crate) fn is_up(&self, host: &str) -> bool {
+        self.machines[host].process.is_some()
+    }
+
     /// Whether the program of a machine has come to its end.
     pub(crate) fn has_ended(&self, host: &str) -> bool {
         self.machines[host].process.as_ref().is_some_and(Process::has_ended)

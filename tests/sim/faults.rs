@@ -4,6 +4,8 @@ use super::cluster::Cluster;
 use super::hosts::{CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master};
 use super::operator::{Orders, Replacing};
 use cairn_core::chunk::replica_file::{ENTRY_BYTES, entry_at};
+use cairn_core::journal::frame::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use cairn_core::journal::scan::stated_durable;
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use cairn_env::disk_sim::SimDisk;
@@ -14,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Every kind, in the order in which they are drawn.
-pub(crate) const KINDS: [&str; 27] = [
+pub(crate) const KINDS: [&str; 28] = [
     "crash of a master",
     "crash of a chunk server",
     "crash of a client",
@@ -36,6 +38,7 @@ pub(crate) const KINDS: [&str; 27] = [
     "wall clock jump",
     "clock at another speed",
     "bit rot",
+    "bit rot in a journal",
     "unreadable bytes",
     "failed sync",
     "failed write",
@@ -248,6 +251,7 @@ impl Faults {
                 true
             }
             "bit rot" => self.rot(),
+            "bit rot in a journal" => self.rot_journal(cluster, until),
             "unreadable bytes" => self.lose_bytes(),
             "failed sync" | "failed write" => {
                 let (host, file) = match self.below(2) {
@@ -311,7 +315,11 @@ impl Faults {
     fn is_lost(&self, host: &str) -> bool {
         match *self.orders.lock().unwrap() {
             Replacing::Asked(id) | Replacing::Missed(id) | Replacing::Awaited(id) => master(id) == host,
-            Replacing::Nobody | Replacing::Leaving(_) | Replacing::Left(_) | Replacing::Joining(_) => false,
+            Replacing::Nobody
+            | Replacing::Leaving(_)
+            | Replacing::Left(_)
+            | Replacing::Rotten(_)
+            | Replacing::Joining(_) => false,
         }
     }
 
@@ -336,6 +344,25 @@ impl Faults {
             disk.flip_bit(file, at, self.below(8) as u8).is_ok()
         };
         stored_blocks(&disk).iter().filter(|file| flip(file)).count() > 0
+    }
+
+    /// A bit of a master's journal turns while the master is down: of something that the journal states to be synced, since what
+    /// comes after cannot be told from a torn end (I12).
+    fn rot_journal(&mut self, cluster: &mut Cluster<'_>, until: Duration) -> bool {
+        let id = 1 + self.below(MASTERS);
+        if !self.may_lose_a_master(cluster) {
+            return false;
+        }
+        let host = master(id);
+        self.crash(cluster, &host, until);
+        let disk = self.machines.left_by_power_cut(&host);
+        let mut files = segments(&disk);
+        if files.is_empty() {
+            return false;
+        }
+        let (file, stated) = files.swap_remove(self.below(files.len() as u64) as usize);
+        *self.orders.lock().unwrap() = Replacing::Rotten(id);
+        disk.flip_bit(&file, self.below(stated), self.below(8) as u8).is_ok()
     }
 
     /// A block of a replica can be read no more.
@@ -387,7 +414,14 @@ impl Faults {
                 self.empty(cluster, id);
                 *self.orders.lock().unwrap() = Replacing::Missed(id);
             }
-            Replacing::Asked(_) | Replacing::Leaving(_) | Replacing::Missed(_) | Replacing::Joining(_) => {
+            Replacing::Rotten(id) if cluster.is_up(&master(id)) => {
+                *self.orders.lock().unwrap() = Replacing::Joining(id);
+            }
+            Replacing::Asked(_)
+            | Replacing::Leaving(_)
+            | Replacing::Missed(_)
+            | Replacing::Rotten(_)
+            | Replacing::Joining(_) => {
                 self.next_loss = cluster.elapsed() + AFTER_A_LOSS;
             }
             Replacing::Nobody => {}
@@ -400,6 +434,22 @@ impl Faults {
             }
         }
     }
+}
+
+/// Segments of the journal on a master's disk, with the bytes of each that are stated to be synced.
+fn segments(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
+    let directory = Path::new("/data/journal");
+    let items = disk.list(directory).unwrap_or_default();
+    let files = items.into_iter().map(|item| directory.join(item.name));
+    let segment = |file: PathBuf| {
+        let opened = disk.open(&file, OpenMode::Read).ok()?;
+        let mut bytes = vec![0; opened.len().ok()? as usize];
+        opened.read_at(&mut bytes, 0).ok()?;
+        let header = SegmentHeader::decode(&bytes).ok()?;
+        let stated = stated_durable(&bytes, &header, SEGMENT_HEADER_BYTES).saturating_sub(header.base);
+        Some((file, stated.max(SEGMENT_HEADER_BYTES as u64)))
+    };
+    files.filter_map(segment).collect()
 }
 
 /// Replicas on a chunk server's disk, with the first of the blocks that stand in each; only those with any.

@@ -189,6 +189,15 @@ impl Machines {
         self.with(host, |hardware| hardware.crashed = true);
     }
 
+    /// The power of a host was cut: what that has left of its disk.
+    pub(crate) fn left_by_power_cut(&self, host: &str) -> SimDisk {
+        self.with(host, |hardware| {
+            hardware.crashed = false;
+            hardware.disk = hardware.disk.crash_image(hardware.starts);
+            hardware.disk.clone()
+        })
+    }
+
     /// A host's disk is exchanged for an empty one.
     pub(crate) fn lose_disk(&self, host: &str) {
         self.with(host, |hardware| hardware.disk = SimDisk::new());

@@ -28,20 +28,26 @@ pub(crate) enum Replacing {
     Missed(u64),
     /// Its place is awaited: it may be started.
     Awaited(u64),
-    /// It was started, and has no vote yet.
+    /// Its journal is damaged, and it is down.
+    Rotten(u64),
+    /// It was started, and may have no vote yet.
     Joining(u64),
 }
+
+/// The leader must say so often, without a break, that all vote: it may not have noticed yet that one has gone.
+const AGREED_MIN: u32 = 4;
 
 /// What simulation and operator tell each other.
 pub(crate) type Orders = Arc<Mutex<Replacing>>;
 
 /// Works until the end.
 pub(crate) async fn run_operator(env: Env, orders: Orders) {
+    let mut agreed = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = *orders.lock().unwrap();
         let done = match now {
-            Replacing::Nobody | Replacing::Left(_) | Replacing::Awaited(_) => continue,
+            Replacing::Nobody | Replacing::Left(_) | Replacing::Awaited(_) | Replacing::Rotten(_) => continue,
             Replacing::Asked(id) => {
                 let place = PlaceOfMaster { id, address: String::new() };
                 change(&env, id, Change::Replace(place), Some("awaited"))
@@ -55,9 +61,13 @@ pub(crate) async fn run_operator(env: Env, orders: Orders) {
                 let place = PlaceOfMaster { id, address: address(id) };
                 change(&env, id, Change::Add(place), Some("awaited")).await.then_some(Replacing::Awaited(id))
             }
-            Replacing::Joining(_) => all_vote(&env).await.then_some(Replacing::Nobody),
+            Replacing::Joining(_) => {
+                agreed = if all_vote(&env).await { agreed + 1 } else { 0 };
+                (agreed >= AGREED_MIN).then_some(Replacing::Nobody)
+            }
         };
         if let Some(next) = done {
+            agreed = 0;
             *orders.lock().unwrap() = next;
         }
     }

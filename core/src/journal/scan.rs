@@ -92,20 +92,21 @@ pub fn batch_at<'a>(
 /// # Errors
 /// [`Corruption`] when some batch proves that synced bytes at `end` are damaged. `Ok` is an end or a torn tail.
 pub fn judge_last(bytes: &[u8], header: &SegmentHeader, end: &SegmentEnd) -> Result<(), Corruption> {
-    let from = (end.position - header.base) as usize;
-    let mut durable = 0;
-    let mut at = from;
-    while at + BATCH_HEADER_BYTES <= bytes.len() {
-        if let Some(batch) = BatchHeader::decode(&bytes[at..], header.salt, header.base + at as u64) {
-            durable = durable.max(batch.durable);
-        }
-        at += SECTOR_BYTES;
-    }
+    let durable = stated_durable(bytes, header, (end.position - header.base) as usize);
     if durable > end.position && !is_planted(Bug::TruncateAtBadChecksum) {
         Err(corruption(header, end, durable))
     } else {
         Ok(())
     }
+}
+
+/// The highest position that a batch header from offset `from` on, verified on its own, states to have been durable; 0 when
+/// there is none.
+pub fn stated_durable(bytes: &[u8], header: &SegmentHeader, from: usize) -> u64 {
+    let last = bytes.len().saturating_sub(BATCH_HEADER_BYTES);
+    let batch = |at: usize| BatchHeader::decode(&bytes[at..], header.salt, header.base + at as u64);
+    let stated = (from..=last).step_by(SECTOR_BYTES).filter_map(batch).map(|batch| batch.durable);
+    stated.max().unwrap_or(0)
 }
 
 /// Judges a segment that is followed by `next`.

@@ -5,9 +5,8 @@ use super::client::CLIENTS_FROM;
 use super::member::{Need, empty_disk};
 use super::world::{Event, FAULTY, World};
 use cairn_core::ids::NodeId;
-use cairn_core::journal::frame::{
-    BATCH_HEADER_BYTES, BatchHeader, SECTOR_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
-};
+use cairn_core::journal::frame::{SEGMENT_HEADER_BYTES, SegmentHeader};
+use cairn_core::journal::scan::stated_durable;
 use cairn_env::disk::{Disk, OpenMode};
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::Random;
@@ -408,9 +407,6 @@ fn stated_bytes(disk: &SimDisk, path: &Path) -> std::io::Result<u64> {
     let mut bytes = vec![0; file.len()? as usize];
     file.read_at(&mut bytes, 0)?;
     let Ok(header) = SegmentHeader::decode(&bytes) else { return Ok(SEGMENT_HEADER_BYTES as u64) };
-    let batch = |at: usize| BatchHeader::decode(&bytes[at..], header.salt, header.base + at as u64);
-    let last = bytes.len().saturating_sub(BATCH_HEADER_BYTES);
-    let durable =
-        (SEGMENT_HEADER_BYTES..=last).step_by(SECTOR_BYTES).filter_map(batch).map(|batch| batch.durable);
-    Ok(durable.max().unwrap_or(0).saturating_sub(header.base).max(SEGMENT_HEADER_BYTES as u64))
+    let durable = stated_durable(&bytes, &header, SEGMENT_HEADER_BYTES);
+    Ok(durable.saturating_sub(header.base).max(SEGMENT_HEADER_BYTES as u64))
 }
