@@ -23,10 +23,13 @@ use cairn_env::random::Random;
 use raft::eraftpb::{ConfState, Entry, Message, MessageType};
 use raft::{Config, RawNode, StateRole};
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
+/// Whoever was heard within the shortest election timeout is there.
+const ACTIVE: Duration = RAFT_TICK.saturating_mul(RAFT_ELECTION_TICKS_MIN as u32);
 /// The context of a vote request that the leader has asked for (raft-rs keeps the constant to itself).
 const CAMPAIGN_TRANSFER: &[u8] = b"CampaignTransfer";
 
@@ -81,6 +84,9 @@ pub struct Group {
     handed_over: Option<Term>,
     /// The commit index that the leader has told last.
     told_commit: LogIndex,
+    /// When a leader has heard whom last. (raft-rs forgets it each time it has checked for its quorum.)
+    heard: BTreeMap<u64, Tick>,
+    now: Tick,
 }
 
 impl Group {
@@ -124,6 +130,8 @@ impl Group {
             lease: ReadLease::new(),
             handed_over: None,
             told_commit: config.applied,
+            heard: BTreeMap::new(),
+            now,
         };
         group.note_term_and_role();
         if alone {
@@ -133,7 +141,8 @@ impl Group {
     }
 
     /// One tick of [`RAFT_TICK`].
-    pub fn tick(&mut self) {
+    pub fn tick(&mut self, now: Tick) {
+        self.now = now;
         self.node.tick();
         self.note_term_and_role();
         if self.leads() && self.handed_over == Some(self.term()) && self.node.raft.lead_transferee.is_none() {
@@ -178,6 +187,9 @@ impl Group {
             (kind == MessageType::MsgHeartbeatResponse).then(|| sent_at(&message.context)).flatten();
         self.node.step(message)?;
         self.note_term_and_role();
+        if self.leads() {
+            self.heard.insert(from, now);
+        }
         let of_this_term = term == self.node.raft.term;
         match kind {
             MessageType::MsgHeartbeat | MessageType::MsgAppend if of_this_term && !self.leads() => {
@@ -348,7 +360,7 @@ impl Group {
             .map(|(&id, progress)| Follower {
                 id,
                 matched: LogIndex(progress.matched),
-                active: progress.recent_active,
+                active: self.heard.get(&id).is_some_and(|heard| self.now.since(*heard) < ACTIVE),
                 learner: learners.contains(&id),
             })
             .collect();
@@ -385,6 +397,7 @@ impl Group {
             let ticks = least + self.random.below((RAFT_ELECTION_TICKS_MAX - least) as u64) as usize;
             self.node.raft.set_randomized_election_timeout(ticks);
             self.drawn_for = now;
+            self.heard.clear();
             self.begin_lease();
         }
     }

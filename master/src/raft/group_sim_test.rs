@@ -356,7 +356,7 @@ impl World {
         let Some(group) = member.group.as_mut() else { return };
         if member.next_tick <= now {
             member.next_tick = now.after(RAFT_TICK);
-            group.tick();
+            group.tick(now);
         }
         if hand_over {
             // Whether anybody takes the lead is not said.

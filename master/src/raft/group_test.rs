@@ -1,16 +1,22 @@
-//! A group of one: elects itself at once, commits what it has synced, and goes on after a restart.
+//! A group of one elects itself at once, commits what it has synced, and goes on after a restart; a leader of several knows at any
+//! moment who is there.
 
 use super::{Group, GroupConfig};
 use crate::journal::{Journal, JournalConfig, LogEntry};
 use bytes::Bytes;
 use cairn_core::ids::{LogIndex, NodeId};
+use cairn_core::limits::{RAFT_ELECTION_TICKS_MAX, RAFT_TICK};
 use cairn_core::time::Tick;
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::SeededRandom;
 use std::sync::Arc;
 
 fn open(disk: &SimDisk, applied: u64, voters: &[u64]) -> Group {
-    let random = Arc::new(SeededRandom::new(applied + 7));
+    open_as(1, disk, applied, voters)
+}
+
+fn open_as(id: u64, disk: &SimDisk, applied: u64, voters: &[u64]) -> Group {
+    let random = Arc::new(SeededRandom::new(applied + 6 + id));
     let config = JournalConfig {
         directory: "/journal".into(),
         node: NodeId::default(),
@@ -20,7 +26,7 @@ fn open(disk: &SimDisk, applied: u64, voters: &[u64]) -> Group {
     };
     let journal = Journal::open(Arc::new(disk.clone()), random.clone(), config).unwrap();
     let voters = voters.to_vec();
-    let config = GroupConfig { id: 1, voters, learners: Vec::new(), applied: LogIndex(applied) };
+    let config = GroupConfig { id, voters, learners: Vec::new(), applied: LogIndex(applied) };
     Group::open(&config, journal, random, Tick::default()).unwrap()
 }
 
@@ -80,10 +86,56 @@ fn a_member_of_three_neither_leads_nor_proposes_alone() {
     assert!(!group.leads());
     assert!(group.propose(vec![Bytes::from_static(b"x")]).is_none());
     for _ in 0..100 {
-        group.tick();
+        group.tick(Tick::default());
         while group.wants_settling() {
             assert!(group.settle(Tick::default(), drop).unwrap().is_empty());
         }
     }
     assert!(!group.leads());
+}
+
+/// Lets everybody say what there is to say.
+fn talk(groups: &mut [Group], now: Tick) {
+    loop {
+        let mut said = Vec::new();
+        for group in groups.iter_mut() {
+            while group.wants_settling() {
+                let committed = group.settle(now, |messages| said.extend(messages)).unwrap();
+                if let Some(last) = committed.last() {
+                    group.applied(last.id.index);
+                }
+            }
+        }
+        if said.is_empty() {
+            return;
+        }
+        for message in said {
+            groups[message.to as usize - 1].step(message, now).unwrap();
+        }
+    }
+}
+
+/// Also right after raft-rs has looked for its quorum, when it takes everybody for silent until the next answer.
+#[test]
+fn a_leader_knows_at_any_moment_who_is_there() {
+    let mut groups: Vec<Group> = (1..=3).map(|id| open_as(id, &SimDisk::new(), 0, &[1, 2, 3])).collect();
+    let (mut now, mut led_for) = (Tick::default(), 0);
+    for _ in 0..8 * RAFT_ELECTION_TICKS_MAX {
+        now = now.after(RAFT_TICK);
+        groups.iter_mut().for_each(|group| group.tick(now));
+        if let Some(leader) = groups.iter().find(|group| group.leads()) {
+            led_for += 1;
+            let followers = leader.followers();
+            assert!(
+                led_for < 5 || followers.iter().all(|follower| follower.active),
+                "{led_for}: {followers:?}"
+            );
+        }
+        talk(&mut groups, now);
+    }
+    assert!(led_for > 3 * RAFT_ELECTION_TICKS_MAX);
+    let leader = groups.iter_mut().find(|group| group.leads()).unwrap();
+    let silent = now.after(RAFT_TICK * RAFT_ELECTION_TICKS_MAX as u32);
+    leader.tick(silent);
+    assert!(leader.followers().iter().all(|follower| !follower.active));
 }

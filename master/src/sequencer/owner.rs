@@ -566,7 +566,7 @@ impl Sequencer {
     }
 
     fn tick(&mut self, now: Tick) -> Result<(), Fatal> {
-        self.group.tick();
+        self.group.tick(now);
         self.ticked = true;
         if now.since(self.last_append) >= JOURNAL_MARK_AFTER && self.group.journal().wants_mark() {
             self.group.journal_mut().close_mark()?;
