@@ -387,14 +387,13 @@ impl World {
         self.healed = true;
         self.network = super::network::Network::default();
         let now = self.now;
+        // Who is stopped goes on in time: what it has not heard yet waits for that moment, and is to be heard first.
         for id in 1..=self.members.len() as u64 {
             let member = self.member(id);
-            member.paused_until = now;
             if member.process.is_none() && member.needs.is_none() {
                 self.boot(id);
             }
         }
-        self.clients.iter_mut().for_each(|client| client.paused_until = now);
         self.servers.iter_mut().for_each(|server| server.down_until = now);
         self.tell(|| "everything is healed".into());
     }
