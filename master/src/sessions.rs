@@ -25,7 +25,8 @@ pub(crate) struct Sessions {
     table: Mutex<BTreeMap<SessionId, Arc<Session>>>,
     /// When overdue sessions were last looked for.
     looked: Mutex<Tick>,
-    /// Sessions of the state that did not yet re-attach: while there are any, what they hold open is not known.
+    /// Sessions of the state that did not yet re-attach: while there are any, what they hold open is not known. Changed under the
+    /// lock of the table.
     unattached: Mutex<BTreeSet<SessionId>>,
 }
 
@@ -66,9 +67,11 @@ impl Sessions {
                 (record.session, Arc::new(session))
             })
             .collect();
+        // At once: nobody finds a session unknown meanwhile, or takes one for attached that is to come again.
+        let mut table = locked(&self.table);
         *locked(&self.unattached) = known.keys().copied().collect();
-        // At once: nobody finds a session unknown meanwhile.
-        let former = std::mem::replace(&mut *locked(&self.table), known);
+        let former = std::mem::replace(&mut *table, known);
+        drop(table);
         former.values().for_each(|session| session.supersede());
     }
 
@@ -81,8 +84,9 @@ impl Sessions {
         now: Tick,
     ) -> Arc<Session> {
         let session = Arc::new(Session::new(id, secret, description, now));
+        let mut table = locked(&self.table);
         locked(&self.unattached).remove(&id);
-        locked(&self.table).insert(id, session.clone());
+        table.insert(id, session.clone());
         session
     }
 
@@ -94,7 +98,8 @@ impl Sessions {
         open: impl IntoIterator<Item = InodeId>,
         now: Tick,
     ) -> Option<Arc<Session>> {
-        let session = locked(&self.table).get(&id)?.clone();
+        let table = locked(&self.table);
+        let session = table.get(&id)?.clone();
         if session.has_ended() || !equal_in_constant_time(&session.secret, secret) {
             return None;
         }

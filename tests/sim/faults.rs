@@ -4,10 +4,9 @@ use super::cluster::Cluster;
 use super::hosts::{CHUNKSERVERS, CLIENTS, MASTERS, Machines, chunkserver, client, master};
 use super::operator::{Orders, Replacing};
 use cairn_core::chunk::replica_file::{ENTRY_BYTES, entry_at};
-use cairn_core::journal::frame::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use cairn_core::journal::scan::stated_durable;
+use cairn_core::journal::scan::stated_bytes;
 use cairn_core::units::BLOCK_BYTES;
-use cairn_env::disk::{Disk, DiskFile, OpenMode};
+use cairn_env::disk::{Disk, DiskFile, OpenMode, read_small};
 use cairn_env::disk_sim::SimDisk;
 use cairn_env::random::{Random, SeededRandom};
 use std::collections::BTreeMap;
@@ -441,15 +440,13 @@ fn segments(disk: &SimDisk) -> Vec<(PathBuf, u64)> {
     let directory = Path::new("/data/journal");
     let items = disk.list(directory).unwrap_or_default();
     let files = items.into_iter().map(|item| directory.join(item.name));
-    let segment = |file: PathBuf| {
-        let opened = disk.open(&file, OpenMode::Read).ok()?;
-        let mut bytes = vec![0; opened.len().ok()? as usize];
-        opened.read_at(&mut bytes, 0).ok()?;
-        let header = SegmentHeader::decode(&bytes).ok()?;
-        let stated = stated_durable(&bytes, &header, SEGMENT_HEADER_BYTES).saturating_sub(header.base);
-        Some((file, stated.max(SEGMENT_HEADER_BYTES as u64)))
-    };
-    files.filter_map(segment).collect()
+    files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "journal"))
+        .filter_map(|file| {
+            let stated = stated_bytes(&read_small(disk, &file, u64::MAX).ok()?);
+            Some((file, stated))
+        })
+        .collect()
 }
 
 /// Replicas on a chunk server's disk, with the first of the blocks that stand in each; only those with any.

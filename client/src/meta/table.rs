@@ -313,3 +313,61 @@ fn is_bound(kind: &OperationKind) -> bool {
             | OperationKind::ReleaseLeases { .. }
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cairn_core::caching::cache::Cache;
+    use cairn_core::namespace::attr::{Attr, AttrChanges, NodeKind};
+    use cairn_core::namespace::request::{Credentials, PermissionCheck};
+    use cairn_core::time::{Tick, Timestamp};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+    use tokio::sync::Semaphore;
+
+    const FILE: InodeId = InodeId(7);
+    const NOW: Tick = Tick(Duration::from_secs(1));
+
+    fn attr() -> Attr {
+        let time = Timestamp::default();
+        Attr {
+            inode: FILE,
+            kind: NodeKind::Regular,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            links: 1,
+            size: 0,
+            mapped_bytes: 0,
+            rdev: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            btime: time,
+            change: 1,
+            data_change: 1,
+        }
+    }
+
+    #[test]
+    fn what_an_operation_may_change_is_doubted_until_its_answer_though_nobody_waits_for_that() {
+        let cache = Arc::new(Mutex::new(Cache::default()));
+        let locked = || cache.lock().unwrap();
+        locked().renewed(NOW, NOW);
+        let ticket = locked().ticket();
+        locked().learn(ticket, &attr(), None);
+        let kind = OperationKind::SetAttr { inode: FILE, changes: AttrChanges::default(), via_handle: false };
+        let who = Credentials { uid: 0, gid: 0, groups: Vec::new(), check: PermissionCheck::Kernel };
+        let doubted = Doubted::begin(&cache, &kind);
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (mut table, (reply, waiter)) = (Table::default(), oneshot::channel());
+        table.begin_operation(Operation { credentials: who, kind }, doubted, permit, reply).unwrap();
+        drop(waiter);
+        assert_eq!(locked().attr(FILE, NOW), None, "it may be done at any moment");
+        let changed = Attr { change: 2, ..attr() };
+        let changes = Changes { inodes: vec![(FILE, Some(changed.clone()))], names: Vec::new() };
+        let (outcome, id) = (Ok(Answer::Attr(changed.clone())), table.next_id);
+        table.settle(id, Told { outcome, leased: true }, &changes);
+        assert_eq!(locked().attr(FILE, NOW), Some((changed, None)));
+    }
+}

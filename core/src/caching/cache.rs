@@ -45,9 +45,12 @@ pub struct Cache {
     operations: u64,
 }
 
-/// An own operation that is under way.
+/// An own operation that is under way, since when.
 #[derive(Debug, PartialEq, Eq)]
-pub struct UnderWay(u64);
+pub struct UnderWay {
+    number: u64,
+    since: Ticket,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Held {
@@ -324,22 +327,27 @@ impl Cache {
         self.dropped.extend(dropped.into_iter().map(|inode| (inode, Tick::default())));
     }
 
-    /// An operation of this client is about to be sent: what it may change is not believed until [`Cache::settled`].
+    /// An operation of this client is about to be sent: what it may change is not believed until it was [answered](Cache::answered)
+    /// or its session [has ended](Cache::ended).
     pub fn begin(&mut self, kind: &OperationKind) -> UnderWay {
         let touched = Touched::by(kind, |parent, name| self.held.get(&parent)?.leads_to(name));
         self.operations += 1;
         self.under_way.insert(self.operations, touched);
-        UnderWay(self.operations)
-    }
-
-    /// The operation is under way no more: its [answer was taken over](Cache::own_changes), or its session has ended and
-    /// [all was forgotten](Cache::forget_all).
-    pub fn settled(&mut self, operation: &UnderWay) {
-        self.under_way.remove(&operation.0);
+        UnderWay { number: self.operations, since: self.ticket() }
     }
 
     /// An operation of this client was answered: what it changed, and whether all of it is held.
-    pub fn own_changes(&mut self, ticket: Ticket, changes: &Changes, leased: bool) {
+    pub fn answered(&mut self, operation: UnderWay, changes: &Changes, leased: bool) {
+        self.under_way.remove(&operation.number);
+        self.own_changes(operation.since, changes, leased);
+    }
+
+    /// The session of an operation has ended, and [all was forgotten](Cache::forget_all): it will not be done any more.
+    pub fn ended(&mut self, operation: UnderWay) {
+        self.under_way.remove(&operation.number);
+    }
+
+    pub(super) fn own_changes(&mut self, ticket: Ticket, changes: &Changes, leased: bool) {
         for (inode, attr) in &changes.inodes {
             match attr {
                 Some(attr) if leased && self.is_current(ticket, *inode) => {

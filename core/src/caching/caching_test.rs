@@ -315,7 +315,7 @@ fn what_an_own_operation_may_change_is_not_believed_before_its_answer() {
     assert_eq!(cache.lookup(DIR, &name(), at(3)), None, "others may have seen that it is gone");
     assert_eq!(cache.attr(FILE, at(3)), None, "its links are counted");
     assert_eq!(cache.lookup(DIR, &other, at(3)), Some(Known::Nothing));
-    cache.settled(&operation);
+    cache.answered(operation, &Changes::default(), false);
     assert!(cache.lookup(DIR, &name(), at(3)).is_some());
 }
 
@@ -338,7 +338,7 @@ fn what_an_own_operation_reaches_unseen_is_not_believed_either() {
     let operation = cache.begin(&unlink);
     assert_eq!(cache.lookup(DIR, &other, at(3)), None, "the other name may be one of the same file");
     assert!(cache.lookup(DIR, b"single", at(3)).is_some(), "this file has no other name");
-    cache.settled(&operation);
+    cache.answered(operation, &Changes::default(), false);
     assert!(cache.lookup(DIR, &other, at(3)).is_some());
 
     cache.learn_name(ticket, DIR, &name(), None);
@@ -347,5 +347,5 @@ fn what_an_own_operation_reaches_unseen_is_not_believed_either() {
     let moved = Invalidation { number: ChangeNumber(1), inodes: vec![], names: vec![(DIR, name())] };
     cache.invalidate(&moved, at(3));
     assert_eq!(cache.lookup(DIR, &other, at(3)), None, "somebody has changed what it leads to");
-    cache.settled(&operation);
+    cache.answered(operation, &Changes::default(), false);
 }

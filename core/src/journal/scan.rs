@@ -100,9 +100,17 @@ pub fn judge_last(bytes: &[u8], header: &SegmentHeader, end: &SegmentEnd) -> Res
     }
 }
 
+/// Bytes at the beginning of a segment (`bytes` is the whole file) that some batch, or the segment's own being there, states to have
+/// been synced: a bit that turns behind them cannot be told from a torn end (I12); closing marks are there to leave little of that.
+pub fn stated_bytes(bytes: &[u8]) -> u64 {
+    let stated = SegmentHeader::decode(bytes)
+        .map_or(0, |header| stated_durable(bytes, &header, SEGMENT_HEADER_BYTES).saturating_sub(header.base));
+    stated.max(SEGMENT_HEADER_BYTES as u64)
+}
+
 /// The highest position that a batch header from offset `from` on, verified on its own, states to have been durable; 0 when
 /// there is none.
-pub fn stated_durable(bytes: &[u8], header: &SegmentHeader, from: usize) -> u64 {
+fn stated_durable(bytes: &[u8], header: &SegmentHeader, from: usize) -> u64 {
     let last = bytes.len().saturating_sub(BATCH_HEADER_BYTES);
     let batch = |at: usize| BatchHeader::decode(&bytes[at..], header.salt, header.base + at as u64);
     let stated = (from..=last).step_by(SECTOR_BYTES).filter_map(batch).map(|batch| batch.durable);

@@ -36,7 +36,6 @@ pub(super) enum Purpose {
 pub(super) struct Pending {
     pub(super) operation: Operation,
     pub(super) purpose: Purpose,
-    pub(super) ticket: Ticket,
     pub(super) under_way: UnderWay,
     /// Not asked again before: its answer was that it may succeed later.
     pub(super) not_before: Duration,
@@ -137,12 +136,12 @@ impl Client {
 
     /// Fills a free slot.
     pub(super) fn operate(&mut self, slot: usize, purpose: Purpose, kind: OperationKind) {
-        let (under_way, ticket) = (self.cache.begin(&kind), self.cache.ticket());
+        let under_way = self.cache.begin(&kind);
         let slot = &mut self.slots[slot];
         slot.sequence += 1;
         let operation = Operation { credentials: Credentials::default(), kind };
         let not_before = Duration::ZERO;
-        slot.pending = Some(Pending { operation, purpose, ticket, under_way, not_before, sent: false });
+        slot.pending = Some(Pending { operation, purpose, under_way, not_before, sent: false });
     }
 
     /// The identity of what stands in a slot.

@@ -5,10 +5,8 @@ use super::client::CLIENTS_FROM;
 use super::member::{Need, empty_disk};
 use super::world::{Event, FAULTY, World};
 use cairn_core::ids::NodeId;
-use cairn_core::journal::frame::{SEGMENT_HEADER_BYTES, SegmentHeader};
-use cairn_core::journal::scan::stated_durable;
-use cairn_env::disk::{Disk, OpenMode};
-use cairn_env::disk_sim::SimDisk;
+use cairn_core::journal::scan::stated_bytes;
+use cairn_env::disk::{Disk, read_small};
 use cairn_env::random::Random;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -284,8 +282,8 @@ impl World {
         let newest = self.chance(2);
         let at = if newest { files.len() as u64 - 1 } else { self.below(files.len() as u64) };
         let Some(file) = files.get(at as usize) else { return };
-        let Ok(stated) = stated_bytes(&disk, file) else { return };
-        let offset = self.below(stated);
+        let Ok(bytes) = read_small(&disk, file, u64::MAX) else { return };
+        let offset = self.below(stated_bytes(&bytes));
         if disk.flip_bit(file, offset, self.below(8) as u8).is_ok() {
             self.hit("bits turned in a journal");
             self.tell(|| format!("fault: a bit of {} of master {id} turns at {offset}", file.display()));
@@ -397,15 +395,4 @@ impl World {
         self.servers.iter_mut().for_each(|server| server.down_until = now);
         self.tell(|| "everything is healed".into());
     }
-}
-
-/// Bytes at the beginning of a segment that some batch, or the segment's own being there, states to have been synced: a bit that
-/// turns behind them cannot be told from a torn end (I12); closing marks are there to leave little of that.
-fn stated_bytes(disk: &SimDisk, path: &Path) -> std::io::Result<u64> {
-    let file = disk.open(path, OpenMode::Read)?;
-    let mut bytes = vec![0; file.len()? as usize];
-    file.read_at(&mut bytes, 0)?;
-    let Ok(header) = SegmentHeader::decode(&bytes) else { return Ok(SEGMENT_HEADER_BYTES as u64) };
-    let durable = stated_durable(&bytes, &header, SEGMENT_HEADER_BYTES);
-    Ok(durable.saturating_sub(header.base).max(SEGMENT_HEADER_BYTES as u64))
 }

@@ -195,10 +195,7 @@ impl World {
             client.slots[slot].pending = Some(super::client::Pending { not_before, sent, ..pending });
             return;
         }
-        if let Some(changes) = changes {
-            client.cache.own_changes(pending.ticket, &changes, leased);
-        }
-        client.cache.settled(&pending.under_way);
+        client.cache.answered(pending.under_way, &changes.unwrap_or_default(), leased);
         self.tell(|| format!("client {id}: {:?} is answered {outcome:?}", pending.operation.kind));
         if let Ok(answer) = &outcome {
             self.operations += 1;

@@ -84,7 +84,7 @@ pub struct Group {
     handed_over: Option<Term>,
     /// The commit index that the leader has told last.
     told_commit: LogIndex,
-    /// When a leader has heard whom last. (raft-rs forgets it each time it has checked for its quorum.)
+    /// When whom has answered this leader last. (raft-rs forgets it each time it has checked for its quorum.)
     heard: BTreeMap<u64, Tick>,
     now: Tick,
 }
@@ -187,10 +187,11 @@ impl Group {
             (kind == MessageType::MsgHeartbeatResponse).then(|| sent_at(&message.context)).flatten();
         self.node.step(message)?;
         self.note_term_and_role();
-        if self.leads() {
+        let of_this_term = term == self.node.raft.term;
+        let answers = matches!(kind, MessageType::MsgHeartbeatResponse | MessageType::MsgAppendResponse);
+        if answers && of_this_term && self.leads() {
             self.heard.insert(from, now);
         }
-        let of_this_term = term == self.node.raft.term;
         match kind {
             MessageType::MsgHeartbeat | MessageType::MsgAppend if of_this_term && !self.leads() => {
                 self.votes_from = self.votes_from.max(now.after(RAFT_PROMISE));
