@@ -17,6 +17,7 @@ mod overlay;
 mod owner;
 mod pins;
 mod progress;
+mod proposals;
 mod reader;
 mod rows;
 #[cfg(test)]

@@ -13,19 +13,19 @@ use super::metrics::SequencerMetrics;
 use super::open::{Fatal, Settings};
 use super::overlay::{Overlay, OverlayRows};
 use super::pins::JournalPins;
+use super::proposals::Proposals;
 use super::rows::KvRows;
 use super::work::{Held, Loaded, Verdict, Work, World};
 use crate::peers::ToPeers;
 use crate::raft::Group;
-use bytes::Bytes;
 use cairn_core::cluster::ClusterView;
 use cairn_core::error::FsError;
 use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
     CHECKPOINT_REPLAY_ENTRIES, DISK_LOW_HAND_OVER_PAUSE, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX,
-    JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX,
-    SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
+    JOURNAL_MARK_AFTER, LOOK_OUT_YIELD_MAX, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
+    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::seeded::{Bug, is_planted};
@@ -52,9 +52,7 @@ pub(super) struct Sequencer {
     backlog: Backlog,
     overlay: Overlay,
     held: Held,
-    /// Data of entries that were decided and are not yet handed to Raft.
-    proposals: Vec<Bytes>,
-    proposed_bytes: usize,
+    proposals: Proposals,
     /// Index of the last entry decided.
     pub(super) last_decided: LogIndex,
     /// The term that this member leads and in which it has applied an entry; nothing is decided before.
@@ -129,8 +127,7 @@ impl Sequencer {
             backlog: Backlog::default(),
             overlay: Overlay::new(HOT_ROWS_MAX),
             held: Held::new(runtime),
-            proposals: Vec::new(),
-            proposed_bytes: 0,
+            proposals: Proposals::default(),
             last_decided: group.last_index(),
             leading: None,
             time: applier.applied.time,
@@ -219,8 +216,8 @@ impl Sequencer {
         event
     }
 
-    /// While requests follow each other closely it waits awake, reads them from the connections itself, and lets others have
-    /// the core if they want it.
+    /// While requests follow each other closely it waits awake and reads them from the connections itself, as long as nobody else
+    /// wants the core.
     fn look_out(&mut self, since: Tick) -> Option<Event> {
         let mut connections = None;
         while self.brisk && self.env.clock.now().since(since) < self.patience {
@@ -234,13 +231,23 @@ impl Sequencer {
                 return Some(Event::Request(request));
             }
             connections.get_or_insert_with(|| self.env.busy_poll.watch()).poll();
-            std::thread::yield_now();
+            if self.others_want_the_core() {
+                break;
+            }
         }
         None
     }
 
+    /// Lets them have it, if there are any.
+    fn others_want_the_core(&self) -> bool {
+        let before = self.env.clock.now();
+        std::thread::yield_now();
+        self.env.clock.now().since(before) > LOOK_OUT_YIELD_MAX
+    }
+
     async fn sleep(&mut self) -> Event {
-        let wait = self.next_tick.since(self.env.clock.now());
+        let until = self.hand_in_at().map_or(self.next_tick, |at| at.min(self.next_tick));
+        let wait = until.since(self.env.clock.now());
         tokio::select! {
             biased;
             Some(message) = self.heard.recv() => Event::Heard(message),
@@ -271,7 +278,7 @@ impl Sequencer {
     /// Decides what else is queued, so that one batch of the journal carries it all.
     fn drain(&mut self) -> Result<(), Fatal> {
         for _ in 0..SEQUENCER_BATCH_REQUESTS_MAX {
-            if self.proposed_bytes >= SEQUENCER_BATCH_BYTES_MAX || self.stopping {
+            if self.proposals.is_full() || self.stopping {
                 break;
             }
             if let Ok(message) = self.heard.try_recv() {
@@ -404,7 +411,6 @@ impl Sequencer {
         let index = LogIndex(self.last_decided.get() + 1);
         self.overlay.propose(index, &entry.rows);
         let data = entry.encode();
-        self.proposed_bytes += data.len();
         self.proposals.push(data);
         self.last_decided = index;
         self.metrics.proposals.fetch_add(1, Relaxed);
@@ -428,21 +434,30 @@ impl Sequencer {
         }));
     }
 
+    /// When what was decided is to be handed to Raft.
+    fn hand_in_at(&self) -> Option<Tick> {
+        self.proposals.due(self.applier.applied.last.index)
+    }
+
     pub(super) fn hand_in_proposals(&mut self) {
-        if !self.proposals.is_empty() {
-            let first_decided = LogIndex(self.last_decided.get() + 1 - self.proposals.len() as u64);
-            self.proposed_bytes = 0;
-            let first = self.group.propose(std::mem::take(&mut self.proposals));
-            if first != Some(first_decided) {
+        if self.hand_in_at().is_some() {
+            let (first_decided, data) = self.proposals.hand_in(self.last_decided, self.env.clock.now());
+            if self.group.propose(data) != Some(first_decided) {
                 // The lead went between decision and proposal: nothing of it is answered.
                 self.lead_lost();
             }
         }
     }
 
+    fn hand_in_if_due(&mut self) {
+        if self.hand_in_at().is_some_and(|at| at <= self.env.clock.now()) {
+            self.hand_in_proposals();
+        }
+    }
+
     /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
     pub(super) fn settle(&mut self) -> Result<(), Fatal> {
-        self.hand_in_proposals();
+        self.hand_in_if_due();
         if is_planted(Bug::AnswerBeforeCommit) {
             self.release(self.last_decided);
         }
@@ -458,6 +473,7 @@ impl Sequencer {
             if self.group.leads() || self.backlog.is_full() {
                 self.apply()?;
             }
+            self.hand_in_if_due();
         }
         if let Some(member) = self.group.take_behind() {
             self.peers.tell_behind(member, self.group.term());
@@ -553,7 +569,6 @@ impl Sequencer {
             self.overlay.clear();
         }
         self.proposals.clear();
-        self.proposed_bytes = 0;
         match is_planted(Bug::AnswerWhatWasLost) {
             true => self.held.release(LogIndex(u64::MAX), |_| true),
             false => self.held.disown(),
