@@ -67,6 +67,33 @@ fn names_links_and_attributes() {
 }
 
 #[test]
+fn times_set_on_a_file_outlive_what_was_written_before() {
+    let mut cluster = Cluster::up(ClusterOptions::default());
+    let (here, there) = (cluster.mount(), cluster.second_mount());
+    let then = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 123_456_789);
+    // Small, and of several frames; as tar and cp -p do it.
+    for bytes in [vec![7; 10_000], vec![9; 3 << 20]] {
+        let mut file = File::create(here.join("dated")).unwrap();
+        file.write_all(&bytes).unwrap();
+        file.set_modified(then).unwrap();
+        file.set_permissions(fs::Permissions::from_mode(0o640)).unwrap();
+        drop(file);
+        for side in [&here, &there] {
+            let metadata = fs::metadata(side.join("dated")).unwrap();
+            assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1_000_000_000, 123_456_789));
+            assert_eq!((metadata.len(), metadata.mode() & 0o7777), (bytes.len() as u64, 0o640));
+            assert_eq!(fs::read(side.join("dated")).unwrap(), bytes);
+        }
+    }
+    // What is written afterwards moves the time again.
+    let mut file = File::options().append(true).open(here.join("dated")).unwrap();
+    file.set_modified(then).unwrap();
+    file.write_all(b"more").unwrap();
+    drop(file);
+    assert!(fs::metadata(there.join("dated")).unwrap().mtime() > 1_000_000_000);
+}
+
+#[test]
 fn renames_with_flags_and_special_files() {
     let cluster = Cluster::up(ClusterOptions::default());
     let top = cluster.mount();
@@ -346,13 +373,18 @@ fn a_program_that_runs_is_not_emptied() {
     let busy = rustix::io::Errno::TXTBSY;
     for _ in 0..20 {
         fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = loop {
-            match Command::new(&program).arg("60").spawn() {
-                // A child that another test just forks still holds what was written.
-                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => continue,
-                child => break child.unwrap(),
+        let start = || Command::new(&program).arg("60").spawn();
+        // A child that another test just forks still holds what was written.
+        let is_busy = |error: &std::io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+        let mut child = start();
+        for _ in 0..100 {
+            if !child.as_ref().is_err_and(is_busy) {
+                break;
             }
-        };
+            std::thread::sleep(Duration::from_millis(10));
+            child = start();
+        }
+        let mut child = child.unwrap();
         for flags in [OFlags::WRONLY, OFlags::RDWR, OFlags::RDONLY | OFlags::TRUNC] {
             assert_eq!(open(&program, flags, Mode::empty()).err(), Some(busy), "{flags:?}");
         }

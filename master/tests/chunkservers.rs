@@ -7,6 +7,7 @@ mod support;
 use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, PartId, ServerId};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::{Extent, OperationKind, QueryKind};
 use cairn_env::Env;
 use cairn_env::net::grpc;
@@ -59,7 +60,9 @@ async fn written_file(
     let location = client.allocate(inode).await.unwrap();
     store(servers, &location);
     let extents = vec![Extent { offset: 0, length: 4096, chunk: location.chunk, chunk_offset: 0 }];
-    let commit = OperationKind::Commit { inode, lease, extents, length: 4096, modified: true, release };
+    let changes = AttrChanges::default();
+    let commit =
+        OperationKind::Commit { inode, lease, extents, length: 4096, modified: true, release, changes };
     client.operate(commit).await.unwrap();
     (inode, lease, location)
 }

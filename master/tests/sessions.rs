@@ -185,6 +185,7 @@ async fn a_conflict_recalls_the_lease_once_and_its_return_lets_the_other_in() {
         length: 0,
         modified: false,
         release: true,
+        changes: AttrChanges::default(),
     };
     holder.operate(commit).await.unwrap();
     holder.send(Asked::LeaseReturned(LeaseReturned { inode: inode.get(), lease: lease.get() })).await;

@@ -7,6 +7,7 @@ use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, LeaseNumber};
 use cairn_core::limits::LEASED_CHUNKS_MAX;
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::{Credentials, Extent, OperationKind, QueryKind};
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
@@ -153,6 +154,7 @@ impl Inode {
             length: 0,
             modified: false,
             release: true,
+            changes: AttrChanges::default(),
         };
         // The file may be gone, or the lease: nothing depends on the answer.
         let _ = shared.meta.operation(&who, kind).await;

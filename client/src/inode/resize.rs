@@ -11,7 +11,8 @@ use cairn_env::errand::begin;
 use std::sync::Arc;
 
 impl Inode {
-    /// setattr of a file in use here. Size and times wait for what was written before: a later Commit must not move them.
+    /// setattr of a file in use here. Size and times wait for what was written before, or are set along with it: a later Commit
+    /// must not move them.
     pub(crate) async fn set_attr(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
@@ -33,7 +34,11 @@ impl Inode {
                 inode.give_room(&shared, dropped);
             }
             if orders_data {
-                inode.record_all(&shared, false).await?;
+                let set = changes.size.is_none().then(|| (who.clone(), changes.clone()));
+                if let Some(attr) = inode.record_all_and_set(&shared, false, set).await? {
+                    shared.lookups.forget(inode.id);
+                    return Ok(inode.state().overlay(attr));
+                }
             }
             let size = changes.size;
             let kind = OperationKind::SetAttr { inode: inode.id, changes, via_handle };

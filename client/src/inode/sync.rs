@@ -11,7 +11,8 @@ use cairn_core::ids::LeaseNumber;
 use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
 use cairn_core::namespace::answer::Answer;
-use cairn_core::namespace::request::{Extent, OperationKind};
+use cairn_core::namespace::attr::{Attr, AttrChanges};
+use cairn_core::namespace::request::{Credentials, Extent, OperationKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::errand::begin;
 use std::collections::BTreeSet;
@@ -67,8 +68,18 @@ impl Inode {
         shared: &Arc<Shared>,
         release: bool,
     ) -> Result<(), FsError> {
+        self.record_all_and_set(shared, release, None).await.map(drop)
+    }
+
+    /// The same, and sets attributes with it if there is anything to record and nothing speaks against it: answers them then.
+    pub(super) async fn record_all_and_set(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        release: bool,
+        set: Option<(Credentials, AttrChanges)>,
+    ) -> Result<Option<Attr>, FsError> {
         self.drain(shared).await;
-        let Some(harvest) = self.harvest(shared) else { return Ok(()) };
+        let Some(harvest) = self.harvest(shared) else { return Ok(None) };
         let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
         let outcomes = match is_planted(Bug::RecordBeforeSync) {
             true => vec![Ok(()); harvest.chunks.len()],
@@ -83,7 +94,7 @@ impl Inode {
         if let Some(error) = lost {
             return Err(error);
         }
-        self.commit(shared, harvest, release).await
+        self.commit(shared, harvest, release, set).await
     }
 
     /// Waits until everything accepted before now is stored on all replicas, or given up.
@@ -167,48 +178,53 @@ impl Inode {
         shared: &Arc<Shared>,
         harvest: Harvest,
         release: bool,
-    ) -> Result<(), FsError> {
+        set: Option<(Credentials, AttrChanges)>,
+    ) -> Result<Option<Attr>, FsError> {
         let who = shared.kernel_checked(&self.state().who);
+        // What a write does to setuid depends on who wrote: one entry has one caller.
+        let set = set.filter(|(setter, _)| shared.kernel_checked(setter) == who);
         let mut parts = harvest.extents.chunks(EXTENTS_PER_MESSAGE_MAX).peekable();
         let mut done = 0;
-        loop {
-            let extents = parts.next().unwrap_or_default().to_vec();
+        let answered = loop {
+            let extents = parts.next().unwrap_or_default();
             let last = parts.peek().is_none();
-            let length = extents.last().map_or(0, |extent| extent.offset + extent.length);
             let count = extents.len();
-            let kind = OperationKind::Commit {
+            let kind = |changes| OperationKind::Commit {
                 inode: self.id,
                 lease: harvest.lease,
-                extents,
-                length,
+                extents: extents.to_vec(),
+                length: extents.last().map_or(0, |extent| extent.offset + extent.length),
                 modified: harvest.modified,
                 release: release && last,
+                changes,
             };
-            match shared.meta.operation(&who, kind).await {
+            let set_now = set.clone().filter(|_| last);
+            let mut is_set = set_now.is_some();
+            let (caller, changes) = set_now.unwrap_or_else(|| (who.clone(), AttrChanges::default()));
+            let mut outcome = shared.meta.operation(&caller, kind(changes)).await;
+            if is_set && outcome.as_ref().is_err_and(refuses_to_set) {
+                is_set = false;
+                outcome = shared.meta.operation(&who, kind(AttrChanges::default())).await;
+            }
+            match outcome {
                 Ok(Answer::Attr(attr)) => {
                     self.recorded(shared, &harvest, done..done + count, &attr);
                     done += count;
+                    if last {
+                        break is_set.then_some(attr);
+                    }
                 }
                 Ok(answer) => return Err(nonsense(&answer)),
                 Err(error) => return Err(self.unrecorded(shared, harvest, done, error)),
             }
-            if last {
-                break;
-            }
-        }
+        };
         if release {
             self.let_lease_go(shared);
         }
-        Ok(())
+        Ok(answered)
     }
 
-    fn recorded(
-        &self,
-        shared: &Shared,
-        harvest: &Harvest,
-        range: std::ops::Range<usize>,
-        attr: &cairn_core::namespace::attr::Attr,
-    ) {
+    fn recorded(&self, shared: &Shared, harvest: &Harvest, range: std::ops::Range<usize>, attr: &Attr) {
         let attached: BTreeSet<_> = harvest.extents[range].iter().map(|extent| extent.chunk).collect();
         let mut state = self.state();
         for target in state.targets.values().filter(|target| attached.contains(&target.chunk)) {
@@ -250,6 +266,11 @@ impl Inode {
         self.progress.notify_waiters();
         error
     }
+}
+
+/// Perhaps the attributes, not the bytes, were what the master refused.
+fn refuses_to_set(error: &FsError) -> bool {
+    matches!(error, FsError::NotPermitted | FsError::PermissionDenied | FsError::InvalidArgument)
 }
 
 /// Puts an extent back that was to be recorded, below what came since.

@@ -2,6 +2,8 @@
 
 use super::act::{Act, require};
 use super::answer::Answer;
+use super::attr::AttrChanges;
+use super::decide_attrs::set_attr;
 use super::machine::Stop;
 use super::request::Extent;
 use super::rows::extent::ExtentRow;
@@ -17,6 +19,7 @@ pub(super) struct Commit<'r> {
     pub(super) length: u64,
     pub(super) modified: bool,
     pub(super) release: bool,
+    pub(super) changes: &'r AttrChanges,
 }
 
 pub(super) fn commit(act: &mut Act<'_>, inode: InodeId, commit: &Commit<'_>) -> Result<Answer, Stop> {
@@ -44,7 +47,11 @@ pub(super) fn commit(act: &mut Act<'_>, inode: InodeId, commit: &Commit<'_>) -> 
     if commit.release {
         act.end_lease(inode)?;
     }
-    Ok(Answer::Attr(row.attr()))
+    if *commit.changes == AttrChanges::default() {
+        return Ok(Answer::Attr(row.attr()));
+    }
+    require(commit.changes.size.is_none(), FsError::InvalidArgument)?;
+    set_attr(act, inode, commit.changes, true)
 }
 
 /// Ordered, apart from each other, within the file and within chunks.

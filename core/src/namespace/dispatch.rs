@@ -49,10 +49,9 @@ pub(crate) fn act_on(act: &mut Act<'_>, kind: &OperationKind) -> Result<Answer, 
         Op::RemoveXattr { inode, name } => decide_xattr::remove(act, *inode, name),
         Op::AllocateChunks { inode, count } => decide_chunks::allocate_chunks(act, *inode, *count),
         Op::LeaseFile { inode, chunks } => decide_lease::lease_file(act, *inode, chunks),
-        Op::Commit { inode, lease, extents, length, modified, release } => {
-            let request =
-                Commit { lease: *lease, extents, length: *length, modified: *modified, release: *release };
-            commit(act, *inode, &request)
+        Op::Commit { inode, lease, extents, length, modified, release, changes } => {
+            let (lease, length, modified, release) = (*lease, *length, *modified, *release);
+            commit(act, *inode, &Commit { lease, extents, length, modified, release, changes })
         }
         Op::ReplaceReplicas { .. } => Err(FsError::Unsupported.into()),
         Op::ReleaseChunks { chunks } => decide_chunks::release_chunks(act, chunks),

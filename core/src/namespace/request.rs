@@ -140,7 +140,8 @@ pub enum OperationKind {
     /// that they are reconciled should this session end badly. Opens the way to write(2). → `Leased`
     LeaseFile { inode: InodeId, chunks: Vec<ChunkId> },
     /// Record what is on stable storage on the minimum of replicas: `extents` replace what was mapped there; the file is
-    /// at least `length` long. Refused with `Stale` when the lease is not the session's. → `Attr`
+    /// at least `length` long. Refused with `Stale` when the lease is not the session's. `changes` are made after it, as by
+    /// `SetAttr` of the same caller, and are never of the length. All of it is done, or nothing. → `Attr`
     Commit {
         inode: InodeId,
         lease: LeaseNumber,
@@ -148,6 +149,7 @@ pub enum OperationKind {
         length: u64,
         modified: bool,
         release: bool,
+        changes: AttrChanges,
     },
     /// A writer could not reach `failed`, or found them wanting: raise the version on the others and drop them.
     /// → `Chunks` with one location

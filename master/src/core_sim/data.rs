@@ -7,6 +7,7 @@ use super::world::World;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::{Extent, OperationKind, QueryKind};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -189,6 +190,7 @@ impl World {
             length,
             modified: true,
             release: true,
+            changes: AttrChanges::default(),
         };
         job.stage = Stage::Asks;
         let client = self.client(id);

@@ -11,6 +11,7 @@ use cairn_core::limits::{
     CHUNKS_PER_ALLOCATION_MAX, CHUNKS_PER_REQUEST_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, GROUPS_MAX,
     LEASES_PER_REQUEST_MAX, REPLICAS_MAX, SYMLINK_BYTES_MAX, XATTR_NAME_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
 };
+use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::{
     AllocateMode, Credentials, Extent, Operation, OperationKind, PermissionCheck, RenameMode, XattrMode,
 };
@@ -239,14 +240,17 @@ fn inode_kind(kind: OperationKind) -> Kind {
         Core::LeaseFile { inode, chunks } => {
             Kind::LeaseFile(wire::LeaseFile { inode: inode.get(), chunks: chunk_numbers(chunks) })
         }
-        Core::Commit { inode, lease, extents, length, modified, release } => Kind::Commit(wire::Commit {
-            inode: inode.get(),
-            lease: lease.get(),
-            extents: extents.into_iter().map(Into::into).collect(),
-            length,
-            modified,
-            release,
-        }),
+        Core::Commit { inode, lease, extents, length, modified, release, changes } => {
+            Kind::Commit(wire::Commit {
+                inode: inode.get(),
+                lease: lease.get(),
+                extents: extents.into_iter().map(Into::into).collect(),
+                length,
+                modified,
+                release,
+                changes: (changes != AttrChanges::default()).then(|| changes.into()),
+            })
+        }
         Core::ReplaceReplicas { chunk, version, failed } => Kind::ReplaceReplicas(wire::ReplaceReplicas {
             chunk: chunk.get(),
             version: version.get(),
@@ -364,6 +368,7 @@ fn chunk_kind(kind: Kind) -> Result<OperationKind, ConvertError> {
                 length: m.length,
                 modified: m.modified,
                 release: m.release,
+                changes: m.changes.map(TryInto::try_into).transpose()?.unwrap_or_default(),
             }
         }
         Kind::ReplaceReplicas(m) => {

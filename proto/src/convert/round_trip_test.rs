@@ -196,16 +196,16 @@ fn inode_operation() -> impl Strategy<Value = OperationKind> {
         (inode(), xattr_name()).prop_map(|(inode, name)| RemoveXattr { inode, name }),
         (inode(), 0..=CHUNKS_PER_ALLOCATION_MAX).prop_map(|(inode, count)| AllocateChunks { inode, count }),
         (inode(), chunks()).prop_map(|(inode, chunks)| LeaseFile { inode, chunks }),
-        (inode(), any::<u64>(), vec(extent(), 0..5), 0..=FILE_BYTES_MAX, any::<(bool, bool)>()).prop_map(
-            |(inode, lease, extents, length, (modified, release))| Commit {
+        (inode(), any::<u64>(), vec(extent(), 0..5), 0..=FILE_BYTES_MAX, any::<(bool, bool)>(), changes())
+            .prop_map(|(inode, lease, extents, length, (modified, release), changes)| Commit {
                 inode,
                 lease: LeaseNumber(lease),
                 extents,
                 length,
                 modified,
-                release
-            }
-        ),
+                release,
+                changes
+            }),
         (any::<(u64, u64)>(), vec(any::<u32>().prop_map(ServerId), 0..=REPLICAS_MAX)).prop_map(
             |((chunk, version), failed)| ReplaceReplicas {
                 chunk: ChunkId(chunk),

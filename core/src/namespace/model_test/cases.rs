@@ -11,7 +11,7 @@ use crate::limits::{
     SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
 };
 use crate::namespace::answer::Answer;
-use crate::namespace::attr::{AttrChanges, NodeKind};
+use crate::namespace::attr::{AttrChanges, NodeKind, TimeSet};
 use crate::namespace::draft::Draft;
 use crate::namespace::internal::Internal;
 use crate::namespace::machine::{Context, Outcome, RowError, Rows, Stop, decide_internal};
@@ -23,6 +23,7 @@ use crate::namespace::request::{
 use crate::namespace::rows::inode::InodeKey;
 use crate::namespace::work;
 use crate::session::{Raised, Sequenced, decide_sequenced};
+use crate::time::Timestamp;
 use crate::units::CHUNK_BYTES;
 use bytes::Bytes;
 
@@ -62,7 +63,9 @@ impl World {
         extents: Vec<Extent>,
     ) -> Result<Answer, FsError> {
         let length = extents.iter().map(|extent| extent.offset + extent.length).max().unwrap_or(0);
-        let commit = OperationKind::Commit { inode, lease, extents, length, modified: true, release: false };
+        let changes = AttrChanges::default();
+        let commit =
+            OperationKind::Commit { inode, lease, extents, length, modified: true, release: false, changes };
         self.operate(0, &root(), commit)
     }
 
@@ -202,6 +205,7 @@ fn commits_are_refused_unless_all_of_them_is_right() {
         length,
         modified: true,
         release: false,
+        changes: AttrChanges::default(),
     };
     let root = root();
     assert_eq!(world.operate(0, &root, commit(wrap, 10, lease)), Err(FsError::FileTooLarge));
@@ -215,8 +219,22 @@ fn commits_are_refused_unless_all_of_them_is_right() {
     assert_eq!(world.operate(0, &root, commit(unknown, 10, lease)), Err(FsError::Stale));
     assert_eq!(world.operate(0, &root, commit(vec![fine], 10, LeaseNumber(9))), Err(FsError::Stale));
     assert_eq!(world.operate(1, &root, commit(vec![fine], 10, lease)), Err(FsError::Stale));
+    let with = |changes| match commit(vec![fine], 10, lease) {
+        OperationKind::Commit { inode, lease, extents, length, modified, release, .. } => {
+            OperationKind::Commit { inode, lease, extents, length, modified, release, changes }
+        }
+        other => other,
+    };
+    let cut = with(AttrChanges { size: Some(5), ..AttrChanges::default() });
+    assert_eq!(world.operate(0, &root, cut), Err(FsError::InvalidArgument));
+    let dated =
+        || with(AttrChanges { mtime: Some(TimeSet::At(Timestamp::default())), ..AttrChanges::default() });
+    assert_eq!(world.operate(0, &user(7), dated()), Err(FsError::NotPermitted), "as SetAttr says");
     assert_eq!(world.rows, before, "a refusal writes nothing");
-    world.commit(inode, lease, vec![fine]).unwrap();
+    match world.operate(0, &root, dated()) {
+        Ok(Answer::Attr(attr)) => assert_eq!((attr.size, attr.mtime), (10, Timestamp::default())),
+        other => panic!("{other:?}"),
+    }
     let (third, third_lease) = world.make_file("h");
     assert_eq!(
         world.commit(third, third_lease, vec![fine]),

@@ -23,6 +23,8 @@ pub(super) enum Step {
         extents: Vec<(u64, u64)>,
         modified: bool,
         release: bool,
+        /// What is set in the same entry.
+        changes: AttrChanges,
     },
     /// A client overwrites in place what is mapped, under a lease, and may end badly.
     Overwrite { session: usize, file: InodeId },
@@ -78,16 +80,25 @@ fn time_set() -> impl Strategy<Value = Option<TimeSet>> {
     prop_oneof![2 => Just(None), 1 => Just(Some(TimeSet::Now)), 1 => Just(Some(TimeSet::At(at)))]
 }
 
-fn set_attr() -> impl Strategy<Value = OperationKind> {
+/// None of the size.
+fn changes() -> impl Strategy<Value = AttrChanges> {
     let owner = || proptest::option::weighted(0.3, 0u32..3);
     let changes = (proptest::option::weighted(0.4, mode()), owner(), owner(), time_set(), time_set());
+    changes.prop_map(|(mode, uid, gid, atime, mtime)| AttrChanges {
+        mode,
+        uid,
+        gid,
+        size: None,
+        atime,
+        mtime,
+    })
+}
+
+fn set_attr() -> impl Strategy<Value = OperationKind> {
     let size = proptest::option::weighted(0.3, 0u64..70);
-    (inode(), changes, size, any::<bool>()).prop_map(
-        |(inode, (mode, uid, gid, atime, mtime), size, via_handle)| {
-            let changes = AttrChanges { mode, uid, gid, size, atime, mtime };
-            OperationKind::SetAttr { inode, changes, via_handle }
-        },
-    )
+    (inode(), changes(), size, any::<bool>()).prop_map(|(inode, changes, size, via_handle)| {
+        OperationKind::SetAttr { inode, changes: AttrChanges { size, ..changes }, via_handle }
+    })
 }
 
 fn rename() -> impl Strategy<Value = OperationKind> {
@@ -187,12 +198,13 @@ fn extents() -> impl Strategy<Value = Vec<(u64, u64)>> {
 }
 
 pub(super) fn on_data() -> impl Strategy<Value = Step> {
-    let write =
-        (0usize..2, who(), inode(), extents(), any::<bool>(), prop_oneof![3 => Just(true), 1 => Just(false)]);
+    let flags = (any::<bool>(), prop_oneof![3 => Just(true), 1 => Just(false)]);
+    let set = prop_oneof![2 => Just(AttrChanges::default()), 1 => changes()];
+    let write = (0usize..2, who(), inode(), extents(), flags, set);
     prop_oneof![
         12 => act(operation_on_data()),
-        14 => write.prop_map(|(session, who, file, extents, modified, release)| {
-            Step::Write { session, who, file, extents, modified, release }
+        14 => write.prop_map(|(session, who, file, extents, (modified, release), changes)| {
+            Step::Write { session, who, file, extents, modified, release, changes }
         }),
         3 => (0usize..2, inode()).prop_map(|(session, file)| Step::Overwrite { session, file }),
         1 => Just(Step::Reclaim),

@@ -8,7 +8,7 @@ use crate::fsck;
 use crate::ids::{ChunkId, ClusterId, InodeId, NodeId, Sequence, ServerId, SessionId, SlotId};
 use crate::journal::applied::{APPLIED_KEY, Applied};
 use crate::namespace::answer::{Answer, Map};
-use crate::namespace::attr::NodeKind;
+use crate::namespace::attr::{AttrChanges, NodeKind};
 use crate::namespace::check::check;
 use crate::namespace::draft::Draft;
 use crate::namespace::internal::Internal;
@@ -22,6 +22,15 @@ use crate::session::{Raised, Sequenced, decide_sequenced};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+
+/// What a client writes at a time.
+struct Written<'a> {
+    /// Offsets and lengths.
+    extents: &'a [(u64, u64)],
+    modified: bool,
+    release: bool,
+    changes: &'a AttrChanges,
+}
 
 pub(super) struct World {
     pub(super) rows: MemoryRows,
@@ -170,8 +179,9 @@ impl World {
         self.toy.now = Timestamp { seconds: self.clock, nanos: 0 };
         match step {
             Step::Act { session, who, operation } => self.act(*session, who, operation),
-            Step::Write { session, who, file, extents, modified, release } => {
-                self.write(*session, who, self.resolve(*file), extents, *modified, *release);
+            Step::Write { session, who, file, extents, modified, release, changes } => {
+                let written = Written { extents, modified: *modified, release: *release, changes };
+                self.write(*session, who, self.resolve(*file), &written);
             }
             Step::Overwrite { session, file } => self.overwrite(*session, self.resolve(*file)),
             Step::Reclaim => self.reclaim(),
@@ -228,15 +238,8 @@ impl World {
         Ok(())
     }
 
-    fn write(
-        &mut self,
-        session: usize,
-        who: &Credentials,
-        file: InodeId,
-        extents: &[(u64, u64)],
-        modified: bool,
-        release: bool,
-    ) {
+    fn write(&mut self, session: usize, who: &Credentials, file: InodeId, written: &Written<'_>) {
+        let Written { extents, modified, release, changes } = *written;
         let leased = self.operate(session, who, OperationKind::LeaseFile { inode: file, chunks: vec![] });
         assert_eq!(leased.as_ref().err(), self.writable(session, file).as_ref().err());
         let Ok(Answer::Leased { lease, .. }) = leased else { return };
@@ -255,14 +258,42 @@ impl World {
         });
         let placed: Vec<Extent> = placed.collect();
         let length = placed.last().map_or(0, |last| last.offset + last.length);
-        let commit =
-            OperationKind::Commit { inode: file, lease, extents: placed.clone(), length, modified, release };
-        match self.operate(session, who, commit) {
-            Ok(_) => self.record_write(who, file, &placed, modified, release),
-            Err(error) => assert_eq!(error, FsError::Overloaded),
+        let commit = OperationKind::Commit {
+            inode: file,
+            lease,
+            extents: placed.clone(),
+            length,
+            modified,
+            release,
+            changes: changes.clone(),
+        };
+        let outcome = self.operate(session, who, commit);
+        if outcome != Err(FsError::Overloaded) {
+            let before = self.toy.clone();
+            self.record_write(who, file, &placed, modified, release);
+            let set = self.set_with_it(session, who, file, changes);
+            assert_eq!(outcome.as_ref().err(), set.as_ref().err(), "{changes:?} by {who:?}");
+            if set.is_err() {
+                self.toy = before;
+            }
         }
         let all = chunks.iter().map(|location| location.chunk).collect();
         self.operate(session, who, OperationKind::ReleaseChunks { chunks: all }).unwrap();
+    }
+
+    /// What a commit sets besides.
+    fn set_with_it(
+        &mut self,
+        session: usize,
+        who: &Credentials,
+        inode: InodeId,
+        changes: &AttrChanges,
+    ) -> Result<(), FsError> {
+        if *changes == AttrChanges::default() {
+            return Ok(());
+        }
+        let set = OperationKind::SetAttr { inode, changes: changes.clone(), via_handle: true };
+        self.toy.apply(self.sessions[session].get(), who, &set, u64::MAX).map(drop)
     }
 
     fn record_write(
