@@ -37,14 +37,16 @@ fn count(summary: &str, what: &str) -> u64 {
 
 #[test]
 fn pjdfstest_finds_nothing() {
-    pjdfstest(&Cluster::up(ClusterOptions::default()));
+    pjdfstest(&Cluster::up(ClusterOptions::default()), "pjdfstest");
 }
 
 /// Time between two kills.
 const KILL_PERIOD: Duration = Duration::from_secs(5);
 
+/// `CAIRN_POSIX_ROUNDS`: so often, on one cluster.
 #[test]
 fn pjdfstest_finds_nothing_while_leaders_are_killed() {
+    let rounds = std::env::var("CAIRN_POSIX_ROUNDS").map_or(1, |rounds| rounds.parse().unwrap());
     let cluster = Cluster::up(ClusterOptions { masters: 3, ..ClusterOptions::default() });
     let done = AtomicBool::new(false);
     let kills = std::thread::scope(|scope| {
@@ -59,7 +61,9 @@ fn pjdfstest_finds_nothing_while_leaders_are_killed() {
             }
             kills
         });
-        let suite = catch_unwind(AssertUnwindSafe(|| pjdfstest(&cluster)));
+        let suite = catch_unwind(AssertUnwindSafe(|| {
+            (1..=rounds).for_each(|round: u32| pjdfstest(&cluster, &format!("round-{round}")));
+        }));
         done.store(true, Ordering::SeqCst);
         let kills = killer.join().unwrap();
         suite.unwrap_or_else(|failure| resume_unwind(failure));
@@ -68,11 +72,11 @@ fn pjdfstest_finds_nothing_while_leaders_are_killed() {
     println!("pjdfstest: the leader was killed {kills} times meanwhile");
 }
 
-/// Runs the suite on the cluster's mount.
-fn pjdfstest(cluster: &Cluster) {
+/// Runs the suite in a new directory of the cluster's mount.
+fn pjdfstest(cluster: &Cluster, name: &str) {
     let pjdfstest = suite("pjdfstest");
     assert!(rustix::process::geteuid().is_root(), "pjdfstest changes users: run it as root");
-    let (local, place) = (test_dir(), cluster.mount().join("pjdfstest"));
+    let (local, place) = (test_dir(), cluster.mount().join(name));
     fs::create_dir(&place).unwrap();
     // The suite goes there as other users too.
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
