@@ -10,7 +10,6 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 /// The door of threads.
@@ -27,10 +26,6 @@ pub trait Spawn: Send + Sync + 'static {
 
     /// Runs short blocking work (disk reads) beside the runtime's own threads; at once in a simulation.
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>);
-
-    /// Runs blocking work that the calling task waits for: on this thread where another can stand in for it meanwhile, which
-    /// spares two hand-overs, else beside the runtime's threads.
-    fn start_blocking_here(&self, job: Box<dyn FnOnce() + Send>);
 }
 
 /// The work panicked or its runtime was shut down before it ended.
@@ -111,13 +106,6 @@ impl Spawn for ThreadSpawn {
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>) {
         drop(tokio::task::spawn_blocking(job));
     }
-
-    fn start_blocking_here(&self, job: Box<dyn FnOnce() + Send>) {
-        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(job),
-            _ => self.start_blocking(job),
-        }
-    }
 }
 
 /// Everything on the runtime of the caller, in its deterministic order: for simulations.
@@ -136,10 +124,6 @@ impl Spawn for TaskSpawn {
     }
 
     fn start_blocking(&self, job: Box<dyn FnOnce() + Send>) {
-        job();
-    }
-
-    fn start_blocking_here(&self, job: Box<dyn FnOnce() + Send>) {
         job();
     }
 }

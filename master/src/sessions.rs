@@ -124,7 +124,8 @@ impl Sessions {
 
     /// The session is gone from the state.
     pub(crate) fn forget(&self, id: SessionId) {
-        locked(&self.table).remove(&id);
+        let mut table = locked(&self.table);
+        table.remove(&id);
         locked(&self.unattached).remove(&id);
     }
 
@@ -143,10 +144,13 @@ impl Sessions {
 
     /// Which of `inodes` no session holds open, as far as known. None while a session has yet to re-attach.
     pub(crate) fn not_open(&self, inodes: &[InodeId]) -> Vec<InodeId> {
-        if !locked(&self.unattached).is_empty() {
-            return Vec::new();
-        }
-        let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
+        let sessions: Vec<_> = {
+            let table = locked(&self.table);
+            if !locked(&self.unattached).is_empty() {
+                return Vec::new();
+            }
+            table.values().cloned().collect()
+        };
         let mut free = inodes.to_vec();
         for session in sessions {
             let reach = locked(&session.reach);

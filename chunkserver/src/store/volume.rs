@@ -131,7 +131,7 @@ impl Volume {
     pub(super) async fn durable(self: &Arc<Self>, ticket: u64) -> Result<(), StoreError> {
         let (wait, start) = self.journal.register(ticket)?;
         if start {
-            self.commit_for_caller();
+            self.start_commit();
         }
         match wait {
             None => Ok(()),
@@ -149,37 +149,14 @@ impl Volume {
 
     /// Begins the commit job: here when the disk answers sooner than another thread would.
     pub(super) fn start_commit(self: &Arc<Self>) {
-        if self.commits_quickly() {
-            self.commit_elsewhere();
-        }
-    }
-
-    /// Does the round that the caller waits for, on this thread.
-    fn commit_for_caller(self: &Arc<Self>) {
-        if self.commits_quickly() {
-            let volume = Arc::clone(self);
-            self.env.spawn.start_blocking_here(Box::new(move || {
-                if volume.commit_round() {
-                    volume.commit_elsewhere();
-                }
-            }));
-        }
-    }
-
-    /// A few rounds, if each is shorter than a hand-over. True when more is due.
-    fn commits_quickly(&self) -> bool {
         for _ in 0..QUICK_COMMITS_IN_A_ROW_MAX {
             if !self.commit_pace.is_quick() {
                 break;
             }
             if !self.commit_round() {
-                return false;
+                return;
             }
         }
-        true
-    }
-
-    fn commit_elsewhere(self: &Arc<Self>) {
         let volume = Arc::clone(self);
         self.env.spawn.start_blocking(Box::new(move || while volume.commit_round() {}));
     }

@@ -196,7 +196,9 @@ impl State {
         }
         let mut attr = attr;
         attr.size = self.size;
-        if let Some(touched) = self.touched
+        // Of newer data only a Commit of ours can be the cause, which may have set the time as well.
+        let is_recorded = attr.data_change > self.map_version;
+        if let Some(touched) = self.touched.filter(|_| !is_recorded)
             && touched > attr.mtime
         {
             attr.mtime = touched;

@@ -3,10 +3,10 @@
 use super::cache::{Cache, Known};
 use super::changes::Changes;
 use super::table::{ChangeNumber, Invalidation, SharedLeases};
-use crate::ids::{InodeId, SessionId};
+use crate::ids::{InodeId, LeaseNumber, SessionId};
 use crate::limits::{CACHED_ITEMS_MAX, SHARED_LEASE_BELIEF, SHARED_LEASE_TERM};
 use crate::namespace::answer::DirectoryEntry;
-use crate::namespace::attr::{Attr, NodeKind};
+use crate::namespace::attr::{Attr, AttrChanges, NodeKind, TimeSet};
 use crate::namespace::name::Name;
 use crate::namespace::request::OperationKind;
 use crate::time::{Tick, Timestamp};
@@ -317,6 +317,28 @@ fn what_an_own_operation_may_change_is_not_believed_before_its_answer() {
     assert_eq!(cache.lookup(DIR, &other, at(3)), Some(Known::Nothing));
     cache.answered(operation, &Changes::default(), false);
     assert!(cache.lookup(DIR, &name(), at(3)).is_some());
+}
+
+#[test]
+fn times_set_with_a_commit_are_doubted_as_those_of_setattr() {
+    let mut cache = cache();
+    cache.learn(cache.ticket(), &attr(FILE, 1), None);
+    let commit = |changes| OperationKind::Commit {
+        inode: FILE,
+        lease: LeaseNumber(1),
+        extents: Vec::new(),
+        length: 1,
+        modified: true,
+        release: false,
+        changes,
+    };
+    let bare = cache.begin(&commit(AttrChanges::default()));
+    assert!(cache.attr(FILE, at(3)).is_some(), "the author knows more of its bytes than the leader");
+    cache.answered(bare, &Changes::default(), false);
+    let dated = cache.begin(&commit(AttrChanges { mtime: Some(TimeSet::Now), ..AttrChanges::default() }));
+    assert_eq!(cache.attr(FILE, at(3)), None, "others may have seen the time");
+    cache.answered(dated, &Changes::default(), false);
+    assert!(cache.attr(FILE, at(3)).is_some());
 }
 
 #[test]

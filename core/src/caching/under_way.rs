@@ -2,6 +2,7 @@
 //! client may have seen the new, and waits for nobody. So until the answer nothing of it is believed here.
 
 use crate::ids::InodeId;
+use crate::namespace::attr::AttrChanges;
 use crate::namespace::request::OperationKind;
 use bytes::Bytes;
 
@@ -61,6 +62,9 @@ impl Touched {
             | Kind::Allocate { inode, .. }
             | Kind::SetXattr { inode, .. }
             | Kind::RemoveXattr { inode, .. } => of(vec![*inode], Vec::new()),
+            Kind::Commit { inode, changes, .. } if *changes != AttrChanges::default() => {
+                of(vec![*inode], Vec::new())
+            }
             Kind::AllocateChunks { .. }
             | Kind::LeaseFile { .. }
             | Kind::Commit { .. }

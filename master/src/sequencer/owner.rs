@@ -307,6 +307,8 @@ impl Sequencer {
             Request::Operation(operation) => self.decide(Work::Operation(operation), 0),
             Request::Internal { command, reply } => self.decide(Work::Internal { command, reply }, 0),
             Request::HandOver { to, done } => {
+                // Nothing is proposed any more until it is known who leads.
+                self.hand_in_proposals();
                 if self.group.hand_over(to) {
                     self.handing_over = Some(done);
                 } else {
@@ -533,10 +535,14 @@ impl Sequencer {
         self.metrics.journal_bytes.store(counters.bytes, Relaxed);
     }
 
-    /// Leads as soon as an entry of its own term is applied: everything committed before is applied then as well.
+    /// Leads as soon as an entry of its own term is applied: everything committed before is applied then as well. So must be what
+    /// else is in its log, of which the overlay tells nothing, when it goes on after a hand-over that came to nothing.
     fn note_leadership(&mut self) {
         let term = self.group.term();
-        let leading = (self.group.leads() && self.applier.applied.last.term == term).then_some(term);
+        let knows_all =
+            self.leading == Some(term) || self.applier.applied.last.index == self.group.last_index();
+        let leads = self.group.leads() && self.applier.applied.last.term == term && knows_all;
+        let leading = leads.then_some(term);
         if leading != self.leading {
             if self.leading.is_some() {
                 self.lead_lost();
@@ -590,6 +596,7 @@ impl Sequencer {
         self.metrics.disk_low.store(u64::from(self.disk_low), Relaxed);
         if self.disk_low && self.leading.is_some() && now >= self.next_relief {
             self.next_relief = now.after(DISK_LOW_HAND_OVER_PAUSE);
+            self.hand_in_proposals();
             // Another may have room: a full disk costs this member the lead, not the cluster its life.
             if self.group.hand_over(None) {
                 tracing::warn!("the disk is nearly full: another master is asked to lead");
