@@ -275,6 +275,34 @@ fn a_failed_sync_is_final() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_memory_is_not_believed_to_be_on_the_disk() {
+    for starts_that_fail in 0..3 {
+        let disk = new_disk();
+        let mut journal = open(&disk, 1).unwrap();
+        journal.append(HardState::default(), &entries(1..3, 1)).unwrap();
+        disk.fail_sync("journal", 1);
+        assert!(journal.append(HardState::default(), &entries(3..5, 1)).is_err());
+        drop(journal);
+        // The process is started again; the machine, which still has the pages, was not.
+        for start in 0..starts_that_fail {
+            disk.fail_sync("journal", 1);
+            assert!(matches!(open(&disk, 10 + start), Err(JournalError::Io { .. })));
+        }
+        let mut journal = open(&disk, 2).unwrap();
+        let next = journal.last().index.get() + 1;
+        journal.append(HardState::default(), &entries(next..next + 2, 2)).unwrap();
+        for seed in 0..20 {
+            let journal = open(&disk.crash_image(seed), 3).unwrap();
+            assert_eq!(
+                journal.last().index.get(),
+                next + 1,
+                "after {starts_that_fail} failed starts, seed {seed}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_is_known_before_anything_is_written() {
     let disk = new_disk();
     disk.set_capacity(24 << 10);

@@ -7,7 +7,7 @@ use super::{JournalConfig, JournalError, LogEntry};
 use bytes::Bytes;
 use cairn_core::ids::LogIndex;
 use cairn_core::journal::frame::{HardState, LogId, Record, SegmentError, SegmentHeader};
-use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, walk};
+use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, stated_bytes, walk};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use std::collections::VecDeque;
@@ -26,6 +26,16 @@ pub(super) struct Recovered {
     pub(super) chain: u64,
     /// Half-made files to remove.
     pub(super) leftovers: Vec<PathBuf>,
+    /// Batches of the last segment that nothing states to be durable.
+    pub(super) unsure: Unsure,
+}
+
+/// Bytes of a segment that were read, and are perhaps not on stable storage.
+#[derive(Default)]
+pub(super) struct Unsure {
+    /// Where in the file they begin.
+    pub(super) offset: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 struct Loaded {
@@ -41,6 +51,7 @@ pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recover
         hard: HardState::default(),
         chain: 0,
         leftovers,
+        unsure: Unsure::default(),
     };
     let mut before: Option<(SegmentHeader, SegmentEnd)> = None;
     // One buffer for all: a process that starts should not look as large as its journal.
@@ -62,6 +73,9 @@ pub(super) fn recover(disk: &dyn Disk, config: &JournalConfig) -> Result<Recover
         let (segment, end) = walk_segment(&loaded, &bytes, &mut recovered.shape);
         if at + 1 == numbers.len() {
             judge_last(&bytes, &loaded.header, &end).map_err(|corruption| corrupt(config, corruption))?;
+            let (offset, end) = (stated_bytes(&bytes), end.position - loaded.header.base);
+            let tail = bytes.get(offset as usize..end as usize).unwrap_or_default();
+            recovered.unsure = Unsure { offset, bytes: tail.to_vec() };
         }
         recovered.hard = end.hard;
         recovered.chain = end.chain;

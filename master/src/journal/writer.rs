@@ -1,7 +1,7 @@
 //! Appending: one batch, one write and one fdatasync for everything that a Raft ready holds.
 
 use super::log_shape::LogShape;
-use super::recover::{Recovered, recover};
+use super::recover::{Recovered, Unsure, recover};
 use super::segment::{self, Segment};
 use super::spare::{SPARE_PREFIX, Spare, SpareJob};
 use super::{JournalConfig, JournalError, LogEntry};
@@ -74,7 +74,7 @@ impl Journal {
             unused_bytes = torn,
             "journal read"
         );
-        let Recovered { segments, shape, hard, chain, leftovers } = recovered;
+        let Recovered { segments, shape, hard, chain, leftovers, unsure } = recovered;
         let mut journal = Self {
             disk,
             config,
@@ -92,17 +92,20 @@ impl Journal {
             failed: false,
             counters: JournalCounters::default(),
         };
-        journal.start(leftovers).map_err(|source| journal.config.io(source))?;
+        journal.start(leftovers, &unsure).map_err(|source| journal.config.io(source))?;
         Ok(journal)
     }
 
     /// Makes durable what was read (a killed process leaves it in the page cache only) and begins a new segment, so that
     /// the remains of a torn tail can never be taken for a successor of what is written next.
-    fn start(&mut self, leftovers: Vec<PathBuf>) -> io::Result<()> {
+    fn start(&mut self, leftovers: Vec<PathBuf>, unsure: &Unsure) -> io::Result<()> {
         for path in leftovers {
             self.disk.remove_file(&path)?;
         }
         if let Some(last) = self.segments.back() {
+            // Written again: where a sync failed in a process before this one, the system takes the pages for clean, and the
+            // next sync would claim what never reached the disk.
+            last.file.write_all_at(&unsure.bytes, unsure.offset)?;
             last.file.sync_data()?;
         }
         self.durable = self.end();
