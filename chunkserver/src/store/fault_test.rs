@@ -29,7 +29,7 @@ fn workload() -> Vec<Op> {
 }
 
 /// Runs the workload with a fault until something fails, then cuts the power: what was acknowledged must be there.
-fn fail_and_crash(set_fault: impl Fn(&SimDisk)) -> bool {
+fn fail_and_crash(later: &[Op], set_fault: impl Fn(&SimDisk)) -> bool {
     let disk = SimDisk::new();
     runtime().block_on(async {
         let (store, _) = open_tiny(&disk, 1);
@@ -60,20 +60,42 @@ fn fail_and_crash(set_fault: impl Fn(&SimDisk)) -> bool {
                 promise.check(&disk.crash_image(seed), seed).await;
             }
             promise.check(&disk.crash_image_with(&mut LoseAll), 1).await;
+            drop(store);
+            go_on_after_a_start(&disk, later, done, failed.as_ref()).await;
         }
         failed.is_some()
     })
 }
 
+/// The process is started again, while the machine still has in memory what a failed sync left there; then the power is cut.
+async fn go_on_after_a_start(disk: &SimDisk, later: &[Op], mut done: Vec<Op>, failed: Option<&Op>) {
+    let (store, _) = open_tiny(disk, 2);
+    for op in later {
+        op.run(&store).await.unwrap();
+        done.push(op.clone());
+    }
+    let promise = Promise::at(&done, failed);
+    for seed in 0..6 {
+        promise.check(&disk.crash_image(seed), seed).await;
+    }
+    promise.check(&disk.crash_image_with(&mut LoseAll), 1).await;
+}
+
 #[test]
 fn whichever_sync_fails_nothing_is_acknowledged_falsely_and_the_disk_is_never_used_again() {
-    let failures = (1..40).take_while(|&nth| fail_and_crash(|disk| disk.fail_sync("/d", nth))).count();
-    assert!((8..39).contains(&failures), "{failures} syncs were failed");
+    let first = write(3, 0, 4_096, 9, true);
+    // Until every segment of the journal was used again.
+    let rounds = (0..6).flat_map(|round| [write(3, 4_096, 4_096, round, true), Op::WriteBack]);
+    for later in [vec![first], rounds.collect()] {
+        let fails = |nth: &u64| fail_and_crash(&later, |disk| disk.fail_sync("/d", *nth));
+        let failures = (1..40).take_while(fails).count();
+        assert!((8..39).contains(&failures), "{failures} syncs were failed");
+    }
 }
 
 #[test]
 fn whichever_write_fails_nothing_is_acknowledged_falsely() {
-    let failures = (1..80).take_while(|&nth| fail_and_crash(|disk| disk.fail_write("/d", nth))).count();
+    let failures = (1..80).take_while(|&nth| fail_and_crash(&[], |disk| disk.fail_write("/d", nth))).count();
     assert!((8..79).contains(&failures), "{failures} writes were failed");
 }
 

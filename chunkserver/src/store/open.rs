@@ -15,7 +15,7 @@ use cairn_core::chunk::replica_file::parse_file_name;
 use cairn_core::chunk::{Catalogue, ReplicaKey};
 use cairn_core::ids::{ClusterId, DiskId, LogIndex, NodeId, Term};
 use cairn_core::journal::frame::{HardState, LogId, Record, SEGMENT_HEADER_BYTES, SegmentHeader};
-use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, walk};
+use cairn_core::journal::scan::{SegmentEnd, judge_last, judge_sealed, stated_bytes, walk};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::superblock::{Role, SUPERBLOCK_BYTES, SUPERBLOCK_FILE, Superblock};
 use cairn_env::Env;
@@ -50,6 +50,10 @@ struct Recovered {
     catalogue: Catalogue,
     file: CatalogueFile,
     torn_catalogue: bool,
+    /// The catalogue's last frame, and the last batch of the active segment with where it begins in the file: nothing states these
+    /// to be durable.
+    last_frame: Vec<u8>,
+    last_batch: (u64, Vec<u8>),
     closed: Vec<(usize, BTreeSet<ReplicaKey>)>,
     active: (usize, SegmentHeader, SegmentEnd, BTreeSet<ReplicaKey>),
     free: VecDeque<usize>,
@@ -61,6 +65,17 @@ struct Found {
     slot: usize,
     header: SegmentHeader,
     bytes: Vec<u8>,
+}
+
+impl Found {
+    /// Where the batch begins that nothing states to be durable, and its bytes.
+    fn last_batch(&self, end: &SegmentEnd) -> (u64, Vec<u8>) {
+        let stated = stated_bytes(&self.bytes);
+        // Of a segment that holds no second batch the header itself is not sure.
+        let from = if stated <= SEGMENT_HEADER_BYTES as u64 { 0 } else { stated };
+        let bytes = self.bytes.get(from as usize..(end.position - self.header.base) as usize);
+        (from, bytes.unwrap_or_default().to_vec())
+    }
 }
 
 fn invalid(text: impl Into<String>) -> io::Error {
@@ -89,7 +104,10 @@ pub(super) fn open(opening: &Opening<'_>, index: usize, config: &DiskConfig) -> 
     let superblock = read_or_make(opening, root)?;
     let found = recover(opening, root)?;
     let files = open_segments(disk, root, opening.settings.segments as usize)?;
-    // What was read may have been in the page cache only; from here on it is believed.
+    // What was read may have been in the page cache only; from here on it is believed. What nothing states to be durable is written
+    // again: where a sync failed in a process before this one, the system takes the pages for clean, and the next sync would claim
+    // what never reached the disk.
+    files[found.active.0].write_all_at(&found.last_batch.1, found.last_batch.0)?;
     for (slot, _) in &found.closed {
         files[*slot].sync_data()?;
     }
@@ -189,7 +207,6 @@ fn recover(opening: &Opening<'_>, root: &Path) -> io::Result<Recovered> {
         ))
     };
     let file = catalogue_file::read(&bytes).ok_or_else(damaged)?;
-    let torn_catalogue = file.valid_bytes < bytes.len() as u64;
     let (mut segments, free) = read_segments(opening, root)?;
     // The last segment that begins at or below what is covered; all that follow are needed.
     let needed =
@@ -202,7 +219,7 @@ fn recover(opening: &Opening<'_>, root: &Path) -> io::Result<Recovered> {
     }
     let mut catalogue = file.catalogue.clone();
     let mut closed = Vec::new();
-    let mut active = None;
+    let (mut active, mut last_batch) = (None, (0, Vec::new()));
     let mut next_index = 1;
     for (at, segment) in segments.iter().enumerate() {
         let mut touched = BTreeSet::new();
@@ -234,13 +251,25 @@ fn recover(opening: &Opening<'_>, root: &Path) -> io::Result<Recovered> {
             if end.position < file.covers {
                 return Err(damaged());
             }
+            last_batch = segment.last_batch(&end);
             active = Some((segment.slot, segment.header, end, touched));
         } else {
             closed.push((segment.slot, touched));
         }
     }
     let active = active.ok_or_else(damaged)?;
-    Ok(Recovered { catalogue, file, torn_catalogue, closed, active, free, next_index })
+    let last_frame = bytes[file.last_frame_at as usize..file.valid_bytes as usize].to_vec();
+    Ok(Recovered {
+        catalogue,
+        torn_catalogue: file.valid_bytes < bytes.len() as u64,
+        file,
+        last_frame,
+        last_batch,
+        closed,
+        active,
+        free,
+        next_index,
+    })
 }
 
 /// Segments in use or used before, by number, and the slots never used.
@@ -279,6 +308,8 @@ fn put_together(
     } else {
         let end = found.file.valid_bytes;
         let file = disk.open(&path, OpenMode::Write)?;
+        file.write_all_at(&found.last_frame, found.file.last_frame_at)?;
+        file.sync_data()?;
         CatalogueWriter { path, file, end, chain: found.file.chain, fresh_bytes: end }
     };
     let (slot, header, end, _) = &found.active;

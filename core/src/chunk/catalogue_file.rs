@@ -95,6 +95,8 @@ pub struct CatalogueFile {
     pub chain: u32,
     /// Bytes of valid frames; what follows them in the file is a torn append.
     pub valid_bytes: u64,
+    /// Where the last of them begins: all before it were synced before it was written.
+    pub last_frame_at: u64,
 }
 
 /// Reads a catalogue file as far as it verifies. `None` when not even the first frame does.
@@ -103,6 +105,7 @@ pub fn read(bytes: &[u8]) -> Option<CatalogueFile> {
     let mut rest = bytes;
     while let Some(taken) = read_frame(rest, &mut file) {
         rest = &rest[taken..];
+        file.last_frame_at = file.valid_bytes;
         file.valid_bytes += taken as u64;
     }
     (file.valid_bytes > 0).then_some(file)
