@@ -6,7 +6,7 @@
 
 use super::Identity;
 use super::attend::{calls, next, welcome};
-use super::dial::{DialError, Greeted, greet, pause};
+use super::dial::{DialError, Greeted, Group, greet, pause};
 use crate::sequencer::StartError;
 use cairn_core::ids::NodeId;
 use cairn_core::journal::members::{Member, Members};
@@ -49,8 +49,9 @@ pub(crate) async fn assemble(
             return Err(AssemblyError::Refused(format!("the listening socket is broken: {error}")));
         }
     };
-    if let Some((group, changed)) = heard.iter().find_map(|heard| heard.group.clone()) {
-        return belongs(identity, group, changed);
+    let mut groups = heard.iter().filter_map(|heard| heard.group.as_ref());
+    if let Some(group) = groups.next() {
+        return belongs(identity, group);
     }
     let nodes = heard.into_iter().map(|heard| (heard.id, heard.node)).chain([(identity.id, identity.node)]);
     let nodes: Vec<(u64, NodeId)> = nodes.collect();
@@ -96,9 +97,9 @@ pub(crate) enum AssemblyError {
     TakenIn,
 }
 
-fn belongs(identity: &Identity, group: Members, changed: bool) -> Result<Members, AssemblyError> {
-    match group.get(identity.id) {
-        Some(member) if member.node == identity.node && !changed => Ok(group),
+fn belongs(identity: &Identity, group: &Group) -> Result<Members, AssemblyError> {
+    match group.members.get(identity.id) {
+        Some(member) if member.node == identity.node && !group.changed => Ok(group.members.clone()),
         Some(member) if member.node == identity.node || member.is_awaited() => Err(AssemblyError::TakenIn),
         Some(member) => Err(AssemblyError::Refused(format!(
             "the group exists and has node {} on record as its master {}, this data directory is node {}: it has been lost or \
@@ -113,25 +114,36 @@ fn belongs(identity: &Identity, group: Members, changed: bool) -> Result<Members
 struct Heard {
     id: u64,
     node: NodeId,
-    group: Option<(Members, bool)>,
+    group: Option<Group>,
 }
 
-/// Asks until there is an answer.
+/// Asks until there is an answer that holds: a member that does not lead may not have heard yet that the group takes this one in.
 async fn ask(env: &Env, identity: &Identity, id: u64, address: &str) -> Heard {
     let (mut backoff, mut told) = (PEER_BACKOFF_MIN, String::new());
     loop {
         match greet(env, identity, id, address, false).await {
-            Ok(Greeted { node, group, .. }) => return Heard { id, node, group },
+            Ok(Greeted { node, group, .. }) => match group.as_ref().map(|group| belongs(identity, group)) {
+                Some(Err(AssemblyError::Refused(reason)))
+                    if !group.as_ref().is_some_and(|group| group.is_latest) =>
+                {
+                    tell(&mut told, id, address, reason);
+                }
+                _ => return Heard { id, node, group },
+            },
             Err(DialError::Unreachable(reason)) => {
                 debug!(member = id, address, reason, "master is not there yet")
             }
-            Err(DialError::Refused(reason)) if reason != told => {
-                warn!(member = id, address, reason, "master refuses this one");
-                told = reason;
-            }
-            Err(DialError::Refused(_)) => {}
+            Err(DialError::Refused(reason)) => tell(&mut told, id, address, reason),
         }
         pause(env, &mut backoff).await;
+    }
+}
+
+/// Says once what is asked again and again.
+fn tell(told: &mut String, member: u64, address: &str, reason: String) {
+    if *told != reason {
+        warn!(member, address, reason, "master refuses this one");
+        *told = reason;
     }
 }
 

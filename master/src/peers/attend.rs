@@ -49,12 +49,14 @@ async fn converse(
     reader: &mut MessageReader<PeerMessage>,
 ) -> Result<(), ConnError> {
     let identity = parts.identity();
+    // In this order: what a leader shows after it has led is as late as what was acknowledged before.
+    let leads = parts.reader.leads_alone();
     let group = parts.sequencer.members();
     let from = match next(reader, HELLO_PATIENCE).await? {
         Said::Hello(hello) => match known(&identity, &group, &hello) {
             Ok(Some(from)) => from,
             Ok(None) => {
-                return link.send_last(answer(Answer::Welcome(welcome(&identity, Some(&group)))));
+                return link.send_last(answer(Answer::Welcome(welcome(&identity, Some((&group, leads))))));
             }
             Err(refused) => {
                 warn!(reason = %refused.message, "another master is refused");
@@ -65,7 +67,7 @@ async fn converse(
             return Err(ConnError::ClosedHere { peer: link.peer().clone() });
         }
     };
-    link.send(answer(Answer::Welcome(welcome(&identity, Some(&group)))))?;
+    link.send(answer(Answer::Welcome(welcome(&identity, Some((&group, leads))))))?;
     loop {
         let said = tokio::select! {
             said = next(reader, PEER_SILENCE_MAX * 2) => said?,
@@ -130,13 +132,14 @@ pub(super) async fn next(
     }
 }
 
-/// What a caller is greeted with; `members` when the group exists.
-pub(super) fn welcome(identity: &Identity, members: Option<&Members>) -> PeerWelcome {
+/// What a caller is greeted with; `group`, when it exists, with whether this member leads it.
+pub(super) fn welcome(identity: &Identity, group: Option<(&Members, bool)>) -> PeerWelcome {
     PeerWelcome {
         node: identity.node.0.as_bytes().to_vec().into(),
-        founded: members.is_some(),
-        changed: members.is_some_and(Members::has_changed),
-        members: members.map(records).unwrap_or_default(),
+        founded: group.is_some(),
+        changed: group.is_some_and(|(members, _)| members.has_changed()),
+        members: group.map(|(members, _)| records(members)).unwrap_or_default(),
+        leads: group.is_some_and(|(_, leads)| leads),
     }
 }
 

@@ -39,8 +39,17 @@ pub(super) struct Greeted {
     reader: MessageReader<PeerAnswer>,
     /// The other's node.
     pub(super) node: NodeId,
-    /// Its group, when that exists, and whether it is no longer as it was founded.
-    pub(super) group: Option<(Members, bool)>,
+    /// Its group, when that exists.
+    pub(super) group: Option<Group>,
+}
+
+/// A founded group, as one of its members knows it.
+pub(super) struct Group {
+    pub(super) members: Members,
+    /// It is no longer as it was founded.
+    pub(super) changed: bool,
+    /// Its leader says so: nobody knows later members.
+    pub(super) is_latest: bool,
 }
 
 /// Keeps a connection to `member` until the master stops, or this is dropped.
@@ -142,10 +151,9 @@ pub(super) async fn greet(
             Some(Answered::Welcome(welcome)) => {
                 let node = uuid::Uuid::from_slice(&welcome.node).map(NodeId);
                 let node = node.map_err(|_| DialError::Refused(format!("master {address} names no node")))?;
-                let group = match welcome.founded {
-                    true => members_of(welcome.members).map(|members| (members, welcome.changed)),
-                    false => None,
-                };
+                let (changed, is_latest) = (welcome.changed, welcome.leads);
+                let members = welcome.founded.then(|| members_of(welcome.members)).flatten();
+                let group = members.map(|members| Group { members, changed, is_latest });
                 Ok(Greeted { link, reader, node, group })
             }
             Some(Answered::Refused(refused)) => Err(DialError::Refused(refused.message)),

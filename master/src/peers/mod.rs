@@ -9,6 +9,8 @@
 //! is not on record as that member is heard.
 
 pub(crate) mod assembly;
+#[cfg(test)]
+mod assembly_test;
 pub(crate) mod attend;
 pub(crate) mod dial;
 pub(crate) mod keep;

@@ -171,6 +171,11 @@ impl Reader {
         self.lease.holds(self.env.clock.now())
     }
 
+    /// Whether this member leads, and nobody else can at this moment: nothing that it has not applied is acknowledged.
+    pub(crate) fn leads_alone(&self) -> bool {
+        self.holds_lease() && self.leads().is_ok()
+    }
+
     /// Waits until it is known that nobody else led at `then`, which is before this call.
     ///
     /// # Errors
