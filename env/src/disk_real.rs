@@ -28,7 +28,15 @@ const MEMORY_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Holds a file open whose advisory lock is ours; the kernel drops the lock with the last descriptor, also on SIGKILL.
 struct LockGuard {
-    _file: File,
+    file: File,
+}
+
+impl Drop for LockGuard {
+    /// Without waiting for the last descriptor (flock(2)): a child of this process has all of them until it executes something.
+    fn drop(&mut self) {
+        // The lock goes with the descriptor at the latest.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 fn options(mode: OpenMode) -> OpenOptions {
@@ -119,7 +127,7 @@ impl Disk for RealDisk {
         let file = at(path, options(OpenMode::Create).open(path))?;
         let taken = retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive));
         at(path, taken.map_err(io::Error::from))?;
-        Ok(Box::new(LockGuard { _file: file }))
+        Ok(Box::new(LockGuard { file }))
     }
 }
 
@@ -315,6 +323,20 @@ mod tests {
         let held = RealDisk.lock(&path).unwrap();
         let refused = RealDisk.lock(&path).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+        RealDisk.lock(&path).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_although_a_child_has_the_descriptor() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lock");
+        let file = File::create(&path).unwrap();
+        flock(&file, FlockOperation::LockExclusive).unwrap();
+        // As after fork(2): another descriptor of the same open file.
+        let _of_child = file.try_clone().unwrap();
+        let held = LockGuard { file };
+        assert!(RealDisk.lock(&path).is_err());
         drop(held);
         RealDisk.lock(&path).unwrap();
     }
