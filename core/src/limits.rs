@@ -230,6 +230,10 @@ pub const START_WRITE_OUT_BYTES: u64 = 4 << 20;
 pub const WRITE_BACK_CONCURRENCY: usize = 8;
 /// Replicas of one such job: far fewer hand-overs between threads than files.
 pub const WRITE_BACK_JOB: usize = 32;
+/// Blocks of one replica written back in one go: its writers wait meanwhile, for some hundred microseconds.
+pub const WRITE_BACK_PORTION: usize = 32;
+/// Between such portions, while the journal has room: so that the disk has time for those who wait for a sync.
+pub const WRITE_BACK_PAUSE: Duration = Duration::from_millis(1);
 /// Replicas written back before their files are synced together: so many file handles are held.
 pub const WRITE_BACK_GROUP: usize = 256;
 /// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.
@@ -416,6 +420,8 @@ pub const UNRECORDED_EXTENTS_MAX: usize = 4096;
 pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Small frames that a flusher sends itself: more are sent sooner by several threads.
 pub const SENT_BY_FLUSHER_MAX: usize = 4;
+/// A small write that had better be durable waits so long for it: several times what a disk takes.
+pub const EAGER_WRITE_PATIENCE: Duration = Duration::from_millis(2);
 /// More writes than this between two syncs of a file are no habit of syncing: as many small frames may leave for nothing.
 pub const HABIT_WRITES_MAX: u32 = 4;
 /// So many syncs in a row, each after few writes, make a habit: one may be chance.

@@ -109,6 +109,7 @@ pub(super) fn tiny() -> Settings {
         batch_bytes: 40 << 10,
         reserve_bytes: 4 << 10,
         open_replicas: 8,
+        portion_blocks: 2,
         upkeep: false,
     }
 }

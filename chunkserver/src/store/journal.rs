@@ -307,6 +307,11 @@ impl Journal {
         !self.lock().closed.is_empty()
     }
 
+    /// Whether writers can go on when the active segment is full.
+    pub(super) fn has_free_segments(&self) -> bool {
+        !self.lock().free.is_empty()
+    }
+
     /// The commit job: runs until nobody waits. Blocks.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod journal;
 mod open;
+mod portions;
 mod read;
 mod replica;
 mod settings;

@@ -335,6 +335,7 @@ fn put_together(
         term: found.catalogue.term,
         known_folders: known_folders(disk, &config.path)?,
         events: opening.events.clone(),
+        portion_blocks: opening.settings.portion_blocks,
         lock,
     });
     volume.look_at_space();

@@ -2,6 +2,7 @@
 
 use cairn_core::limits::{
     INTENT_BATCH_BYTES_MAX, INTENT_RESERVE_BYTES, INTENT_SEGMENT_BYTES, INTENT_SEGMENTS, OPEN_REPLICAS_MAX,
+    WRITE_BACK_PORTION,
 };
 
 /// Sizes of a store.
@@ -17,6 +18,8 @@ pub(super) struct Settings {
     pub(super) reserve_bytes: u64,
     /// Replica files open at once.
     pub(super) open_replicas: usize,
+    /// Blocks of a replica that a write-back writes in one go.
+    pub(super) portion_blocks: usize,
     /// Whether time-driven work runs by itself.
     pub(super) upkeep: bool,
 }
@@ -29,6 +32,7 @@ impl Default for Settings {
             batch_bytes: INTENT_BATCH_BYTES_MAX,
             reserve_bytes: INTENT_RESERVE_BYTES,
             open_replicas: OPEN_REPLICAS_MAX,
+            portion_blocks: WRITE_BACK_PORTION,
             upkeep: true,
         }
     }

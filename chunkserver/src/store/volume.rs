@@ -44,6 +44,8 @@ pub(super) struct Volume {
     pub(super) space: Space,
     pub(super) known_folders: Mutex<BTreeSet<String>>,
     pub(super) events: mpsc::Sender<StoreEvent>,
+    /// Blocks of a replica that a write-back writes in one go.
+    pub(super) portion_blocks: usize,
     commit_pace: CommitPace,
     failure: OnceLock<String>,
     reads: Arc<Semaphore>,
@@ -76,6 +78,7 @@ pub(super) struct VolumeParts {
     pub(super) term: Term,
     pub(super) known_folders: BTreeSet<String>,
     pub(super) events: mpsc::Sender<StoreEvent>,
+    pub(super) portion_blocks: usize,
     pub(super) lock: Box<dyn Send + Sync>,
 }
 
@@ -93,6 +96,7 @@ impl Volume {
             space: Space::default(),
             known_folders: Mutex::new(parts.known_folders),
             events: parts.events,
+            portion_blocks: parts.portion_blocks,
             commit_pace: CommitPace::default(),
             failure: OnceLock::new(),
             reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),

@@ -5,16 +5,16 @@
 use super::error::StoreError;
 use super::files::OpenFile;
 use super::journal::{ClosedSegment, Touched};
+use super::portions::{in_file, thin, write_back_failed, write_blocks};
 use super::replica::{Lane, Replica};
 use super::sync::{sync_or_fail, write_header};
-use super::volume::{Queue, Volume, is_full};
+use super::volume::{Queue, Volume};
 use cairn_core::chunk::catalogue::StagedBlock;
 use cairn_core::chunk::catalogue_file::FrameBuilder;
 use cairn_core::chunk::replica_file::{TABLE_AT, TABLE_BYTES, file_name};
 use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
 use cairn_core::ids::{PartId, Term};
 use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP, WRITE_BACK_JOB};
-use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
 use futures::stream::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -205,6 +205,11 @@ async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, 
 /// Writes some replicas' journaled blocks into their files, by one job: hand-overs cost more than the writes.
 async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, StoreError>> {
     let Some(volume) = replicas.first().map(|replica| Arc::clone(&replica.volume)) else { return Vec::new() };
+    for replica in &replicas {
+        if let Err(error) = thin(replica).await {
+            return vec![Err(error)];
+        }
+    }
     let mut last = 0;
     let mut held = Vec::with_capacity(replicas.len());
     for replica in replicas {
@@ -216,7 +221,15 @@ async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, Stor
     if let Err(error) = volume.durable(last).await {
         return vec![Err(error)];
     }
-    let job = move || held.into_iter().map(|(replica, lane)| write_staged(replica, &lane)).collect();
+    let job = move || {
+        let written: Vec<_> = held.into_iter().map(|(replica, lane)| write_staged(replica, &lane)).collect();
+        // A hint, of which the syncs that follow tell the errors. Table and header too: once all files of the group have their
+        // blocks, one commit of the file system does for all the syncs.
+        for file in written.iter().flatten().filter_map(|written| written.file.as_ref()) {
+            let _ = file.file.start_writeback(0, TABLE_AT + TABLE_BYTES);
+        }
+        written
+    };
     volume.call(Queue::Write, job).await.unwrap_or_else(|error| vec![Err(error)])
 }
 
@@ -234,30 +247,16 @@ fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreErr
     }
     let file = volume.open_to_write(replica.key)?;
     let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
-    for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
-        let first = *run[0].0;
-        let offset = u64::from(first) * BLOCK_BYTES;
-        let parts: Vec<&[u8]> = run.iter().map(|(_, block)| &block.data[..]).collect();
-        let written = file
-            .file
-            .write_parts_at(&parts, offset)
-            .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
-            .and_then(|()| file.write_entries(first, first + run.len() as u32));
-        written.map_err(|error| write_back_failed(&volume, &error))?;
-    }
+    write_blocks(&volume, &file, &blocks)?;
     if new {
         write_header(&replica, &file).map_err(|error| write_back_failed(&volume, &error))?;
     }
-    // A hint, of which the sync that follows tells the errors. Table and header too: once all files of the group have their
-    // blocks, one commit of the file system does for all the syncs.
-    let _ = file.file.start_writeback(0, TABLE_AT + TABLE_BYTES);
     let mut state = replica.state();
     // Under the lane nothing was staged meanwhile. From here on the file is read, the records in the journal stay until it is synced.
     state.staged.clear();
     state.written_back = true;
-    volume.space.staged_blocks.fetch_sub(staged.len() as i64, Ordering::Relaxed);
-    volume.space.taken_since.fetch_add(staged.len() as u64 * BLOCK_BYTES, Ordering::Relaxed);
     drop(state);
+    in_file(&volume, staged.len());
     Ok(Written { replica, file: Some(file), new })
 }
 
@@ -307,13 +306,6 @@ async fn durable_record(replica: &Arc<Replica>) -> Result<Option<ReplicaRecord>,
     };
     replica.volume.durable(last).await?;
     Ok(record)
-}
-
-fn write_back_failed(volume: &Volume, error: &io::Error) -> StoreError {
-    if is_full(error) {
-        tracing::warn!(disk = %volume.disk_id, "no room to write the intent journal back");
-    }
-    volume.write_failed("write back", error)
 }
 
 /// The whole catalogue, once all it says is durable.

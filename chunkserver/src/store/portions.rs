@@ -1,0 +1,106 @@
+//! Write-back of a replica with many journaled blocks: portion by portion, so that its writers, and whoever else waits for the
+//! disk, come in between. What one write-back has at random places would keep the disk busy for tens of milliseconds.
+
+use super::error::StoreError;
+use super::files::OpenFile;
+use super::replica::{Lane, Replica};
+use super::volume::{Queue, Volume, is_full};
+use cairn_core::chunk::catalogue::StagedBlock;
+use cairn_core::limits::WRITE_BACK_PAUSE;
+use cairn_core::units::BLOCK_BYTES;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Writes journaled blocks into the file until at most a portion is left, and what was journaled meanwhile.
+///
+/// # Errors
+/// As [`super::write_back::write_back`].
+pub(super) async fn thin(replica: &Arc<Replica>) -> Result<(), StoreError> {
+    let volume = &replica.volume;
+    let mut from = 0;
+    loop {
+        let (portion, last) = {
+            let state = replica.state();
+            if state.deleted || state.staged.range(from..).nth(volume.portion_blocks).is_none() {
+                return Ok(());
+            }
+            let portion = state.staged.range(from..).take(volume.portion_blocks);
+            (portion.map(|(&index, block)| (index, block.clone())).collect::<Vec<_>>(), state.last)
+        };
+        from = portion.last().map_or(u32::MAX, |(index, _)| index + 1);
+        // Nothing is written in place whose record is not durable.
+        volume.durable(last).await?;
+        let lane = replica.lane().await;
+        let job = Arc::clone(replica);
+        volume.call(Queue::Write, move || write_portion(&job, portion, lane)).await??;
+        if volume.journal.has_free_segments() {
+            tokio::time::sleep(WRITE_BACK_PAUSE).await;
+        }
+    }
+}
+
+/// Those of the blocks that nobody has journaled anew since. Blocks.
+fn write_portion(
+    replica: &Arc<Replica>,
+    mut portion: Vec<(u32, StagedBlock)>,
+    lane: Lane,
+) -> Result<(), StoreError> {
+    let volume = &replica.volume;
+    {
+        let state = replica.state();
+        let is_same = |now: &StagedBlock, then: &StagedBlock| now.data.as_ptr() == then.data.as_ptr();
+        portion.retain(|(index, then)| state.staged.get(index).is_some_and(|now| is_same(now, then)));
+        if state.deleted || portion.is_empty() {
+            return Ok(());
+        }
+    }
+    let file = volume.open_to_write(replica.key)?;
+    let blocks: Vec<(&u32, &StagedBlock)> = portion.iter().map(|(index, block)| (index, block)).collect();
+    write_blocks(volume, &file, &blocks)?;
+    {
+        let mut state = replica.state();
+        // Under the lane nothing was staged meanwhile.
+        portion.iter().for_each(|(index, _)| drop(state.staged.remove(index)));
+        state.written_back = true;
+        in_file(volume, portion.len());
+    }
+    drop(lane);
+    let (first, end) = (portion[0].0, portion[portion.len() - 1].0 + 1);
+    // A hint, of which the sync that follows tells the errors.
+    let _ = file.file.start_writeback(u64::from(first) * BLOCK_BYTES, u64::from(end - first) * BLOCK_BYTES);
+    Ok(())
+}
+
+/// Blocks, in the order of their numbers, and their table entries. Blocks.
+pub(super) fn write_blocks(
+    volume: &Volume,
+    file: &OpenFile,
+    blocks: &[(&u32, &StagedBlock)],
+) -> Result<(), StoreError> {
+    for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
+        let first = *run[0].0;
+        let offset = u64::from(first) * BLOCK_BYTES;
+        let parts: Vec<&[u8]> = run.iter().map(|(_, block)| &block.data[..]).collect();
+        let written = file
+            .file
+            .write_parts_at(&parts, offset)
+            .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
+            .and_then(|()| file.write_entries(first, first + run.len() as u32));
+        written.map_err(|error| write_back_failed(volume, &error))?;
+    }
+    Ok(())
+}
+
+/// So many blocks are in a file now, and no longer in memory.
+pub(super) fn in_file(volume: &Volume, blocks: usize) {
+    volume.space.staged_blocks.fetch_sub(blocks as i64, Ordering::Relaxed);
+    volume.space.taken_since.fetch_add(blocks as u64 * BLOCK_BYTES, Ordering::Relaxed);
+}
+
+pub(super) fn write_back_failed(volume: &Volume, error: &io::Error) -> StoreError {
+    if is_full(error) {
+        tracing::warn!(disk = %volume.disk_id, "no room to write the intent journal back");
+    }
+    volume.write_failed("write back", error)
+}
