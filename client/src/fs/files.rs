@@ -174,7 +174,8 @@ impl FileSystem {
     }
 
     async fn settle(&self, file: &OpenFile, release: bool) -> Result<(), FsError> {
-        let outcome = file.handle.inode.flush(&self.shared, release).await;
+        let by = Some(file.handle.writer_tag());
+        let outcome = file.handle.inode.flush(&self.shared, by, release).await;
         // An error noted for the handles is the same one, and told once.
         let noted = file.handle.inode.report_error(&file.handle);
         outcome.and(noted)

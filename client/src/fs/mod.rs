@@ -72,7 +72,7 @@ impl FileSystem {
     /// The first error met, after everything was tried.
     pub async fn shutdown(&self) -> Result<(), FsError> {
         let inodes = self.shared.all_inodes();
-        let flushes = inodes.iter().map(|inode| inode.flush(&self.shared, true));
+        let flushes = inodes.iter().map(|inode| inode.flush(&self.shared, None, true));
         let outcomes = futures::future::join_all(flushes).await;
         release_pool(&self.shared).await;
         self.shared.meta.detach().await;

@@ -253,13 +253,6 @@ impl State {
         self.session.write(now, offset, bytes)
     }
 
-    /// Everything, to be durable: it will be waited for.
-    pub(super) fn outgoing_durable(&mut self) -> Vec<Outgoing> {
-        let mut out = self.outgoing(Urgency::Everything);
-        self.make_durable(&mut out);
-        out
-    }
-
     /// The frames that may leave now.
     pub(super) fn outgoing(&mut self, urgency: Urgency) -> Vec<Outgoing> {
         let mut out = Vec::new();

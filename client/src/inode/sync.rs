@@ -9,6 +9,7 @@ use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
 use cairn_core::ids::LeaseNumber;
 use cairn_core::io::extent_map::ExtentMap;
+use cairn_core::io::sync_habit::WriterTag;
 use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::attr::{Attr, AttrChanges};
@@ -29,13 +30,18 @@ struct Harvest {
 impl Inode {
     /// Everything accepted so far is durable and recorded when this returns; with `release` the lease goes with it.
     ///
-    /// Goes on by itself: a caller that goes away does not leave the work half done.
-    pub(crate) async fn flush(self: &Arc<Self>, shared: &Arc<Shared>, release: bool) -> Result<(), FsError> {
+    /// `by` is the handle whose program waits. Goes on by itself: a caller that goes away does not leave the work half done.
+    pub(crate) async fn flush(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        by: Option<WriterTag>,
+        release: bool,
+    ) -> Result<(), FsError> {
         {
             // What another flush has taken to record is not dirty, and not yet recorded either.
             let nobody_records = self.order.try_lock();
             let mut state = self.state();
-            state.habit.synced();
+            by.into_iter().for_each(|by| state.habit.synced(by));
             if nobody_records.is_ok() && !state.is_dirty() {
                 return Ok(());
             }

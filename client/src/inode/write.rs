@@ -7,10 +7,11 @@ use crate::shared::Shared;
 use crate::write::StoreError;
 use bytes::Bytes;
 use cairn_core::error::FsError;
+use cairn_core::io::sync_habit::WriterTag;
 use cairn_core::io::write_session::Urgency;
 use cairn_core::limits::{
-    FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN, SENT_BY_FLUSHER_MAX,
-    SMALL_WRITE_BYTES_MAX, UNRECORDED_EXTENTS_MAX,
+    EAGER_WRITE_PATIENCE, FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN,
+    SENT_BY_FLUSHER_MAX, SMALL_WRITE_BYTES_MAX, UNRECORDED_EXTENTS_MAX,
 };
 use cairn_core::units::CHUNK_BYTES;
 use cairn_env::errand::begin;
@@ -100,7 +101,11 @@ impl Inode {
         let started = shared.env.clock.now();
         let mut pause = LEASE_RETRY_MIN;
         loop {
-            if let Some(accepted) = self.try_accept(shared, handle, offset, &mut data, &mut room)? {
+            if let Some((accepted, eager)) = self.try_accept(shared, handle, offset, &mut data, &mut room)? {
+                if eager {
+                    // What fails or takes longer is told, or waited for, by the sync.
+                    let _ = tokio::time::timeout(EAGER_WRITE_PATIENCE, self.drain(shared)).await;
+                }
                 return Ok(accepted);
             }
             match self.prepare(shared, handle, offset, data.len() as u64).await {
@@ -114,7 +119,7 @@ impl Inode {
         }
     }
 
-    /// Accepts the bytes, unless lease or chunk are missing.
+    /// Accepts the bytes, unless lease or chunk are missing. Answers how many, and whether they had better be durable soon.
     fn try_accept(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
@@ -122,7 +127,7 @@ impl Inode {
         offset: u64,
         data: &mut Bytes,
         room: &mut Room<'_>,
-    ) -> Result<Option<usize>, FsError> {
+    ) -> Result<Option<(usize, bool)>, FsError> {
         let mut state = self.state();
         let at = if handle.flags.append { state.size } else { offset };
         if at >= FILE_BYTES_MAX {
@@ -136,11 +141,12 @@ impl Inode {
         let hidden = state.accept(shared, at, data.clone());
         let crowded = self.window.available_permits() < FILE_UNACKNOWLEDGED_BYTES_MAX / 2;
         let now = handle.flags.direct || crowded;
-        let sync_is_near = state.habit.wrote() && length <= SMALL_WRITE_BYTES_MAX;
-        let out = if sync_is_near {
-            state.outgoing_durable()
-        } else {
-            state.outgoing(if now { Urgency::Everything } else { Urgency::WholeFrames })
+        let sync_is_near = state.habit.wrote(handle.writer_tag()) && length <= SMALL_WRITE_BYTES_MAX;
+        let out = match (sync_is_near, now) {
+            // All of it leaves when it is waited for.
+            (true, _) => Vec::new(),
+            (false, true) => state.outgoing(Urgency::Everything),
+            (false, false) => state.outgoing(Urgency::WholeFrames),
         };
         drop(state);
         // What was accepted gives its room back when it is acknowledged; what it hides, now.
@@ -148,7 +154,7 @@ impl Inode {
         self.give_room(shared, hidden);
         self.send(shared, out);
         self.ask_ahead(shared, end);
-        Ok(Some(length))
+        Ok(Some((length, sync_is_near)))
     }
 
     /// Waits until so many bytes may be accepted.
@@ -373,6 +379,11 @@ impl Inode {
 }
 
 impl Handle {
+    /// Which handle it is, for a guess at how many programs write a file.
+    pub(crate) fn writer_tag(&self) -> WriterTag {
+        WriterTag(std::ptr::from_ref(self).addr())
+    }
+
     /// Whether there are errors that this handle has not heard of; it has now.
     pub(crate) fn hear_of(&self, errors: u64) -> bool {
         self.errors_heard.swap(errors, Ordering::AcqRel) < errors

@@ -87,6 +87,29 @@ async fn where_several_sync_one_file_blocks_leave_before_they_are_waited_for() {
     assert_eq!(&reader.read(&seen, 7 * BLOCK, BLOCK as u32).await.unwrap()[..], &block(7).1[..]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_programs_take_turns_a_write_waits_for_its_bytes() {
+    let cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let first = create(&fs, "a").await;
+    let second = fs.open(&root(), first.inode(), first.flags()).await.unwrap();
+    let mut turns = [first, second];
+    for index in 0..8 {
+        let at = index * BLOCK;
+        fs.write(&turns[0], at, pattern(at, BLOCK as usize, 7).into()).await.unwrap();
+        fs.fsync(&turns[1]).await.unwrap();
+        turns.rotate_left(1);
+    }
+    let (syncs, writes) = (cluster.requests("sync").await, cluster.requests("write").await);
+    fs.write(&turns[0], 0, pattern(0, BLOCK as usize, 8).into()).await.unwrap();
+    // It leaves at once, even if it took longer than a write waits.
+    while cluster.requests("write").await < writes + 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    fs.fsync(&turns[0]).await.unwrap();
+    assert_eq!(cluster.requests("sync").await, syncs);
+}
+
 /// Also when the bytes are in the hands of another sync that has not recorded them yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn whatever_was_written_before_a_sync_is_recorded_when_it_returns() {

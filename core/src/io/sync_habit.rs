@@ -1,12 +1,18 @@
-//! Whether a small write of a file had better leave at once, because somebody will soon wait for it to be durable.
+//! Whether a small write of a file had better be durable when it returns, because somebody will soon wait for that.
 //!
-//! That is so where several threads write and sync one file: the kernel lets one of them in at a time, so a block can be on its
-//! servers before its writer is let in again to ask for the sync. A single writer asks at once, and then a frame sent
-//! ahead gains nothing: its own sync sends it without a hand-over to another thread.
+//! That is so where several programs write and sync one file. The kernel lets one request of a file in at a time, so nothing is
+//! lost by waiting in the write for what the next sync would wait for; and the kernel wakes whoever is next while the write
+//! lasts, so that they take turns. A write that returns at once is over before the next one is awake: some then go several
+//! times, others wait for several rounds.
+//! A single writer asks at once, and then its own sync sends the frame as soon.
 //!
-//! It is a guess, on which only costs depend: a wrong one sends a few small frames that could have been one.
+//! It is a guess, on which only costs depend: a wrong one sends a few small frames that could have been one, and waits for them.
 
 use crate::limits::{HABIT_SINGLE_WRITES_MIN, HABIT_SYNCS_MIN, HABIT_WRITES_MAX};
+
+/// Tells the writers of a file apart: any number that open handles do not share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriterTag(pub usize);
 
 /// What is known of the writers of one file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,11 +23,14 @@ pub struct SyncHabit {
     syncs: u32,
     /// Syncs of several writers are believed in for so many more that do not look like it.
     several: u32,
+    /// Who wrote last.
+    writer: WriterTag,
 }
 
 impl SyncHabit {
-    /// Notes a write. True when its bytes had better leave at once.
-    pub fn wrote(&mut self) -> bool {
+    /// Notes a write. True when its bytes had better be durable at once.
+    pub fn wrote(&mut self, by: WriterTag) -> bool {
+        self.writer = by;
         self.writes = self.writes.saturating_add(1);
         if self.writes > HABIT_WRITES_MAX {
             self.syncs = 0;
@@ -30,10 +39,13 @@ impl SyncHabit {
     }
 
     /// Notes that a program waits for what was written to be durable.
-    pub fn synced(&mut self) {
+    pub fn synced(&mut self, by: WriterTag) {
         self.syncs = if self.writes <= HABIT_WRITES_MAX { self.syncs.saturating_add(1) } else { 0 };
-        self.several =
-            if self.writes == 1 { self.several.saturating_sub(1) } else { HABIT_SINGLE_WRITES_MIN };
+        self.several = if self.writes == 1 && self.writer == by {
+            self.several.saturating_sub(1)
+        } else {
+            HABIT_SINGLE_WRITES_MIN
+        };
         self.writes = 0;
     }
 }
@@ -44,9 +56,23 @@ mod tests {
 
     /// How many of so many writes, then a sync, leave at once.
     fn eager(habit: &mut SyncHabit, writes: u32) -> u32 {
-        let eager = (0..writes).filter(|_| habit.wrote()).count() as u32;
-        habit.synced();
+        let eager = (0..writes).filter(|_| habit.wrote(WriterTag(1))).count() as u32;
+        habit.synced(WriterTag(1));
         eager
+    }
+
+    #[test]
+    fn programs_that_take_turns_are_several() {
+        let mut habit = SyncHabit::default();
+        let mut turn = |last: usize, next: usize| {
+            let eager = habit.wrote(WriterTag(last));
+            habit.synced(WriterTag(next));
+            eager
+        };
+        let eager: Vec<bool> = (0..100).map(|turns| turn(turns % 3, (turns + 1) % 3)).collect();
+        assert_eq!(eager.iter().filter(|eager| !**eager).count() as u32, HABIT_SYNCS_MIN, "{eager:?}");
+        let alone = (0..100).filter(|_| turn(5, 5)).count() as u32;
+        assert_eq!(alone, HABIT_SINGLE_WRITES_MIN);
     }
 
     #[test]
