@@ -37,11 +37,7 @@ fn options(command: &MountCommand) -> Result<MountOptions, CliError> {
 
 fn foreground(options: MountOptions) -> Result<(), CliError> {
     logging::init("info", false)?;
-    // A fresh mount would have 2 MiB cleared for each first touch of its heap: tens of milliseconds before the first directory
-    // is listed, and nothing gained by large transfers in measurements. A kernel that refuses costs that time only.
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay enabled");
-    }
+    services::do_without_huge_pages();
     let bytes = runtime(Work::Bytes)?;
     let served = block_on(Work::Messages, async {
         let shutdown = services::shutdown_on_signal()?;
