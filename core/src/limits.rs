@@ -314,8 +314,12 @@ pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(60);
 pub const LIST_PATIENCE: Duration = Duration::from_secs(10);
 /// Reconciliations under way at a time: each may copy a chunk between servers.
 pub const RECONCILES_IN_FLIGHT_MAX: usize = 32;
-/// Deletions under way at a time, over all servers.
-pub const DELETIONS_IN_FLIGHT_MAX: usize = 512;
+/// Deletions under way at a time on one server: enough for its disks, few beside what others want of them.
+pub const DELETIONS_IN_FLIGHT_MAX: usize = 32;
+/// Deletions that are done are noted together, by one entry of the journal.
+pub const DELETIONS_AT_ONCE: usize = 128;
+/// Between such groups on one server that has room: space is given back later, and programs do not feel it.
+pub const DELETIONS_PAUSE: Duration = Duration::from_millis(100);
 /// An unlinked inode is reclaimed only when no session has declared it open for so long: an open may cross an unlink.
 pub const ORPHAN_INODE_GRACE: Duration = Duration::from_secs(2);
 /// Orphans remembered between two looks: the next are looked at when these are gone.

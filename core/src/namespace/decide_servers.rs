@@ -57,9 +57,19 @@ pub(super) fn register(act: &mut Act<'_>, node: NodeId, data: &str, http: &str) 
     Ok(server)
 }
 
-/// `Internal::ForgetDeletion`.
-pub(super) fn forget_deletion(act: &mut Act<'_>, server: ServerId, chunk: ChunkId) {
-    act.draft.delete(&DeleteReplicaKey { server, chunk });
+/// `Internal::ForgetDeletions`.
+pub(super) fn forget_deletions(
+    act: &mut Act<'_>,
+    server: ServerId,
+    chunks: &[(ChunkId, ChunkVersion)],
+) -> Result<(), Stop> {
+    for &(chunk, version) in chunks {
+        let key = DeleteReplicaKey { server, chunk };
+        if act.draft.get(&key)?.is_some_and(|VersionRow(planned)| planned <= version) {
+            act.draft.delete(&key);
+        }
+    }
+    Ok(())
 }
 
 /// `Internal::DeleteStray`. A replica below the version that the master counts on is of no use, but deleting "up to" a

@@ -134,9 +134,9 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
             let server = decide_servers::register(act, *node, data_address, http_address)?;
             (RecordKind::RegisterServer, Outcome::Server(server))
         }
-        Internal::ForgetDeletion { server, chunk } => {
-            decide_servers::forget_deletion(act, *server, *chunk);
-            (RecordKind::ForgetDeletion, Outcome::Nothing)
+        Internal::ForgetDeletions { server, chunks } => {
+            decide_servers::forget_deletions(act, *server, chunks)?;
+            (RecordKind::ForgetDeletions, Outcome::Nothing)
         }
         Internal::DeleteStray { server, chunk, version } => {
             decide_servers::delete_stray(act, *server, *chunk, *version)?;

@@ -39,12 +39,12 @@ pub enum Internal {
         /// `host:port` of its health pages.
         http_address: String,
     },
-    /// The replica is gone from the server: its work row is dropped.
-    ForgetDeletion {
+    /// Replicas are gone from the server: their work rows are dropped, unless more has been planned since.
+    ForgetDeletions {
         /// The server.
         server: ServerId,
-        /// The chunk.
-        chunk: ChunkId,
+        /// At most [`crate::limits::DELETIONS_AT_ONCE`], each with the version up to which it was deleted.
+        chunks: Vec<(ChunkId, ChunkVersion)>,
     },
     /// A replica that the master does not count on was found on a server and has outlived its grace: make it work to be
     /// done. Refused with `Busy` when the master does count on it.

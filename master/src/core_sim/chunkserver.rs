@@ -79,6 +79,7 @@ pub(super) enum FromServer {
     },
     Deleted {
         chunk: ChunkId,
+        up_to: ChunkVersion,
     },
 }
 
@@ -218,7 +219,7 @@ impl World {
                     self.invariants.deleted(self.seed, node, chunk, &self.canon);
                     self.server(to).replicas.remove(&chunk);
                 }
-                FromServer::Deleted { chunk }
+                FromServer::Deleted { chunk, up_to }
             }
         };
         self.send_from_server(to, from, answer);

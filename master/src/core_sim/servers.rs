@@ -48,11 +48,15 @@ impl Front {
                 }
                 self.raises_done(stepped, now)
             }
-            FromServer::Deleted { chunk } => {
+            FromServer::Deleted { chunk, up_to } => {
                 let server =
                     self.servers.heard.iter().find(|(_, (host, _))| *host == from).map(|(it, _)| *it);
                 if let Some(server) = server {
-                    self.command(stepped, Command::Other, Internal::ForgetDeletion { server, chunk });
+                    self.command(
+                        stepped,
+                        Command::Other,
+                        Internal::ForgetDeletions { server, chunks: vec![(chunk, up_to)] },
+                    );
                 }
                 server.is_some()
             }

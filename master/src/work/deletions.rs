@@ -3,8 +3,10 @@
 use crate::link::{CommandError, Link};
 use crate::parts::Parts;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ServerId, Term};
-use cairn_core::limits::{DELETE_PATIENCE, DELETIONS_IN_FLIGHT_MAX, WORK_PAGE};
+use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::limits::{
+    DELETE_PATIENCE, DELETIONS_AT_ONCE, DELETIONS_IN_FLIGHT_MAX, DELETIONS_PAUSE, WORK_PAGE,
+};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{Deletion, deletions};
@@ -33,17 +35,40 @@ async fn drain(parts: &Parts, term: Term, link: &Arc<Link>) {
         let Some(newest) = page.last() else { return };
         after = newest.chunk;
         let is_last = page.len() < WORK_PAGE;
-        let mut outcomes = futures::stream::iter(page)
-            .map(|deletion| delete(parts, term, link, deletion))
-            .buffer_unordered(DELETIONS_IN_FLIGHT_MAX);
-        let mut goes_on = true;
-        while let Some(may_go_on) = outcomes.next().await {
-            goes_on &= may_go_on;
+        for group in page.chunks(DELETIONS_AT_ONCE) {
+            if !delete_all(parts, term, link, group).await || parts.stopping.is_cancelled() {
+                return;
+            }
+            if has_room(parts, server) {
+                tokio::time::sleep(DELETIONS_PAUSE).await;
+            }
         }
-        if is_last || !goes_on || parts.stopping.is_cancelled() {
+        if is_last {
             return;
         }
     }
+}
+
+/// Whether nobody waits for the space.
+fn has_room(parts: &Parts, server: ServerId) -> bool {
+    let view = parts.servers.view(parts.env.clock.now());
+    view.servers.get(&server).is_some_and(|server| server.free_bytes > server.total_bytes / 4)
+}
+
+/// False when there is no sense in going on at present.
+async fn delete_all(parts: &Parts, term: Term, link: &Link, group: &[Deletion]) -> bool {
+    let mut outcomes = futures::stream::iter(group.to_vec())
+        .map(|deletion| delete(parts, term, link, deletion))
+        .buffer_unordered(DELETIONS_IN_FLIGHT_MAX);
+    let (mut gone, mut goes_on) = (Vec::new(), true);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Deleted::Gone(chunk, version) => gone.push((chunk, version)),
+            Deleted::NotYet => {}
+            Deleted::Unreachable => goes_on = false,
+        }
+    }
+    (gone.is_empty() || forget(parts, link.server, gone).await) && goes_on
 }
 
 /// A page of the deletions on one server.
@@ -57,28 +82,41 @@ pub(crate) async fn deletions_on(
     Ok(page.into_iter().take_while(|deletion| deletion.server == server).collect())
 }
 
-/// False when there is no sense in asking this server further at present.
-async fn delete(parts: &Parts, term: Term, link: &Link, deletion: Deletion) -> bool {
+/// What has become of a deletion.
+enum Deleted {
+    Gone(ChunkId, ChunkVersion),
+    /// The server could not: another time.
+    NotYet,
+    /// There is no sense in asking this server further at present.
+    Unreachable,
+}
+
+async fn delete(parts: &Parts, term: Term, link: &Link, deletion: Deletion) -> Deleted {
     let Deletion { server, chunk, version } = deletion;
     match link.delete(term, chunk, version, DELETE_PATIENCE).await {
         Ok(()) => {
             parts.damage.cleared(server, chunk);
             parts.metrics.replicas_deleted.inc();
-            match parts.sequencer.internal(Internal::ForgetDeletion { server, chunk }).await {
-                Ok(_) | Err(FsError::NotFound) => true,
-                Err(error) => {
-                    info!(%server, %chunk, %error, "deletion is done and will be noted later");
-                    !matches!(error, FsError::NotLeader)
-                }
-            }
+            Deleted::Gone(chunk, version)
         }
         Err(CommandError::Failed(detail)) => {
             warn!(%server, %chunk, %detail, "replica could not be deleted");
-            true
+            Deleted::NotYet
         }
         Err(error) => {
             info!(%server, %chunk, %error, "deletions of a server are left for later");
-            false
+            Deleted::Unreachable
+        }
+    }
+}
+
+/// Notes that these are gone. False when there is no sense in going on: they are asked for again, and found to be gone already.
+async fn forget(parts: &Parts, server: ServerId, chunks: Vec<(ChunkId, ChunkVersion)>) -> bool {
+    match parts.sequencer.internal(Internal::ForgetDeletions { server, chunks }).await {
+        Ok(_) => true,
+        Err(error) => {
+            info!(%server, %error, "deletions are done and will be noted later");
+            !matches!(error, FsError::NotLeader)
         }
     }
 }
