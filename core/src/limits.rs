@@ -318,6 +318,8 @@ pub const RECONCILES_IN_FLIGHT_MAX: usize = 32;
 pub const DELETIONS_IN_FLIGHT_MAX: usize = 32;
 /// Deletions that are done are noted together, by one entry of the journal.
 pub const DELETIONS_AT_ONCE: usize = 128;
+/// Such groups of one server in one pass over all: some seconds.
+pub const DELETION_GROUPS_A_PASS: usize = 16;
 /// Between such groups on one server that has room: space is given back later, and programs do not feel it.
 pub const DELETIONS_PAUSE: Duration = Duration::from_millis(100);
 /// An unlinked inode is reclaimed only when no session has declared it open for so long: an open may cross an unlink.
@@ -424,13 +426,13 @@ pub const UNRECORDED_EXTENTS_MAX: usize = 4096;
 pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Small frames that a flusher sends itself: more are sent sooner by several threads.
 pub const SENT_BY_FLUSHER_MAX: usize = 4;
-/// A small write that had better be durable waits so long for it: several times what a disk takes.
+/// A small write that had better be durable waits so long for it: several times what a solid-state disk takes, and no more than a moment.
 pub const EAGER_WRITE_PATIENCE: Duration = Duration::from_millis(2);
 /// More writes than this between two syncs of a file are no habit of syncing: as many small frames may leave for nothing.
 pub const HABIT_WRITES_MAX: u32 = 4;
 /// So many syncs in a row, each after few writes, make a habit: one may be chance.
 pub const HABIT_SYNCS_MIN: u32 = 2;
-/// So many syncs in a row, each after exactly one write, are those of a single writer: several threads meet sooner.
+/// So many syncs in a row, each of what the same one has written, are those of a single writer: several threads meet sooner.
 pub const HABIT_SINGLE_WRITES_MIN: u32 = 16;
 /// Bytes of one file in flight to chunk servers: 32 frames, several times bandwidth x delay of 25 Gbit/s and 1 ms.
 pub const FILE_IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;

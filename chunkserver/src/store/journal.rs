@@ -307,9 +307,10 @@ impl Journal {
         !self.lock().closed.is_empty()
     }
 
-    /// Whether writers can go on when the active segment is full.
-    pub(super) fn has_free_segments(&self) -> bool {
-        !self.lock().free.is_empty()
+    /// Whether nobody waits for space, and nobody will when the active segment is full.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.lock();
+        state.waiting_for_space == 0 && !state.free.is_empty()
     }
 
     /// The commit job: runs until nobody waits. Blocks.

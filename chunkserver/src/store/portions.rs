@@ -12,32 +12,39 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Writes journaled blocks into the file until at most a portion is left, and what was journaled meanwhile.
+/// Writes journaled blocks into the file until at most a portion is left, and what was journaled meanwhile. Answers the file if it
+/// was written: whoever syncs it holds it until then, lest the system forget with a closed file that writing it out has failed.
 ///
 /// # Errors
 /// As [`super::write_back::write_back`].
-pub(super) async fn thin(replica: &Arc<Replica>) -> Result<(), StoreError> {
+pub(super) async fn thin(replica: &Arc<Replica>) -> Result<Option<Arc<OpenFile>>, StoreError> {
     let volume = &replica.volume;
-    let mut from = 0;
-    loop {
-        let (portion, last) = {
-            let state = replica.state();
-            if state.deleted || state.staged.range(from..).nth(volume.portion_blocks).is_none() {
-                return Ok(());
-            }
-            let portion = state.staged.range(from..).take(volume.portion_blocks);
-            (portion.map(|(&index, block)| (index, block.clone())).collect::<Vec<_>>(), state.last)
-        };
-        from = portion.last().map_or(u32::MAX, |(index, _)| index + 1);
-        // Nothing is written in place whose record is not durable.
-        volume.durable(last).await?;
+    let (blocks, last) = {
+        let state = replica.state();
+        let more = state.staged.len().saturating_sub(volume.portion_blocks);
+        let blocks = state.staged.iter().take(more).map(|(&index, block)| (index, block.clone()));
+        (blocks.collect::<Vec<_>>(), state.last)
+    };
+    if blocks.is_empty() {
+        return Ok(None);
+    }
+    // Nothing is written in place whose record is not durable.
+    volume.durable(last).await?;
+    let mut file = None;
+    for portion in blocks.chunks(volume.portion_blocks) {
+        let (job, portion) = (Arc::clone(replica), portion.to_vec());
         let lane = replica.lane().await;
-        let job = Arc::clone(replica);
-        volume.call(Queue::Write, move || write_portion(&job, portion, lane)).await??;
-        if volume.journal.has_free_segments() {
+        match volume.call(Queue::Write, move || write_portion(&job, portion, lane)).await {
+            Ok(written) => file = written?.or(file),
+            // What is left is written in one go.
+            Err(StoreError::Overloaded) => break,
+            Err(error) => return Err(error),
+        }
+        if volume.journal.has_room() {
             tokio::time::sleep(WRITE_BACK_PAUSE).await;
         }
     }
+    Ok(file)
 }
 
 /// Those of the blocks that nobody has journaled anew since. Blocks.
@@ -45,14 +52,14 @@ fn write_portion(
     replica: &Arc<Replica>,
     mut portion: Vec<(u32, StagedBlock)>,
     lane: Lane,
-) -> Result<(), StoreError> {
+) -> Result<Option<Arc<OpenFile>>, StoreError> {
     let volume = &replica.volume;
     {
         let state = replica.state();
         let is_same = |now: &StagedBlock, then: &StagedBlock| now.data.as_ptr() == then.data.as_ptr();
         portion.retain(|(index, then)| state.staged.get(index).is_some_and(|now| is_same(now, then)));
         if state.deleted || portion.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
     }
     let file = volume.open_to_write(replica.key)?;
@@ -69,7 +76,7 @@ fn write_portion(
     let (first, end) = (portion[0].0, portion[portion.len() - 1].0 + 1);
     // A hint, of which the sync that follows tells the errors.
     let _ = file.file.start_writeback(u64::from(first) * BLOCK_BYTES, u64::from(end - first) * BLOCK_BYTES);
-    Ok(())
+    Ok(Some(file))
 }
 
 /// Blocks, in the order of their numbers, and their table entries. Blocks.

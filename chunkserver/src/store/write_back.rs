@@ -187,7 +187,7 @@ async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, 
             futures::stream::iter(jobs).map(write_replicas).buffer_unordered(WRITE_BACK_CONCURRENCY);
         let written: Vec<Vec<Result<Written, StoreError>>> = written.collect().await;
         let written = written.into_iter().flatten();
-        // Those that could be written are synced even if others could not.
+        // Those that could be written are synced even if others could not; a job that failed as a whole leaves its own for the next time.
         let (written, failed): (Vec<_>, Vec<_>) = written.partition(Result::is_ok);
         let written: Vec<Written> = written.into_iter().flatten().collect();
         sync_group(volume, &written).await?;
@@ -202,12 +202,14 @@ async fn write_files(volume: &Arc<Volume>, touched: Touched) -> Result<Changes, 
     Ok(changes)
 }
 
-/// Writes some replicas' journaled blocks into their files, by one job: hand-overs cost more than the writes.
+/// Writes some replicas' journaled blocks into their files; the last portion of each by one job: hand-overs cost more than the writes.
 async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, StoreError>> {
     let Some(volume) = replicas.first().map(|replica| Arc::clone(&replica.volume)) else { return Vec::new() };
+    let mut begun = Vec::new();
     for replica in &replicas {
-        if let Err(error) = thin(replica).await {
-            return vec![Err(error)];
+        match thin(replica).await {
+            Ok(file) => begun.extend(file),
+            Err(error) => return vec![Err(error)],
         }
     }
     let mut last = 0;
@@ -228,6 +230,8 @@ async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, Stor
         for file in written.iter().flatten().filter_map(|written| written.file.as_ref()) {
             let _ = file.file.start_writeback(0, TABLE_AT + TABLE_BYTES);
         }
+        // Held by what was written by now.
+        drop(begun);
         written
     };
     volume.call(Queue::Write, job).await.unwrap_or_else(|error| vec![Err(error)])

@@ -6,6 +6,7 @@ use crate::inode::Inode;
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
+use cairn_core::io::sync_habit::WriterTag;
 use cairn_core::namespace::answer::{Answer, Map};
 use cairn_core::namespace::attr::{Attr, AttrChanges, NodeKind};
 use cairn_core::namespace::name::Name;
@@ -162,7 +163,7 @@ impl FileSystem {
         }
         // The last writer gives the lease back in the same entry.
         let release = file.handle.inode.writers() <= 1;
-        self.settle(file, release).await
+        self.settle(file, None, release).await
     }
 
     /// fsync(2): everything written is on stable storage of every live replica, and recorded.
@@ -170,11 +171,10 @@ impl FileSystem {
     /// # Errors
     /// Those of any write since the last call.
     pub async fn fsync(&self, file: &OpenFile) -> Result<(), FsError> {
-        self.settle(file, false).await
+        self.settle(file, Some(file.handle.writer_tag()), false).await
     }
 
-    async fn settle(&self, file: &OpenFile, release: bool) -> Result<(), FsError> {
-        let by = Some(file.handle.writer_tag());
+    async fn settle(&self, file: &OpenFile, by: Option<WriterTag>, release: bool) -> Result<(), FsError> {
         let outcome = file.handle.inode.flush(&self.shared, by, release).await;
         // An error noted for the handles is the same one, and told once.
         let noted = file.handle.inode.report_error(&file.handle);

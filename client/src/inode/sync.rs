@@ -30,7 +30,7 @@ struct Harvest {
 impl Inode {
     /// Everything accepted so far is durable and recorded when this returns; with `release` the lease goes with it.
     ///
-    /// `by` is the handle whose program waits. Goes on by itself: a caller that goes away does not leave the work half done.
+    /// `by` is the handle whose program has asked for a sync. Goes on by itself: a caller that goes away does not leave the work half done.
     pub(crate) async fn flush(
         self: &Arc<Self>,
         shared: &Arc<Shared>,

@@ -88,7 +88,7 @@ async fn where_several_sync_one_file_blocks_leave_before_they_are_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn where_programs_take_turns_a_write_waits_for_its_bytes() {
+async fn where_programs_take_turns_a_block_leaves_at_once_to_be_durable() {
     let cluster = Cluster::start(2, 2).await;
     let fs = cluster.client().await;
     let first = create(&fs, "a").await;
@@ -102,12 +102,12 @@ async fn where_programs_take_turns_a_write_waits_for_its_bytes() {
     }
     let (syncs, writes) = (cluster.requests("sync").await, cluster.requests("write").await);
     fs.write(&turns[0], 0, pattern(0, BLOCK as usize, 8).into()).await.unwrap();
-    // It leaves at once, even if it took longer than a write waits.
+    // Also if it took longer than a write waits.
     while cluster.requests("write").await < writes + 2 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     fs.fsync(&turns[0]).await.unwrap();
-    assert_eq!(cluster.requests("sync").await, syncs);
+    assert_eq!(cluster.requests("sync").await, syncs, "durable by its own frame");
 }
 
 /// Also when the bytes are in the hands of another sync that has not recorded them yet.

@@ -49,8 +49,7 @@ pub(crate) async fn assemble(
             return Err(AssemblyError::Refused(format!("the listening socket is broken: {error}")));
         }
     };
-    let mut groups = heard.iter().filter_map(|heard| heard.group.as_ref());
-    if let Some(group) = groups.next() {
+    if let Some(group) = heard.iter().find_map(|heard| heard.group.as_ref()) {
         return belongs(identity, group);
     }
     let nodes = heard.into_iter().map(|heard| (heard.id, heard.node)).chain([(identity.id, identity.node)]);
@@ -122,14 +121,19 @@ async fn ask(env: &Env, identity: &Identity, id: u64, address: &str) -> Heard {
     let (mut backoff, mut told) = (PEER_BACKOFF_MIN, String::new());
     loop {
         match greet(env, identity, id, address, false).await {
-            Ok(Greeted { node, group, .. }) => match group.as_ref().map(|group| belongs(identity, group)) {
-                Some(Err(AssemblyError::Refused(reason)))
-                    if !group.as_ref().is_some_and(|group| group.is_latest) =>
-                {
-                    tell(&mut told, id, address, reason);
+            Ok(Greeted { node, group, .. }) => {
+                let Some(group) = group else { return Heard { id, node, group: None } };
+                match belongs(identity, &group) {
+                    Err(AssemblyError::Refused(reason)) if !group.is_latest => {
+                        let reason = format!("{reason}; its leader is asked");
+                        tell(&mut told, id, address, reason);
+                        if let Some(group) = leaders_word(env, identity, &group).await {
+                            return Heard { id, node, group: Some(group) };
+                        }
+                    }
+                    _ => return Heard { id, node, group: Some(group) },
                 }
-                _ => return Heard { id, node, group },
-            },
+            }
             Err(DialError::Unreachable(reason)) => {
                 debug!(member = id, address, reason, "master is not there yet")
             }
@@ -137,6 +141,20 @@ async fn ask(env: &Env, identity: &Identity, id: u64, address: &str) -> Heard {
         }
         pause(env, &mut backoff).await;
     }
+}
+
+/// The group as its leader knows it, who need not be named in the configuration of this master.
+async fn leaders_word(env: &Env, identity: &Identity, group: &Group) -> Option<Group> {
+    let others = group.members.iter().filter(|member| member.id != identity.id && !member.is_awaited());
+    for member in others {
+        let greeted = greet(env, identity, member.id, &member.address, false).await;
+        if let Ok(Greeted { group: Some(group), .. }) = greeted
+            && group.is_latest
+        {
+            return Some(group);
+        }
+    }
+    None
 }
 
 /// Says once what is asked again and again.

@@ -79,3 +79,24 @@ async fn a_leader_refuses_for_good() {
         assert!(reason.contains("cairn admin masters"), "{reason}");
     }
 }
+
+#[tokio::test]
+async fn a_leader_that_is_not_configured_here_is_asked_too() {
+    let (mut own, other, leader) = (listener().await, listener().await, listener().await);
+    let configured = [(2, other.local_addr().unwrap().to_string()), (3, "127.0.0.1:3".to_owned())];
+    let at = |id: u64, listener: &Listener| Member {
+        id,
+        node: identity(id).node,
+        address: listener.local_addr().unwrap().to_string(),
+    };
+    let members = Members::new(vec![at(4, &leader), at(2, &other)]).unwrap();
+    // Member 2 is named in its own list as well, and says there what it says here.
+    let answering = tokio::spawn(answer_with(other, vec![(members.clone(), false); 2]));
+    let leading = tokio::spawn(answer_with(leader, vec![(members, true)]));
+    let (env, third) = (Env::real(), identity(3));
+    let outcome = assemble(&env, &third, &configured, &mut own);
+    let outcome = tokio::time::timeout(PATIENCE, outcome).await.unwrap();
+    assert!(matches!(outcome, Err(AssemblyError::Refused(_))), "{outcome:?}");
+    drop(leading.await.unwrap());
+    answering.abort();
+}

@@ -171,7 +171,7 @@ impl Reader {
         self.lease.holds(self.env.clock.now())
     }
 
-    /// Whether this member leads, and nobody else can at this moment: nothing that it has not applied is acknowledged.
+    /// Whether this member leads, and nobody else can at this moment: no change of members that it has not applied is acknowledged.
     pub(crate) fn leads_alone(&self) -> bool {
         self.holds_lease() && self.leads().is_ok()
     }

@@ -5,7 +5,8 @@ use crate::parts::Parts;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
 use cairn_core::limits::{
-    DELETE_PATIENCE, DELETIONS_AT_ONCE, DELETIONS_IN_FLIGHT_MAX, DELETIONS_PAUSE, WORK_PAGE,
+    DELETE_PATIENCE, DELETION_GROUPS_A_PASS, DELETIONS_AT_ONCE, DELETIONS_IN_FLIGHT_MAX, DELETIONS_PAUSE,
+    WORK_PAGE,
 };
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Rows;
@@ -15,7 +16,8 @@ use futures::future::join_all;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// Drains the deletions of every connected server; servers do not wait for each other.
+/// Works at the deletions of every connected server, of each for some seconds at most: the next pass does not wait for one that
+/// has a million of them.
 pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
     let links = parts.servers.links();
     join_all(links.iter().map(|link| drain(&parts, term, link))).await;
@@ -23,7 +25,7 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
 
 async fn drain(parts: &Parts, term: Term, link: &Arc<Link>) {
     let server = link.server;
-    let mut after = ChunkId(0);
+    let (mut after, mut groups) = (ChunkId(0), 0);
     loop {
         let page = match deletions_on(parts, server, after).await {
             Ok(page) => page,
@@ -36,10 +38,16 @@ async fn drain(parts: &Parts, term: Term, link: &Arc<Link>) {
         after = newest.chunk;
         let is_last = page.len() < WORK_PAGE;
         for group in page.chunks(DELETIONS_AT_ONCE) {
-            if !delete_all(parts, term, link, group).await || parts.stopping.is_cancelled() {
+            let Some(gone) = delete_all(parts, term, link, group).await else { return };
+            if parts.stopping.is_cancelled() {
                 return;
             }
-            if has_room(parts, server) {
+            // What cannot be deleted at present must not keep back what comes after it.
+            if gone > 0 && has_room(parts, server) {
+                groups += 1;
+                if groups == DELETION_GROUPS_A_PASS {
+                    return parts.nudge();
+                }
                 tokio::time::sleep(DELETIONS_PAUSE).await;
             }
         }
@@ -55,20 +63,23 @@ fn has_room(parts: &Parts, server: ServerId) -> bool {
     view.servers.get(&server).is_some_and(|server| server.free_bytes > server.total_bytes / 4)
 }
 
-/// False when there is no sense in going on at present.
-async fn delete_all(parts: &Parts, term: Term, link: &Link, group: &[Deletion]) -> bool {
+/// How many are gone; `None` when there is no sense in going on at present.
+async fn delete_all(parts: &Parts, term: Term, link: &Link, group: &[Deletion]) -> Option<usize> {
     let mut outcomes = futures::stream::iter(group.to_vec())
         .map(|deletion| delete(parts, term, link, deletion))
         .buffer_unordered(DELETIONS_IN_FLIGHT_MAX);
     let (mut gone, mut goes_on) = (Vec::new(), true);
-    while let Some(outcome) = outcomes.next().await {
+    while goes_on && let Some(outcome) = outcomes.next().await {
         match outcome {
             Deleted::Gone(chunk, version) => gone.push((chunk, version)),
             Deleted::NotYet => {}
+            // Those under way are asked for again, and found to be gone then.
             Deleted::Unreachable => goes_on = false,
         }
     }
-    (gone.is_empty() || forget(parts, link.server, gone).await) && goes_on
+    let count = gone.len();
+    let is_noted = gone.is_empty() || forget(parts, link.server, gone).await;
+    (is_noted && goes_on).then_some(count)
 }
 
 /// A page of the deletions on one server.
