@@ -10,15 +10,16 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// The door of threads.
 pub trait Spawn: Send + Sync + 'static {
-    /// Starts an owner; names longer than 15 bytes are cut by the kernel.
+    /// Starts an owner and answers the runtime that it is on; names longer than 15 bytes are cut by the kernel.
     ///
     /// # Errors
     /// No thread could be made.
-    fn start_owner(&self, name: &str, body: BoxFuture<'static, ()>) -> io::Result<()>;
+    fn start_owner(&self, name: &str, body: BoxFuture<'static, ()>) -> io::Result<Handle>;
 
     /// How long an owner may look out for its next message before it sleeps, while messages follow each other faster than
     /// that: waking a sleeping thread costs more than most messages do. Zero where nobody gains by it.
@@ -37,9 +38,16 @@ pub struct WorkerLost;
 #[derive(Debug)]
 pub struct Owner {
     ended: oneshot::Receiver<()>,
+    runtime: Handle,
 }
 
 impl Owner {
+    /// For tasks that the owner works with: they take turns with it on its thread, which saves waking one of them. They stand
+    /// still while it waits for a disk, and end with it.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
     /// Waits for the end of the owner.
     ///
     /// # Errors
@@ -56,7 +64,7 @@ impl dyn Spawn {
     /// No thread could be made.
     pub fn owner(&self, name: &str, body: impl Future<Output = ()> + Send + 'static) -> io::Result<Owner> {
         let (done, ended) = oneshot::channel();
-        self.start_owner(
+        let runtime = self.start_owner(
             name,
             Box::pin(async move {
                 body.await;
@@ -64,7 +72,7 @@ impl dyn Spawn {
                 let _ = done.send(());
             }),
         )?;
-        Ok(Owner { ended })
+        Ok(Owner { ended, runtime })
     }
 
     /// Runs short blocking work and returns its result.
@@ -90,11 +98,12 @@ impl dyn Spawn {
 pub struct ThreadSpawn;
 
 impl Spawn for ThreadSpawn {
-    fn start_owner(&self, name: &str, body: BoxFuture<'static, ()>) -> io::Result<()> {
+    fn start_owner(&self, name: &str, body: BoxFuture<'static, ()>) -> io::Result<Handle> {
         // A runtime of its own: its timers do not depend on the main one, and a blocked disk call stalls nobody else.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
         std::thread::Builder::new().name(name.to_owned()).spawn(move || runtime.block_on(body))?;
-        Ok(())
+        Ok(handle)
     }
 
     fn look_out(&self) -> Duration {
@@ -113,9 +122,9 @@ impl Spawn for ThreadSpawn {
 pub struct TaskSpawn;
 
 impl Spawn for TaskSpawn {
-    fn start_owner(&self, _name: &str, body: BoxFuture<'static, ()>) -> io::Result<()> {
+    fn start_owner(&self, _name: &str, body: BoxFuture<'static, ()>) -> io::Result<Handle> {
         drop(tokio::spawn(body));
-        Ok(())
+        Ok(Handle::current())
     }
 
     /// Simulated time stands still while a task runs.

@@ -18,10 +18,11 @@ use cairn_proto::v1::group_server::GroupServer;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::error;
+use tracing::{error, warn};
 
 /// Accepted connections that wait for the gRPC server to take them.
 const GRPC_CONNECTIONS_WAITING: usize = 16;
@@ -83,9 +84,22 @@ async fn greet(parts: Arc<Parts>, mut stream: Stream, peer: SocketAddr, for_grpc
     if first == SESSION.magic {
         busy_poll.task(session_conn::serve(parts, stream, peer)).await;
     } else if first == PEERS.magic {
-        busy_poll.task(peers::attend::serve(parts, stream, peer)).await;
+        attend_peer(parts, stream, peer).await;
     } else {
         // The gRPC server ends only when this master stops.
         drop(for_grpc.send(Ok(Unread::new(first, stream))).await);
     }
+}
+
+/// On the sequencer's own runtime: it hears what is said there without waiting for another thread to be woken.
+async fn attend_peer(parts: Arc<Parts>, stream: Stream, peer: SocketAddr) {
+    let (runtime, busy_poll) = (parts.sequencer_runtime.clone(), parts.env.busy_poll.clone());
+    let attended = runtime.spawn(async move {
+        match stream.on(&Handle::current()) {
+            Ok(stream) => busy_poll.task(peers::attend::serve(parts, stream, peer)).await,
+            Err(error) => warn!(%peer, %error, "the connection of another master is of no use"),
+        }
+    });
+    // It ends early with the sequencer.
+    drop(attended.await);
 }

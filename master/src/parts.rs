@@ -18,6 +18,7 @@ use cairn_core::time::Tick;
 use cairn_env::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,8 @@ pub(crate) struct Parts {
     pub(crate) address: String,
     /// Everything that changes the namespace passes here.
     pub(crate) sequencer: SequencerHandle,
+    /// Where it runs, for tasks whose every step is its own next.
+    pub(crate) sequencer_runtime: Handle,
     /// Copies of the state that are handed out.
     pub(crate) transfers: Transfers,
     /// What is shipped elsewhere.

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -152,7 +153,8 @@ impl Master {
         let (handle, owner) = sequencer::start(&env, settings, view_receiver, founding)
             .await
             .map_err(|error| start_failed(&error, configured.len() > 1))?;
-        let parts = Arc::new(build(env, config, &data_dir, handle, addresses.0, view, shared));
+        let parts =
+            Arc::new(build(env, config, &data_dir, (handle, owner.runtime()), addresses.0, view, shared));
         let group = parts.sequencer.members();
         if group.get(identity.id).is_none() {
             return Err(MasterError::State(format!(
@@ -275,7 +277,7 @@ fn build(
     env: Env,
     config: MasterConfig,
     data_dir: &DataDir,
-    sequencer: sequencer::SequencerHandle,
+    (sequencer, runtime): (sequencer::SequencerHandle, &Handle),
     bound: SocketAddr,
     view: watch::Sender<Arc<ClusterView>>,
     (caching, peers, transfers, backup): (Arc<Caching>, Arc<Peers>, Transfers, Backup),
@@ -289,6 +291,7 @@ fn build(
         leadership: sequencer.leadership(),
         reader: sequencer.reader(),
         sequencer,
+        sequencer_runtime: runtime.clone(),
         servers: Default::default(),
         caching,
         peers,

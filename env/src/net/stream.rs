@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::runtime::Handle;
 
 /// What a simulation must offer for one connection.
 pub trait SimulatedStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
@@ -74,6 +75,21 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.local_addr(),
             Self::Simulated(stream) => stream.local_addr(),
+        }
+    }
+
+    /// The same connection, of which that runtime tells its tasks.
+    ///
+    /// # Errors
+    /// The runtime is shut down, or has no room for it.
+    pub fn on(self, runtime: &Handle) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => {
+                let stream = stream.into_std()?;
+                let _entered = runtime.enter();
+                TcpStream::from_std(stream).map(Self::Tcp)
+            }
+            Self::Simulated(stream) => Ok(Self::Simulated(stream)),
         }
     }
 
@@ -222,3 +238,39 @@ forward_read!(Stream);
 forward_read!(ReadHalf);
 forward_write!(Stream);
 forward_write!(WriteHalf);
+
+#[cfg(test)]
+mod tests {
+    use crate::net::Net;
+    use crate::net::tcp::TcpNet;
+    use crate::spawn::{Spawn, ThreadSpawn};
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{mpsc, oneshot};
+
+    #[tokio::test]
+    async fn a_connection_goes_on_beside_an_owner() {
+        let spawn: Arc<dyn Spawn> = Arc::new(ThreadSpawn);
+        let (hears, mut heard) = mpsc::channel(1);
+        let (done, outcome) = oneshot::channel();
+        let owner = spawn.owner("owner", async move {
+            done.send((heard.recv().await, std::thread::current().id())).unwrap();
+        });
+        let owner = owner.unwrap();
+        let mut listener = TcpNet.bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut near = TcpNet.connect(&address).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let moved = far.on(owner.runtime()).unwrap();
+        drop(owner.runtime().spawn(async move {
+            let (mut read, _write) = moved.into_split();
+            let byte = read.read_u8().await.unwrap();
+            hears.send((byte, std::thread::current().id())).await.unwrap();
+        }));
+        // After it waits there.
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        near.write_u8(7).await.unwrap();
+        let (said, owners) = outcome.await.unwrap();
+        assert_eq!(said, Some((7, owners)), "read by the owner's own thread");
+    }
+}

@@ -25,7 +25,8 @@ use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
     CHECKPOINT_REPLAY_ENTRIES, DISK_LOW_HAND_OVER_PAUSE, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX,
     JOURNAL_MARK_AFTER, LOOK_OUT_YIELD_MAX, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
-    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
+    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SEQUENCER_REST_AFTER,
+    SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::seeded::{Bug, is_planted};
@@ -91,6 +92,8 @@ pub(super) struct Sequencer {
     patience: Duration,
     /// The last request came within that time.
     brisk: bool,
+    /// When those who read what other members say last had the thread, which is theirs as well.
+    rested: Tick,
 }
 
 /// What a turn of the loop begins with.
@@ -154,6 +157,7 @@ impl Sequencer {
             pins: Arc::clone(&settings.pins),
             patience: env.spawn.look_out(),
             brisk: false,
+            rested: now,
             env,
             group,
             applier,
@@ -208,6 +212,10 @@ impl Sequencer {
 
     async fn select(&mut self) -> Event {
         let idle_since = self.env.clock.now();
+        if idle_since.since(self.rested) >= SEQUENCER_REST_AFTER {
+            self.rested = idle_since;
+            tokio::task::yield_now().await;
+        }
         let event = match self.look_out(idle_since) {
             Some(event) => event,
             None => self.sleep().await,

@@ -21,7 +21,9 @@ use cairn_env::disk_sim::SimDisk;
 use cairn_env::spawn::Owner;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 const TUNING: Tuning = Tuning { segment_bytes: 1 << 20, keep_bytes: 0, checkpoint_bytes: 1 << 20 };
@@ -319,5 +321,41 @@ async fn a_check_that_meets_damage_gives_the_lead_up_where_another_can_take_it()
     assert_eq!(of_group.examine(damaged).await, Err(FsError::NotLeader));
     assert!(matches!(told.recv().await, Some(Request::StateFailed(detail)) if detail == "bad block"));
     assert_eq!(of_group.examine(|_| Err::<(), _>(Interrupted::Abandoned)).await, Err(FsError::Stale));
+    member.stop().await;
+}
+
+/// What other members say is read on the sequencer's thread: requests without end must not keep that from happening.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn those_beside_a_busy_sequencer_get_on() {
+    let member = found(simulated(&SimDisk::new())).await;
+    let going = Arc::new(AtomicBool::new(true));
+    let flood = |slot: u32| {
+        let (going, handle, session) = (going.clone(), member.handle.clone(), member.session);
+        let requests = move || {
+            let operation = Operation { credentials: Credentials::default(), kind: mkdir("there") };
+            for sequence in 1.. {
+                handle.submit((session, SlotId(slot), Sequence(sequence)), operation.clone(), drop);
+                if !going.load(Relaxed) {
+                    break;
+                }
+            }
+        };
+        tokio::spawn(async { Env::real().spawn.blocking(requests).await.unwrap() })
+    };
+    let floods = [flood(1), flood(2)];
+    let mut steps = 0;
+    while steps < 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let step = member.owner.runtime().spawn(async {});
+        if tokio::time::timeout(Duration::from_secs(5), step).await.is_err() {
+            break;
+        }
+        steps += 1;
+    }
+    going.store(false, Relaxed);
+    for flood in floods {
+        flood.await.unwrap();
+    }
+    assert_eq!(steps, 50, "kept from its thread by requests");
     member.stop().await;
 }
