@@ -64,6 +64,26 @@ fn file_verbs_do_what_their_names_say() {
 }
 
 #[test]
+fn services_take_all_descriptors_that_they_may_have() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    let root = cluster.root().to_str().unwrap().to_owned();
+    for name in ["master-1", "chunkserver-1", "mount"] {
+        cluster.stop(name);
+        let few = "ulimit -S -n 200 && exec \"$@\"";
+        let binary = cairn_binary();
+        let mut start = Command::new("sh");
+        start.args(["-c", few, "sh", binary.to_str().unwrap(), "dev", "start", name, "--root", &root]);
+        let output = start.output().unwrap();
+        assert!(output.status.success(), "{}", errors(&output));
+        let pid = cluster.process(name).pid.unwrap();
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let mut columns = files.split_whitespace().skip(3);
+        assert_eq!(columns.next(), columns.next(), "{name}: soft and hard: {files}");
+    }
+}
+
+#[test]
 fn operators_see_servers_chunks_and_health() {
     let cluster = Cluster::up(ClusterOptions { replicas: 2, ..ClusterOptions::default() });
     let moved = cluster.try_dev(&["up", "--address", "127.0.0.1"]);

@@ -37,7 +37,7 @@ fn options(command: &MountCommand) -> Result<MountOptions, CliError> {
 
 fn foreground(options: MountOptions) -> Result<(), CliError> {
     logging::init("info", false)?;
-    services::do_without_huge_pages();
+    services::prepare_process();
     let bytes = runtime(Work::Bytes)?;
     let served = block_on(Work::Messages, async {
         let shutdown = services::shutdown_on_signal()?;

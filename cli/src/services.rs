@@ -9,6 +9,7 @@ use cairn_core::limits::CONFIG_BYTES_MAX;
 use cairn_env::Env;
 use cairn_env::config::LogFormat;
 use cairn_master::MasterConfig;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +22,7 @@ pub(crate) fn master(command: &ServiceCommand) -> Result<(), CliError> {
     };
     let config = MasterConfig::parse(&path, &text).map_err(|error| CliError::Service(error.to_string()))?;
     logging::init(&config.log, config.log_format == LogFormat::Json)?;
-    do_without_huge_pages();
+    prepare_process();
     block_on(Work::Messages, async {
         let shutdown = cancelled_by_signal()?;
         let served = cairn_master::run(Env::real(), config, shutdown).await;
@@ -37,7 +38,7 @@ pub(crate) fn chunkserver(command: &ServiceCommand) -> Result<(), CliError> {
     let config =
         ChunkServerConfig::parse(&path, &text).map_err(|error| CliError::Service(error.to_string()))?;
     logging::init(&config.log, config.log_format == LogFormat::Json)?;
-    do_without_huge_pages();
+    prepare_process();
     block_on(Work::Bytes, async {
         let shutdown = cancelled_by_signal()?;
         let served = cairn_chunkserver::run(Env::real(), config, shutdown).await;
@@ -45,12 +46,28 @@ pub(crate) fn chunkserver(command: &ServiceCommand) -> Result<(), CliError> {
     })
 }
 
+/// What every long-lived process asks of the kernel at its start. Refusals cost speed or room only.
+pub(crate) fn prepare_process() {
+    do_without_huge_pages();
+    take_all_descriptors();
+}
+
 /// Memory of all our processes comes and goes in small pieces. A huge page is kept for the sake of the last of them (a quarter more
 /// memory of a master), and 2 MiB are cleared for each first touch: tens of milliseconds before a fresh mount lists its first
-/// directory, three quarters of what a chunk server did for a small cold read. A kernel that refuses costs that only.
-pub(crate) fn do_without_huge_pages() {
+/// directory, three quarters of what a chunk server did for a small cold read.
+fn do_without_huge_pages() {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         tracing::debug!(%error, "huge pages stay enabled");
+    }
+}
+
+/// Up to the hard limit of descriptors: the usual soft one, 1024, is for programs that call select(2), and is fewer than a master
+/// with a thousand clients has connections.
+fn take_all_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, descriptors = limit.current, "the limit of open files stays as it is");
     }
 }
 
