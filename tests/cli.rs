@@ -8,6 +8,7 @@ use cairn_tests::{Cluster, ClusterOptions};
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn cairn(arguments: &[&str]) -> Output {
@@ -80,6 +81,31 @@ fn services_take_all_descriptors_that_they_may_have() {
         let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
         let mut columns = files.split_whitespace().skip(3);
         assert_eq!(columns.next(), columns.next(), "{name}: soft and hard: {files}");
+    }
+}
+
+/// Whether sched_setattr(2) takes slices for ordinary threads, since 6.12.
+fn kernel_grants_slices() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12)) && Path::new("/proc/self/sched").exists()
+}
+
+#[test]
+fn threads_of_services_run_in_short_slices() {
+    if !kernel_grants_slices() {
+        println!("this kernel grants no slices: nothing to look at");
+        return;
+    }
+    let cluster = Cluster::up(ClusterOptions::default());
+    for name in ["master-1", "chunkserver-1", "mount"] {
+        let pid = cluster.process(name).pid.unwrap();
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            // Some end at any moment.
+            let Ok(shown) = fs::read_to_string(thread.unwrap().path().join("sched")) else { continue };
+            let slice = shown.lines().find(|line| line.starts_with("se.slice")).unwrap();
+            assert!(slice.ends_with(" 100000"), "{name}: {slice} in {}", shown.lines().next().unwrap());
+        }
     }
 }
 

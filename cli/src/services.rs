@@ -5,9 +5,10 @@ use crate::connect::{Work, block_on};
 use crate::error::CliError;
 use crate::{logging, output};
 use cairn_chunkserver::ChunkServerConfig;
-use cairn_core::limits::CONFIG_BYTES_MAX;
+use cairn_core::limits::{CONFIG_BYTES_MAX, SERVICE_SLICE};
 use cairn_env::Env;
 use cairn_env::config::LogFormat;
+use cairn_env::process;
 use cairn_master::MasterConfig;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt::Write;
@@ -50,6 +51,16 @@ pub(crate) fn chunkserver(command: &ServiceCommand) -> Result<(), CliError> {
 pub(crate) fn prepare_process() {
     do_without_huge_pages();
     take_all_descriptors();
+    run_in_short_slices();
+}
+
+/// A program that waits for the lock of a file, which another one holds until we answer, waits awake in the kernel. A thread of ours
+/// that wakes on its core would stand behind it until its slice ends, some 3 ms: with sixteen programs that write and sync one
+/// file that was a quarter of the time.
+fn run_in_short_slices() {
+    if let Err(error) = process::run_in_short_slices(SERVICE_SLICE) {
+        tracing::debug!(%error, "the scheduler's slices stay as they are");
+    }
 }
 
 /// Memory of all our processes comes and goes in small pieces. A huge page is kept for the sake of the last of them (a quarter more

@@ -426,6 +426,8 @@ pub const UNRECORDED_EXTENTS_MAX: usize = 4096;
 pub const COALESCE_COPY_BYTES_MAX: usize = 16 * 1024;
 /// Small frames that a flusher sends itself: more are sent sooner by several threads.
 pub const SENT_BY_FLUSHER_MAX: usize = 4;
+/// Threads of a service ask for slices of the scheduler so short: the shortest that Linux grants. They sleep sooner.
+pub const SERVICE_SLICE: Duration = Duration::from_micros(100);
 /// A small write that had better be durable waits so long for it: several times what a solid-state disk takes, and no more than a moment.
 pub const EAGER_WRITE_PATIENCE: Duration = Duration::from_millis(2);
 /// More writes than this between two syncs of a file are no habit of syncing: as many small frames may leave for nothing.
