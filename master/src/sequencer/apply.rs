@@ -67,11 +67,18 @@ impl Committed {
 
 /// Entries that are decoded and not yet written.
 pub(super) struct Prepared {
-    last: LogIndex,
+    pub(super) last: LogIndex,
     batch: Batch,
     changed: Vec<(Origin, Changes)>,
     votes: Vec<VoteChange>,
     members: Option<Bytes>,
+}
+
+impl Prepared {
+    /// Whether it changes who votes or who the members are.
+    pub(super) fn changes_group(&self) -> bool {
+        !self.votes.is_empty() || self.members.is_some()
+    }
 }
 
 /// What was applied of the group.

@@ -20,8 +20,10 @@ mod progress;
 mod proposals;
 mod reader;
 mod rows;
+mod settle;
 #[cfg(test)]
 pub(crate) mod stepped;
+mod wait;
 mod work;
 
 #[cfg(test)]

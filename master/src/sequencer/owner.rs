@@ -15,6 +15,7 @@ use super::overlay::{Overlay, OverlayRows};
 use super::pins::JournalPins;
 use super::proposals::Proposals;
 use super::rows::KvRows;
+use super::wait::Event;
 use super::work::{Held, Loaded, Verdict, Work, World};
 use crate::peers::ToPeers;
 use crate::raft::Group;
@@ -24,9 +25,8 @@ use cairn_core::ids::{LogIndex, NodeId, Term};
 use cairn_core::journal::entry::EntryData;
 use cairn_core::limits::{
     CHECKPOINT_REPLAY_ENTRIES, DISK_LOW_HAND_OVER_PAUSE, HOT_ROWS_MAX, JOURNAL_ENTRY_BYTES_MAX,
-    JOURNAL_MARK_AFTER, LOOK_OUT_YIELD_MAX, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX,
-    SEQUENCER_BATCH_REQUESTS_MAX, SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SEQUENCER_REST_AFTER,
-    SHUTDOWN_DRAIN,
+    JOURNAL_MARK_AFTER, RAFT_TICK, SEQUENCER_BATCH_BYTES_MAX, SEQUENCER_BATCH_REQUESTS_MAX,
+    SEQUENCER_LOAD_ROUNDS_MAX, SEQUENCER_LOADS_MAX, SHUTDOWN_DRAIN,
 };
 use cairn_core::namespace::machine::{Record, Stop};
 use cairn_core::seeded::{Bug, is_planted};
@@ -43,17 +43,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Everything that the owner is made of.
 pub(super) struct Sequencer {
-    env: Env,
+    pub(super) env: Env,
     default_replicas: u8,
     /// This member's node.
     pub(super) node: NodeId,
     pub(super) group: Group,
     pub(super) masters: GroupState,
     pub(super) applier: Applier,
-    backlog: Backlog,
-    overlay: Overlay,
-    held: Held,
-    proposals: Proposals,
+    pub(super) backlog: Backlog,
+    pub(super) overlay: Overlay,
+    pub(super) held: Held,
+    pub(super) proposals: Proposals,
     /// Index of the last entry decided.
     pub(super) last_decided: LogIndex,
     /// The term that this member leads and in which it has applied an entry; nothing is decided before.
@@ -62,22 +62,22 @@ pub(super) struct Sequencer {
     pub(super) time: Timestamp,
     placement: SeededRandom,
     view: watch::Receiver<Arc<ClusterView>>,
-    inbox: mpsc::Receiver<Request>,
+    pub(super) inbox: mpsc::Receiver<Request>,
     /// What other members say.
-    heard: mpsc::Receiver<Message>,
+    pub(super) heard: mpsc::Receiver<Message>,
     /// The way to the other members.
     pub(super) peers: Arc<dyn ToPeers>,
     group_view: watch::Sender<Arc<GroupView>>,
-    loaded: mpsc::Receiver<Loaded>,
+    pub(super) loaded: mpsc::Receiver<Loaded>,
     loaded_sender: mpsc::Sender<Loaded>,
     loads: Arc<Semaphore>,
-    jobs: Jobs,
+    pub(super) jobs: Jobs,
     pub(super) next_tick: Tick,
     /// It has ticked in this turn.
-    ticked: bool,
-    last_append: Tick,
+    pub(super) ticked: bool,
+    pub(super) last_append: Tick,
     leadership: watch::Sender<Leadership>,
-    metrics: Arc<SequencerMetrics>,
+    pub(super) metrics: Arc<SequencerMetrics>,
     disk_low: bool,
     /// The lead is not handed over for want of disk space before.
     next_relief: Tick,
@@ -89,22 +89,11 @@ pub(super) struct Sequencer {
     /// Keeps journal that a member being filled will need.
     pins: Arc<JournalPins>,
     /// How long it looks out for the next request before it sleeps.
-    patience: Duration,
+    pub(super) patience: Duration,
     /// The last request came within that time.
-    brisk: bool,
+    pub(super) brisk: bool,
     /// When those who read what other members say last had the thread, which is theirs as well.
-    rested: Tick,
-}
-
-/// What a turn of the loop begins with.
-enum Event {
-    Request(Request),
-    Heard(Message),
-    Loaded(Loaded),
-    Finished(Finished),
-    Tick,
-    /// Every handle is gone.
-    Deserted,
+    pub(super) rested: Tick,
 }
 
 impl Sequencer {
@@ -208,62 +197,6 @@ impl Sequencer {
         self.step(event)?;
         self.drain()?;
         self.settle()
-    }
-
-    async fn select(&mut self) -> Event {
-        let idle_since = self.env.clock.now();
-        if idle_since.since(self.rested) >= SEQUENCER_REST_AFTER {
-            self.rested = idle_since;
-            tokio::task::yield_now().await;
-        }
-        let event = match self.look_out(idle_since) {
-            Some(event) => event,
-            None => self.sleep().await,
-        };
-        self.brisk = self.env.clock.now().since(idle_since) < self.patience;
-        event
-    }
-
-    /// While requests follow each other closely it waits awake and reads them from the connections itself, as long as nobody else
-    /// wants the core.
-    fn look_out(&mut self, since: Tick) -> Option<Event> {
-        let mut connections = None;
-        while self.brisk && self.env.clock.now().since(since) < self.patience {
-            if let Ok(message) = self.heard.try_recv() {
-                return Some(Event::Heard(message));
-            }
-            if let Ok(loaded) = self.loaded.try_recv() {
-                return Some(Event::Loaded(loaded));
-            }
-            if let Ok(request) = self.inbox.try_recv() {
-                return Some(Event::Request(request));
-            }
-            connections.get_or_insert_with(|| self.env.busy_poll.watch()).poll();
-            if self.others_want_the_core() {
-                break;
-            }
-        }
-        None
-    }
-
-    /// Lets them have it, if there are any.
-    fn others_want_the_core(&self) -> bool {
-        let before = self.env.clock.now();
-        std::thread::yield_now();
-        self.env.clock.now().since(before) > LOOK_OUT_YIELD_MAX
-    }
-
-    async fn sleep(&mut self) -> Event {
-        let until = self.hand_in_at().map_or(self.next_tick, |at| at.min(self.next_tick));
-        let wait = until.since(self.env.clock.now());
-        tokio::select! {
-            biased;
-            Some(message) = self.heard.recv() => Event::Heard(message),
-            Some(loaded) = self.loaded.recv() => Event::Loaded(loaded),
-            Some(finished) = self.jobs.finished.recv() => Event::Finished(finished),
-            request = self.inbox.recv() => request.map_or(Event::Deserted, Event::Request),
-            () = tokio::time::sleep(wait) => Event::Tick,
-        }
     }
 
     fn step(&mut self, event: Event) -> Result<(), Fatal> {
@@ -444,108 +377,18 @@ impl Sequencer {
         }));
     }
 
-    /// When what was decided is to be handed to Raft.
-    fn hand_in_at(&self) -> Option<Tick> {
-        self.proposals.due(self.applier.applied.last.index)
-    }
-
-    pub(super) fn hand_in_proposals(&mut self) {
-        if self.hand_in_at().is_some() {
-            let (first_decided, data) = self.proposals.hand_in(self.last_decided, self.env.clock.now());
-            if self.group.propose(data) != Some(first_decided) {
-                // The lead went between decision and proposal: nothing of it is answered.
-                self.lead_lost();
-            }
-        }
-    }
-
-    fn hand_in_if_due(&mut self) {
-        if self.hand_in_at().is_some_and(|at| at <= self.env.clock.now()) {
-            self.hand_in_proposals();
-        }
-    }
-
-    /// Hands the proposals to Raft, makes them durable, lets the answers go, and applies what is committed.
-    pub(super) fn settle(&mut self) -> Result<(), Fatal> {
-        self.hand_in_if_due();
-        if is_planted(Bug::AnswerBeforeCommit) {
-            self.release(self.last_decided);
-        }
-        while self.group.wants_settling() {
-            self.note_loss();
-            let before = (self.env.clock.now(), self.group.journal().counters());
-            let (peers, mut unreachable) = (&self.peers, Vec::new());
-            let committed =
-                self.group.settle(before.0, |messages| unreachable.append(&mut peers.send(messages)))?;
-            unreachable.into_iter().for_each(|member| self.group.unreachable(member));
-            self.note_journal(before);
-            self.backlog.add(committed);
-            if self.group.leads() || self.backlog.is_full() {
-                self.apply()?;
-            }
-            self.hand_in_if_due();
-        }
-        if let Some(member) = self.group.take_behind() {
-            self.peers.tell_behind(member, self.group.term());
-        }
-        self.note_loss();
-        self.release(self.applier.applied.last.index);
-        self.note_leadership();
-        if std::mem::take(&mut self.ticked) {
-            self.apply()?;
-            self.publish_group();
-        }
-        self.start_jobs();
-        Ok(())
-    }
-
-    fn apply(&mut self) -> Result<(), Fatal> {
-        let committed = self.backlog.take();
-        let Some(last) = committed.last() else { return Ok(()) };
-        let started = self.env.clock.now();
-        let mut prepared = self.applier.prepare(&committed, &mut self.overlay)?;
-        self.applier.announce(&mut prepared, started);
-        self.release(last.id.index);
-        let changed = self.applier.write(prepared)?;
-        self.group_changed(last.id.index, changed)?;
-        self.group.applied(last.id.index);
-        let spent = self.env.clock.now().since(started);
-        self.metrics.apply_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
-        self.metrics.applied.fetch_add(committed.len() as u64, Relaxed);
-        self.metrics.applied_index.store(last.id.index.get(), Relaxed);
-        self.metrics.commit_index.store(last.id.index.get(), Relaxed);
-        Ok(())
-    }
-
-    fn release(&mut self, committed: LogIndex) {
-        let lease = self.group.lease();
-        self.held.release(committed, |seen| lease.holds(self.env.clock.now()) || lease.confirms(seen));
-    }
-
     /// Before anything is said in another role or term: readers and clients must not be told any more that this member leads,
     /// since its own vote may now make another one lead.
-    fn note_loss(&mut self) {
+    pub(super) fn note_loss(&mut self) {
         if self.leading.is_some_and(|term| !self.group.leads() || self.group.term() != term) {
             self.lead_lost();
             self.publish_leadership();
         }
     }
 
-    fn note_journal(&mut self, (started, before): (Tick, crate::journal::JournalCounters)) {
-        let counters = self.group.journal().counters();
-        if counters != before {
-            self.last_append = self.env.clock.now();
-            let spent = self.last_append.since(started).as_nanos() as u64;
-            self.metrics.journal_nanos.fetch_add(spent, Relaxed);
-        }
-        self.metrics.batches.store(counters.batches, Relaxed);
-        self.metrics.fdatasyncs.store(counters.fdatasyncs, Relaxed);
-        self.metrics.journal_bytes.store(counters.bytes, Relaxed);
-    }
-
     /// Leads as soon as an entry of its own term is applied: everything committed before is applied then as well. So must be what
     /// else is in its log, of which the overlay tells nothing, when it goes on after a hand-over that came to nothing.
-    fn note_leadership(&mut self) {
+    pub(super) fn note_leadership(&mut self) {
         let term = self.group.term();
         let knows_all =
             self.leading == Some(term) || self.applier.applied.last.index == self.group.last_index();
@@ -577,7 +420,7 @@ impl Sequencer {
     }
 
     /// What was proposed may never come true; what was answered is committed.
-    fn lead_lost(&mut self) {
+    pub(super) fn lead_lost(&mut self) {
         self.leading = None;
         if !is_planted(Bug::KeepOverlay) {
             self.overlay.clear();
@@ -614,7 +457,7 @@ impl Sequencer {
     }
 
     /// How the group stands, for operators and readiness.
-    fn publish_group(&mut self) {
+    pub(super) fn publish_group(&mut self) {
         let view = GroupView {
             term: self.group.term(),
             leader: self.group.leader(),
@@ -631,7 +474,7 @@ impl Sequencer {
         });
     }
 
-    fn start_jobs(&mut self) {
+    pub(super) fn start_jobs(&mut self) {
         let now = self.env.clock.now();
         if self.jobs.may_make_spare(now)
             && let Some(job) = self.group.journal_mut().spare_wanted()
