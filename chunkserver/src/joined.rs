@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Node, cluster and the masters that have registered us.
 pub(crate) struct Joined {
     node: NodeId,
+    /// Drawn for this run of the process: who holds unsynced bytes here learns from it whether they are still there.
+    run: u64,
     inner: Mutex<Inner>,
 }
 
@@ -28,14 +30,15 @@ enum Standing {
 }
 
 impl Joined {
-    pub(crate) fn new(node: NodeId, cluster: Option<ClusterId>) -> Self {
+    pub(crate) fn new(node: NodeId, run: u64, cluster: Option<ClusterId>) -> Self {
         let inner = Inner { cluster, server: None, masters: BTreeMap::new() };
-        Self { node, inner: Mutex::new(inner) }
+        Self { node, run, inner: Mutex::new(inner) }
     }
 
     /// Our Hello: without a cluster before the first registration.
     pub(crate) fn hello(&self) -> Hello {
-        hello(self.cluster().unwrap_or_default(), self.node, Role::Chunkserver)
+        let cluster = self.cluster().unwrap_or_default();
+        Hello { run: self.run, ..hello(cluster, self.node, Role::Chunkserver) }
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {

@@ -65,7 +65,8 @@ impl ChunkServer {
 
         let options = ServeOptions::default();
         let metrics = Arc::new(Metrics::new(options.places.clone()));
-        let joined = Arc::new(Joined::new(identity.node, identity.cluster.or(report.cluster)));
+        let run = env.random.next_u64().max(1);
+        let joined = Arc::new(Joined::new(identity.node, run, identity.cluster.or(report.cluster)));
         let hops = Arc::new(Hops::new(env.clone(), joined.clone(), options.pool.clone()));
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (happened, _) = broadcast::channel(EVENTS_WAITING);

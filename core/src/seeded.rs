@@ -39,11 +39,12 @@ pub enum Bug {
     TruncateAtBadChecksum,
     IgnoreVotePromise,
     KeepStaleReplica,
+    TrustRestarted,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
         Self::ForgetTruncation,
@@ -78,6 +79,7 @@ impl Bug {
         Self::TruncateAtBadChecksum,
         Self::IgnoreVotePromise,
         Self::KeepStaleReplica,
+        Self::TrustRestarted,
     ];
 
     /// Its name, as its variant.

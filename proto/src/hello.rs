@@ -17,6 +17,7 @@ pub fn hello(cluster: ClusterId, node: NodeId, role: Role) -> Hello {
         protocol_max: PROTOCOL_MAX,
         capabilities: 0,
         software: SOFTWARE.to_owned(),
+        run: 0,
     }
 }
 

@@ -25,6 +25,8 @@ const SHARED_NAMES: u64 = 4;
 const FILE_BYTES_MAX: u64 = 40_000;
 /// Some files take frames that go down a chain.
 const LARGE_FILE_BYTES_MAX: u64 = 300_000;
+/// Longest wait between a write and its sync: a server can be down and up again meanwhile.
+const UNSYNCED_MS_MAX: u64 = 4000;
 /// The client that keeps what it has heard, as a mount does.
 const KEEPER: u64 = 3;
 
@@ -289,7 +291,7 @@ impl Life {
         Ok(())
     }
 
-    /// Some bytes in place, and synced.
+    /// Some bytes in place, and synced, now and then much later: what strikes in between finds them unsynced.
     async fn overwrite(&self, path: &str, name: &str, mut contents: Vec<u8>) -> Result<(), Error> {
         let offset = self.random.below(contents.len() as u64 + 1);
         let bytes = self.some_bytes(9000);
@@ -299,6 +301,9 @@ impl Life {
         self.under_way(|names| drop(names.insert(name.to_owned(), Kept::File(contents))));
         let file = OpenOptions::new().read(true).write(true).open(&self.client, path).await?;
         file.write_at(offset, bytes).await?;
+        if self.random.below(2) == 0 {
+            tokio::time::sleep(Duration::from_millis(self.random.below(UNSYNCED_MS_MAX))).await;
+        }
         file.sync_all().await?;
         file.close().await
     }

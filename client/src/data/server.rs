@@ -16,7 +16,7 @@ pub(super) struct Server {
 
 #[derive(Default)]
 struct LaneState {
-    /// The present connection and its generation. Kept apart from `dialling`, so that users never wait for a lock.
+    /// The present connection. Kept apart from `dialling`, so that users never wait for a lock.
     present: Mutex<Option<Connected>>,
     /// Held by whoever dials; counts the generations.
     dialling: tokio::sync::Mutex<u64>,
@@ -26,8 +26,8 @@ struct LaneState {
 #[derive(Clone)]
 pub(super) struct Connected {
     pub(super) connection: DataConnection,
-    /// Two equal generations mean one unbroken connection, hence one run of the server process.
-    pub(super) generation: u64,
+    /// Which run of the server's process answers: another one has perhaps lost what was not synced.
+    pub(super) run: u64,
     /// Whoever waits for a reply says so.
     pub(super) demand: Demand,
 }
@@ -63,7 +63,9 @@ impl Server {
             .map_err(|error| error.to_string())?;
         let (demand, driver) = data.env.busy_poll.on_demand(driver);
         drop(tokio::spawn(driver));
-        let connected = Connected { connection, generation: *generation, demand };
+        // Who does not tell its run may have begun another with each connection.
+        let run = Some(connection.remote().run).filter(|run| *run != 0).unwrap_or(*generation);
+        let connected = Connected { connection, run, demand };
         *state.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
         Ok(connected)
     }

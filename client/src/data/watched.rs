@@ -3,6 +3,7 @@
 use super::Data;
 use super::server::{Connected, Server};
 use cairn_core::limits::{HOP_SILENCE, PING_SILENCE, STORE_STALL_MAX};
+use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::data_conn::ConnError;
 use cairn_proto::frame::{Frame, Status};
 use std::time::Duration;
@@ -20,8 +21,8 @@ pub(crate) struct Watch<'a> {
     pub(crate) address: &'a str,
     /// The chunk's lane.
     pub(crate) lane: u64,
-    /// Give up when the connection is not of this generation: what it had unsynced may be lost.
-    pub(crate) generation: Option<u64>,
+    /// Give up when the server is not in this run any more: what it had unsynced may be lost.
+    pub(crate) run: Option<u64>,
 }
 
 /// A call that got no reply.
@@ -31,17 +32,26 @@ pub(crate) struct CallFailure {
     pub(crate) address: String,
     /// For logs and users.
     pub(crate) reason: String,
+    /// It has begun another run: no waiting brings back what it had unsynced.
+    pub(crate) restarted: bool,
+}
+
+impl CallFailure {
+    /// Of a server that may yet answer as before.
+    pub(crate) fn of(address: &str, reason: String) -> Self {
+        Self { address: address.to_owned(), reason, restarted: false }
+    }
 }
 
 impl Data {
-    /// Connects the lane if need be, and tells the generation of its connection.
-    pub(crate) async fn generation(&self, address: &str, lane: u64) -> Result<u64, CallFailure> {
-        let blame = |reason| CallFailure { address: address.to_owned(), reason };
+    /// Connects the lane if need be, and tells the server's run.
+    pub(crate) async fn run(&self, address: &str, lane: u64) -> Result<u64, CallFailure> {
+        let blame = |reason| CallFailure::of(address, reason);
         let server = self.server(address);
         let (first, patience) = self.patience(&server);
         let connected = tokio::time::timeout(first + patience, server.connected(self, lane)).await;
         match connected {
-            Ok(Ok(connected)) => Ok(connected.generation),
+            Ok(Ok(connected)) => Ok(connected.run),
             Ok(Err(reason)) => Err(self.blamed(&server, blame(reason))),
             Err(_) => Err(self.blamed(&server, blame(silence(first + patience)))),
         }
@@ -50,7 +60,7 @@ impl Data {
     /// Sends a write or sync and waits for its reply as long as everybody on the way is alive.
     pub(crate) async fn call_watched(&self, to: Watch<'_>, frame: Frame) -> Result<Frame, CallFailure> {
         let server = self.server(to.address);
-        let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
+        let blame = |reason| CallFailure::of(to.address, reason);
         let (first, patience) = self.patience(&server);
         let connecting = tokio::time::timeout(first + patience, server.connected(self, to.lane));
         let connected = match connecting.await {
@@ -58,8 +68,9 @@ impl Data {
             Ok(Err(reason)) => return Err(self.blamed(&server, blame(reason))),
             Err(_) => return Err(self.blamed(&server, blame(silence(first + patience)))),
         };
-        if to.generation.is_some_and(|generation| generation != connected.generation) {
-            return Err(blame(String::from("it was away while it held unsynced bytes")));
+        if to.run.is_some_and(|run| run != connected.run) && !is_planted(Bug::TrustRestarted) {
+            let failure = blame(String::from("it has restarted while it held unsynced bytes"));
+            return Err(CallFailure { restarted: true, ..failure });
         }
         let outcome = self.wait_watched(to, &connected, frame).await;
         outcome.map_err(|failure| self.blamed(&self.server(&failure.address), failure))
@@ -71,7 +82,7 @@ impl Data {
         connected: &Connected,
         frame: Frame,
     ) -> Result<Frame, CallFailure> {
-        let blame = |reason| CallFailure { address: to.address.to_owned(), reason };
+        let blame = |reason| CallFailure::of(to.address, reason);
         let slow_hop = std::sync::Mutex::new(None::<String>);
         let _expected = connected.demand.expect();
         let reply = connected.connection.call_with_progress(frame, |notice| {
@@ -91,7 +102,7 @@ impl Data {
             }
             let hop = slow_hop.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
             let suspect = hop.as_deref().unwrap_or(to.address);
-            let blame_suspect = |reason| CallFailure { address: suspect.to_owned(), reason };
+            let blame_suspect = |reason| CallFailure::of(suspect, reason);
             if waited >= STORE_STALL_MAX {
                 return Err(blame_suspect(format!("a write is unanswered for {} ms", waited.as_millis())));
             }

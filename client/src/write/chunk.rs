@@ -12,11 +12,11 @@ use cairn_core::checksum::payload_crcs;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, LeaseNumber, RequestId, ServerId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
-use cairn_core::namespace::answer::{Answer, ChunkLocation};
+use cairn_core::namespace::answer::{Answer, ChunkLocation, ReplicaLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -72,12 +72,22 @@ pub(crate) struct ChunkWriter {
 /// Bytes that are perhaps stored, and not known to be durable.
 #[derive(Default)]
 struct Unsynced {
-    /// Generation of the connection to each replica over which they went.
-    generations: BTreeMap<ServerId, u64>,
+    /// The run of each replica's server that has taken them.
+    runs: BTreeMap<ServerId, u64>,
+    /// Servers that have begun another run since: their replicas may lack some of the bytes, for good.
+    restarted: BTreeSet<ServerId>,
     /// Only a sync makes them durable.
     wants_sync: bool,
     /// Writes under way that make their own bytes durable.
     durable_writes: usize,
+}
+
+impl Unsynced {
+    /// Everything is durable.
+    fn forget(&mut self) {
+        self.runs.clear();
+        self.restarted.clear();
+    }
 }
 
 /// What one try ended in.
@@ -172,7 +182,7 @@ impl ChunkWriter {
             unsynced.durable_writes -= 1;
             unsynced.wants_sync |= outcome.is_err();
             if unsynced.durable_writes == 0 && !unsynced.wants_sync {
-                unsynced.generations.clear();
+                unsynced.forget();
             }
         }
         outcome
@@ -186,8 +196,9 @@ impl ChunkWriter {
         let mut pause = LEASE_RETRY_MIN;
         loop {
             match self.carry_out(shared, order.clone()).await {
-                // These bytes are nowhere else: wait for the servers as the policy says.
+                // These bytes are nowhere else: wait for the servers as the policy says, unless that is in vain.
                 Err(StoreError::Unavailable(why)) if shared.may_wait(started) => {
+                    self.require_unsynced(&why)?;
                     warn!(chunk = %self.chunk, %why, "sync waits for chunk servers");
                     shared.pause(&mut pause, Duration::from_secs(1)).await;
                     self.relocate(shared).await?;
@@ -195,7 +206,7 @@ impl ChunkWriter {
                 outcome => {
                     if outcome.is_ok() {
                         let mut unsynced = self.unsynced();
-                        unsynced.generations.clear();
+                        unsynced.forget();
                         unsynced.wants_sync = false;
                     }
                     return outcome;
@@ -265,45 +276,41 @@ impl ChunkWriter {
             return Attempt::Lost(away, String::from("not connected to the master"));
         }
         if order.op == Op::Write
-            && let Err(attempt) = self.note_generations(shared, location).await
+            && let Err(attempt) = self.note_runs(shared, location).await
         {
             return attempt;
         }
         let direct = order.op == Op::Sync || order.payload.len() <= SMALL_WRITE_BYTES_MAX;
         if direct || location.replicas.len() == 1 {
             let calls = location.replicas.iter().map(|replica| {
-                let generation = self.unsynced().generations.get(&replica.server).copied();
-                self.call(shared, location, order, &replica.address, Vec::new(), generation)
+                let run = self.unsynced().runs.get(&replica.server).copied();
+                self.call(shared, location, order, &replica.address, Vec::new(), run)
             });
             let outcomes = futures::future::join_all(calls).await;
             return merge(outcomes);
         }
         let hops = location.replicas[1..].iter().map(|replica| replica.address.clone()).collect();
         let first = &location.replicas[0];
-        let generation = self.unsynced().generations.get(&first.server).copied();
-        self.call(shared, location, order, &first.address, hops, generation).await
+        let run = self.unsynced().runs.get(&first.server).copied();
+        self.call(shared, location, order, &first.address, hops, run).await
     }
 
-    /// Before the first unsynced byte leaves: over which connection a sync must find it again.
-    async fn note_generations(&self, shared: &Shared, location: &ChunkLocation) -> Result<(), Attempt> {
+    /// Before the first unsynced byte leaves: in which run of its servers a sync must find it again.
+    async fn note_runs(&self, shared: &Shared, location: &ChunkLocation) -> Result<(), Attempt> {
         let unknown: Vec<_> = {
             let unsynced = self.unsynced();
-            location
-                .replicas
-                .iter()
-                .filter(|replica| !unsynced.generations.contains_key(&replica.server))
-                .collect()
+            location.replicas.iter().filter(|replica| !unsynced.runs.contains_key(&replica.server)).collect()
         };
         if unknown.is_empty() {
             return Ok(());
         }
         let lane = self.chunk.get();
-        let asked = unknown.iter().map(|replica| shared.data.generation(&replica.address, lane));
+        let asked = unknown.iter().map(|replica| shared.data.run(&replica.address, lane));
         let mut lost = (Vec::new(), String::new());
         for (replica, outcome) in unknown.iter().zip(futures::future::join_all(asked).await) {
             match outcome {
-                Ok(generation) => {
-                    self.unsynced().generations.entry(replica.server).or_insert(generation);
+                Ok(run) => {
+                    self.unsynced().runs.entry(replica.server).or_insert(run);
                 }
                 Err(failure) => {
                     lost.0.push(replica.server);
@@ -321,7 +328,7 @@ impl ChunkWriter {
         order: &Order,
         address: &str,
         hops: Vec<String>,
-        generation: Option<u64>,
+        run: Option<u64>,
     ) -> Attempt {
         let mut header = Header::request(order.op, RequestId(0));
         header.chunk = self.chunk;
@@ -332,17 +339,23 @@ impl ChunkWriter {
         header.minimum = location.minimum;
         header.deadline_ms = STORE_STALL_MAX.as_millis() as u32;
         let frame = Frame { header, hops, sums: order.sums.clone(), payload: order.payload.clone() };
-        let watch = Watch { address, lane: self.chunk.get(), generation };
+        let watch = Watch { address, lane: self.chunk.get(), run };
         match shared.data.call_watched(watch, frame).await {
             Ok(reply) => self.judge(location, address, &reply),
-            Err(failure) => lost(location, &failure),
+            Err(failure) => {
+                let attempt = lost(location, &failure);
+                if let Attempt::Lost(servers, _) = &attempt
+                    && failure.restarted
+                {
+                    self.unsynced().restarted.extend(servers);
+                }
+                attempt
+            }
         }
     }
 
     fn judge(&self, location: &ChunkLocation, address: &str, reply: &Frame) -> Attempt {
-        let failure = |address: &str, reason: String| {
-            lost(location, &CallFailure { address: address.to_owned(), reason })
-        };
+        let failure = |address: &str, reason: String| lost(location, &CallFailure::of(address, reason));
         let chunk = self.chunk;
         match reply.header.status {
             Status::Ok => Attempt::Stored,
@@ -449,6 +462,20 @@ impl ChunkWriter {
             }
             Err(error) => Err(StoreError::Failed(error)),
         }
+    }
+
+    /// Whether enough replicas may still hold what is not synced.
+    fn require_unsynced(&self, why: &str) -> Result<(), StoreError> {
+        let location = self.location();
+        let unsynced = self.unsynced();
+        let gone = |replica: &&ReplicaLocation| unsynced.restarted.contains(&replica.server);
+        let restarted = location.replicas.iter().filter(gone).count();
+        let left = location.replicas.len() - restarted;
+        if left >= usize::from(location.minimum.max(1)) {
+            return Ok(());
+        }
+        let why = format!("{why}; {restarted} of its servers have restarted and lost what was not synced");
+        Err(StoreError::Failed(FsError::Io(why)))
     }
 
     /// Ends a recovery. The version never goes back.

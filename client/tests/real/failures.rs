@@ -99,3 +99,49 @@ async fn a_frozen_server_stalls_nobody_for_long() {
         read_through(&fs, inode, 96 * MIB, || {}).await;
     }
 }
+
+/// Writes four megabytes that all servers have and nobody has synced.
+async fn write_unsynced(cluster: &Cluster, fs: &FileSystem) -> cairn_client::fs::OpenFile {
+    let before = cluster.requests("write").await;
+    let file = create(fs, "unsynced").await;
+    fs.write(&file, 0, pattern(0, 4 << 20, 6).into()).await.unwrap();
+    let mut seen = before;
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = cluster.requests("write").await;
+        if now > before && now == seen {
+            return file;
+        }
+        seen = now;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_synced_outlives_the_connections_to_all_servers() {
+    let cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = write_unsynced(&cluster, &fs).await;
+    let lost = cairn_core::limits::DATA_SILENCE_MAX + Duration::from_secs(3);
+    cluster.freeze(0, lost);
+    cluster.freeze(1, lost);
+    fs.fsync(&file).await.unwrap();
+    fs.release(&file).await;
+    let other = cluster.client().await;
+    let file = other.open(&root(), inode_of(&other, "unsynced").await, READ_ONLY).await.unwrap();
+    assert!(other.read(&file, 0, 4 << 20).await.unwrap()[..] == pattern(0, 4 << 20, 6)[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_does_not_wait_for_what_restarts_have_taken() {
+    let mut cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = write_unsynced(&cluster, &fs).await;
+    cluster.restart(0).await;
+    cluster.restart(1).await;
+    let error = fs.fsync(&file).await.unwrap_err();
+    assert!(error.to_string().contains("2 of its servers have restarted"), "{error}");
+    // The file goes on with what is written next.
+    fs.write(&file, 0, pattern(0, 1 << 20, 7).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    assert!(fs.read(&file, 0, 1 << 20).await.unwrap()[..] == pattern(0, 1 << 20, 7)[..]);
+}
