@@ -227,7 +227,7 @@ fn every_seeded_bug_is_found() {
     if std::env::var(ONE).is_ok() {
         return;
     }
-    let most = number("CAIRN_SIM_BUG_SEEDS").unwrap_or(32);
+    let most = number("CAIRN_SIM_BUG_SEEDS").unwrap_or(64);
     let only = std::env::var("CAIRN_SIM_ONLY_BUG").ok();
     for (bug, test) in FOUND_ELSEWHERE {
         assert!(test.contains(&format!("Bug::{},", bug.name())), "nobody looks for {}", bug.name());

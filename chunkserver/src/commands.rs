@@ -85,7 +85,11 @@ impl Commands {
         let work = async {
             self.store.fence_term(Term(raise.term)).await?;
             let (from, to) = (ChunkVersion(raise.from), ChunkVersion(raise.to));
-            self.store.raise_version(ChunkId(raise.chunk), part(raise.part)?, from, to).await
+            let (chunk, part) = (ChunkId(raise.chunk), part(raise.part)?);
+            match raise.whole {
+                true => self.store.raise_whole(chunk, part, from, to).await,
+                false => self.store.raise_version(chunk, part, from, to).await,
+            }
         };
         outcome(work.await)
     }
@@ -98,7 +102,7 @@ impl Commands {
             return outcome(Err(StoreError::ShuttingDown));
         };
         let (chunk, version) = (ChunkId(reconcile.chunk), ChunkVersion(reconcile.version));
-        match self.reconciler.run(chunk, version, &reconcile.peers).await {
+        match self.reconciler.run(chunk, version, &reconcile.peers, reconcile.ahead).await {
             Ok(()) => outcome(Ok(())),
             Err(error) => error.outcome(),
         }

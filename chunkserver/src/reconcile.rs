@@ -1,4 +1,5 @@
-//! Making the replicas of a chunk equal after a writer ended badly: this server's replica is the source.
+//! Making the replicas of a chunk equal after a writer ended badly, or a new one equal to the others: this server's replica is
+//! the source.
 //!
 //! Whatever was acknowledged is equal on all replicas already; what differs was never acknowledged, so any one replica may
 //! win. The master has raised the version on all of them first, so no writer interferes. A block that is not stored equals
@@ -99,19 +100,21 @@ impl Reconciler {
         Self { store, hops }
     }
 
-    /// Makes all peers equal to the replica here, durably everywhere. Every peer is tried, then the first failure told.
+    /// Makes all peers equal to the replica here, durably everywhere. Every peer is tried, then the first failure told. What
+    /// is copied `ahead` of a raise may differ again by then: whoever raises compares once more.
     pub(crate) async fn run(
         &self,
         chunk: ChunkId,
         version: ChunkVersion,
         peers: &[String],
+        ahead: bool,
     ) -> Result<(), ReconcileError> {
         if peers.len() > REPLICAS_MAX {
             return Err(ReconcileError::TooManyPeers);
         }
         self.store.sync(chunk, PART, version).await?;
         let sums = self.store.block_sums(chunk, PART, version).await?;
-        let copies = peers.iter().map(|peer| self.equalise(chunk, version, peer, &sums));
+        let copies = peers.iter().map(|peer| self.equalise(chunk, version, peer, &sums, ahead));
         futures::future::join_all(copies).await.into_iter().collect()
     }
 
@@ -121,6 +124,7 @@ impl Reconciler {
         version: ChunkVersion,
         peer: &str,
         ours: &[BlockSum],
+        ahead: bool,
     ) -> Result<(), ReconcileError> {
         let connection = self
             .hops
@@ -129,7 +133,11 @@ impl Reconciler {
             .map_err(|source| ReconcileError::Connection { peer: peer.to_owned(), source })?;
         let copy = Copy { store: &self.store, connection, peer, chunk, version };
         let theirs = copy.peer_sums().await?;
-        let runs = differing_runs(chunk, ours, &theirs);
+        let mut runs = differing_runs(chunk, ours, &theirs);
+        if theirs.is_empty() && runs.is_empty() {
+            // All zeros, as a peer without a replica reads as well: a block of them makes it one.
+            runs.push(0..1);
+        }
         let blocks: u64 = runs.iter().map(|run| run.end - run.start).sum();
         if blocks > 0 || theirs.is_empty() {
             info!(%chunk, %version, peer, blocks, "copying what differs");
@@ -141,6 +149,9 @@ impl Reconciler {
         }
         drop(copied);
         copy.sync().await?;
+        if ahead {
+            return Ok(());
+        }
         match differing_runs(chunk, ours, &copy.peer_sums().await?) {
             rest if rest.is_empty() => Ok(()),
             _ => Err(ReconcileError::StillDifferent { peer: peer.to_owned() }),

@@ -240,6 +240,10 @@ pub const WRITE_BACK_GROUP: usize = 256;
 pub const STORE_EVENTS_MAX: usize = 1024;
 /// A chunk server not connected for so long is called down; until then suspect, as after a restart of either side.
 pub const SERVER_DOWN: Duration = Duration::from_secs(10);
+/// A chunk server not heard of for so long is dead: its replicas are made anew elsewhere. Longer than a restart of it takes.
+pub const SERVER_DEAD: Duration = Duration::from_secs(10);
+/// A master that has not looked at its servers for so long was stopped itself: their silence until then says nothing.
+pub const OBSERVER_PAUSE: Duration = Duration::from_secs(1);
 /// A server that a client found dead gets no new chunks for so long: until its silence shows by itself.
 pub const SERVER_DISTRUST: Duration = Duration::from_millis(1500);
 /// Commands that one chunk server may have outstanding. A dying neighbour raises hundreds of chunks at once.
@@ -314,6 +318,21 @@ pub const RECONCILE_PATIENCE: Duration = Duration::from_secs(60);
 pub const LIST_PATIENCE: Duration = Duration::from_secs(10);
 /// Reconciliations under way at a time: each may copy a chunk between servers.
 pub const RECONCILES_IN_FLIGHT_MAX: usize = 32;
+/// Chunks known to be repaired, at 16 bytes each; more are found again when these are done.
+pub const REPAIR_QUEUE_MAX: usize = 1 << 20;
+/// Repairs that one server takes part in at a time, as source or target: two streams keep a disk busy, small chunks wait for
+/// syncs most of the time.
+pub const REPAIRS_PER_SERVER_MAX: usize = 8;
+/// Repairs under way at a time.
+pub const REPAIRS_IN_FLIGHT_MAX: usize = 512;
+/// How often chunks to be repaired are looked for, unless work is known of.
+pub const REPAIR_PERIOD: Duration = Duration::from_millis(500);
+/// Longest pause after a pass that could repair nothing: it reads every chunk that waits.
+pub const REPAIR_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Chunks passed over because those who could repair them are busy: beyond so many the rest waits as well.
+pub const REPAIRS_ASIDE_MAX: usize = 64;
+/// How long the copy of a whole chunk may take: 64 MiB at half a megabyte a second.
+pub const REPAIR_COPY_PATIENCE: Duration = Duration::from_secs(120);
 /// Deletions under way at a time on one server: enough for its disks, few beside what others want of them.
 pub const DELETIONS_IN_FLIGHT_MAX: usize = 32;
 /// Deletions that are done are noted together, by one entry of the journal.

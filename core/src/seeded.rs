@@ -40,11 +40,12 @@ pub enum Bug {
     IgnoreVotePromise,
     KeepStaleReplica,
     TrustRestarted,
+    SkipComparison,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::SkipJournalSync,
         Self::SkipSegmentNameSync,
         Self::ForgetTruncation,
@@ -80,6 +81,7 @@ impl Bug {
         Self::IgnoreVotePromise,
         Self::KeepStaleReplica,
         Self::TrustRestarted,
+        Self::SkipComparison,
     ];
 
     /// Its name, as its variant.

@@ -17,7 +17,7 @@ use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
 use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::machine::Rows;
-use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
+use cairn_core::namespace::work::{deletions, reconciliations, repairs, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
@@ -218,6 +218,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let term = parts.term();
     let metrics = parts.sequencer.metrics();
     let backup = parts.backup.shown(parts.now());
+    let (repairs_waiting, repairs_under_way) = parts.repairs.counts();
     let reply = StatusReply {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         leader: if term.is_some() { parts.address.clone() } else { String::new() },
@@ -239,6 +240,10 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         warnings: Vec::new(),
         recent_corruption: parts.damage.recent().into_iter().map(corruption_report).collect(),
         backup: Some(backup_status(&backup)),
+        short_chunks: short_chunks(parts).await?,
+        replicas_on_dead: replicas_on_dead(parts, &reports).await?,
+        repairs_waiting,
+        repairs_under_way,
     };
     let mut warnings = warnings(parts, &reply, &reports);
     warnings.extend(backup.warning());
@@ -270,6 +275,9 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
             ));
         }
     }
+    if status.short_chunks + status.replicas_on_dead > 0 {
+        warnings.push(redundancy_warning(status));
+    }
     if status.corrupt_replicas > 0 {
         warnings.push(format!(
             "{} replicas are corrupt and read from elsewhere: `cairn admin chunks /` shows which",
@@ -289,6 +297,17 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
         ));
     }
     warnings
+}
+
+fn redundancy_warning(status: &StatusReply) -> String {
+    let (short, dead) = (status.short_chunks, status.replicas_on_dead);
+    let (waiting, under_way) = (status.repairs_waiting, status.repairs_under_way);
+    let work = match waiting + under_way {
+        0 => "nothing can be repaired at present: start the missing chunk servers, or add one with room"
+            .to_owned(),
+        _ => format!("{under_way} are being repaired and {waiting} wait: see `cairn admin servers`"),
+    };
+    format!("{short} chunks have too few copies, and {dead} copies are on dead chunk servers; {work}")
 }
 
 fn backup_status(backup: &Shown) -> BackupStatus {
@@ -351,6 +370,22 @@ async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
     .await
 }
 
+async fn short_chunks(parts: &Parts) -> Result<u64, FsError> {
+    count(None, |after| async move {
+        let page = parts.reader.read(move |rows| repairs(rows, after, WORK_PAGE)).await?;
+        Ok((page.len(), page.last().map(|newest| Some(*newest))))
+    })
+    .await
+}
+
+async fn replicas_on_dead(parts: &Parts, reports: &[ServerReport]) -> Result<u64, FsError> {
+    let mut sum = 0;
+    for report in reports.iter().filter(|report| report.health == ServerHealth::Dead) {
+        sum += count_chunks(parts, report.server).await?;
+    }
+    Ok(sum)
+}
+
 async fn count_chunks(parts: &Parts, server: ServerId) -> Result<u64, FsError> {
     count(ChunkId(0), |from| async move {
         let read = move |rows: &dyn Rows| replicas_on(rows, server, from, ChunkId(u64::MAX), WORK_PAGE);
@@ -365,6 +400,7 @@ fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
         ServerHealth::Alive => "alive",
         ServerHealth::Suspect => "suspect",
         ServerHealth::Down => "down",
+        ServerHealth::Dead => "dead",
     };
     ServerStatus {
         server: report.server.get(),

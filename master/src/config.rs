@@ -3,7 +3,7 @@
 use crate::sequencer::{StateStore, Tuning};
 use cairn_core::address::host_port;
 use cairn_core::limits::{
-    BACKUP_IMAGES_KEPT_MIN, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX,
+    BACKUP_IMAGES_KEPT_MIN, JOURNAL_KEEP_BYTES, JOURNAL_KEEP_MIB_MIN, MASTERS_MAX, REPLICAS_MAX, SERVER_DEAD,
     SESSION_EXPIRY,
 };
 use cairn_env::config::{self, ConfigError, LogFormat};
@@ -38,6 +38,8 @@ pub struct MasterConfig {
     pub default_replicas: u8,
     /// A session silent for so many milliseconds is ended.
     pub session_expiry_ms: u64,
+    /// A chunk server silent for so many milliseconds is dead: its replicas are made anew.
+    pub server_dead_ms: u64,
     /// Megabytes of rows kept in memory.
     pub cache_mib: u64,
     /// Mebibytes of journal kept for masters that lag behind.
@@ -67,6 +69,7 @@ impl Default for MasterConfig {
             cluster: String::new(),
             default_replicas: 3,
             session_expiry_ms: SESSION_EXPIRY.as_millis() as u64,
+            server_dead_ms: SERVER_DEAD.as_millis() as u64,
             cache_mib: 128,
             journal_keep_mib: JOURNAL_KEEP_BYTES >> 20,
             store: StateStore::default(),
@@ -174,6 +177,11 @@ impl MasterConfig {
         Duration::from_millis(self.session_expiry_ms)
     }
 
+    /// How long a chunk server may be silent before its replicas are made anew.
+    pub fn server_dead(&self) -> Duration {
+        Duration::from_millis(self.server_dead_ms)
+    }
+
     fn check(&self, file: &str) -> Result<(), ConfigError> {
         let bad = |key, detail: String| {
             Err(ConfigError::Value { command: COMMAND, file: file.to_owned(), key, detail })
@@ -192,6 +200,9 @@ impl MasterConfig {
         }
         if self.session_expiry_ms < 500 {
             return bad("session_expiry_ms", format!("must be at least 500, is {}", self.session_expiry_ms));
+        }
+        if self.server_dead_ms < 2000 {
+            return bad("server_dead_ms", format!("must be at least 2000, is {}", self.server_dead_ms));
         }
         if self.cache_mib < 8 {
             return bad("cache_mib", format!("must be at least 8, is {}", self.cache_mib));
@@ -256,6 +267,10 @@ default_replicas = 3
 # committed is dropped. At least 500; shorter than a failover loses sessions.
 session_expiry_ms = 15000
 
+# A chunk server silent for so many milliseconds is dead: what it held is copied from the other replicas to other servers.
+# At least 2000; shorter than a restart takes copies for nothing.
+server_dead_ms = 10000
+
 # Mebibytes of rows kept in memory beside the operating system's page cache: at least 8.
 cache_mib = 128
 
@@ -309,6 +324,7 @@ mod tests {
             "default_replicas = 9",
             "node_id = 0",
             "session_expiry_ms = 1",
+            "server_dead_ms = 1999",
             "cluster = \"x\"",
             "members = [\"1=127.0.0.1:1\", \"1=127.0.0.1:2\"]",
             "members = [\"2=127.0.0.1:1\"]",

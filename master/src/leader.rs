@@ -85,7 +85,7 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         let page = parts.reader.read(move |rows| servers(rows, after, WORK_PAGE)).await?;
         let Some(newest) = page.last().map(|record| record.server) else { break };
         after = Some(newest);
-        parts.servers.load(page);
+        parts.servers.load(page, parts.now());
     }
     // What an earlier lead of this member had begun is as good as never begun.
     parts.recalls.begin_anew();

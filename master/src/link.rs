@@ -100,12 +100,13 @@ impl Link {
         self.command(patience, |command| Message::Fence(FenceTerm { command, term: term.get() })).await
     }
 
-    /// Fences frames below version `to`.
+    /// Fences frames below version `to`; `whole`: unless the replica has lost acknowledged writes.
     pub(crate) async fn raise(
         &self,
         term: Term,
         chunk: ChunkId,
         (from, to): (ChunkVersion, ChunkVersion),
+        whole: bool,
         patience: Duration,
     ) -> Result<(), CommandError> {
         self.command(patience, |command| {
@@ -116,18 +117,19 @@ impl Link {
                 from: from.get(),
                 to: to.get(),
                 part: 0,
+                whole,
             })
         })
         .await
     }
 
-    /// Makes the replicas at `peers` equal to the server's own.
+    /// Makes the replicas at `peers` equal to the server's own; `ahead` of a raise nearly so, while a writer may go on.
     pub(crate) async fn reconcile(
         &self,
         term: Term,
-        chunk: ChunkId,
-        version: ChunkVersion,
+        (chunk, version): (ChunkId, ChunkVersion),
         peers: Vec<String>,
+        ahead: bool,
         patience: Duration,
     ) -> Result<(), CommandError> {
         self.command(patience, |command| {
@@ -137,6 +139,7 @@ impl Link {
                 chunk: chunk.get(),
                 version: version.get(),
                 peers,
+                ahead,
             })
         })
         .await
@@ -276,7 +279,7 @@ mod tests {
         let (link, mut sent) = link();
         let other = link.clone();
         let raise = tokio::spawn(async move {
-            other.raise(Term(1), ChunkId(1), (ChunkVersion(1), ChunkVersion(2)), PATIENCE).await
+            other.raise(Term(1), ChunkId(1), (ChunkVersion(1), ChunkVersion(2)), false, PATIENCE).await
         });
         let Some(Message::Raise(raise_sent)) = sent.recv().await.unwrap().unwrap().message else {
             panic!("a raise")
@@ -316,7 +319,7 @@ mod tests {
     async fn silence_ends_at_the_deadline_and_leaves_nothing_behind() {
         let (link, _sent) = link();
         let brief = Duration::from_millis(20);
-        let outcome = link.raise(Term(1), ChunkId(1), (ChunkVersion(1), ChunkVersion(2)), brief).await;
+        let outcome = link.raise(Term(1), ChunkId(1), (ChunkVersion(1), ChunkVersion(2)), false, brief).await;
         assert_eq!(outcome, Err(CommandError::Silent(brief)));
         assert!(link.locked().waiting.is_empty());
     }

@@ -32,6 +32,10 @@ pub(crate) struct Metrics {
     pub(crate) orphans_reclaimed: Counter,
     /// Chunks reconciled after a writer ended badly.
     pub(crate) reconciled: Counter,
+    /// Chunks that got new replicas.
+    pub(crate) repaired: Counter,
+    /// Repairs that came to nothing, to be tried again.
+    pub(crate) repairs_failed: Counter,
     session_streams: Gauge,
     server_streams: Gauge,
 }
@@ -71,6 +75,8 @@ impl Metrics {
             ("replicas_deleted", "Replicas deleted on chunk servers", &self.replicas_deleted),
             ("orphans_reclaimed", "Unlinked inodes reclaimed", &self.orphans_reclaimed),
             ("chunks_reconciled", "Chunks reconciled after a writer ended badly", &self.reconciled),
+            ("chunks_repaired", "Chunks that got new replicas for lost ones", &self.repaired),
+            ("repairs_failed", "Repairs that came to nothing and are tried again", &self.repairs_failed),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -112,6 +118,9 @@ impl Collector for Present {
         gauge(&mut encoder, "leads", "1 while this master leads", u64::from(parts.term().is_some()))?;
         gauge(&mut encoder, "sessions", "Live client sessions", parts.sessions.len() as u64)?;
         gauge(&mut encoder, "chunkservers_alive", "Chunk servers heard of lately", alive as u64)?;
+        let (waiting, under_way) = parts.repairs.counts();
+        gauge(&mut encoder, "repairs_waiting", "Chunks that wait for their repair", waiting)?;
+        gauge(&mut encoder, "repairs_under_way", "Chunks that are being repaired", under_way)?;
         gauge(&mut encoder, "absent_replicas", "Replicas known to be missing or stale", damage.absent)?;
         gauge(&mut encoder, "corrupt_replicas", "Replicas known to be corrupt", damage.corrupt)?;
         counter(

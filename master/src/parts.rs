@@ -12,6 +12,7 @@ use crate::peers::{Identity, Peers};
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
+use crate::work::repair::Repairs;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::{ClusterId, NodeId, Term};
 use cairn_core::time::Tick;
@@ -60,6 +61,8 @@ pub(crate) struct Parts {
     pub(crate) damage: Damage,
     /// Replicas that nobody counts on.
     pub(crate) strays: Strays,
+    /// Chunks that get new replicas.
+    pub(crate) repairs: Repairs,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Counts nudges: each periodic job looks at its work when this changes.

@@ -4,8 +4,10 @@
 use crate::link::CommandError;
 use crate::parts::Parts;
 use crate::sequencer::RaiseOrder;
-use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, ServerId, Term};
 use cairn_core::limits::RAISE_PATIENCE;
+use cairn_core::namespace::work::lease_of;
 use cairn_core::session::Raised;
 use futures::future::join_all;
 use tracing::{info, warn};
@@ -13,22 +15,24 @@ use tracing::{info, warn};
 /// Commands the raise on every survivor at once and reports who has it on stable storage. Who is not connected, fails or
 /// is later than [`RAISE_PATIENCE`] is left out: the version that it missed fences it.
 pub(crate) async fn raise_survivors(parts: &Parts, term: Term, order: &RaiseOrder) -> Raised {
-    let servers = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors).await;
+    // Whoever lost writes fails the writer's next sync: nothing is made equal to it here.
+    let servers = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors, false).await;
     info!(chunk = %order.chunk, from = %order.from, to = %order.to, survivors = ?servers, "replica set is replaced");
     Raised { to: order.to, servers }
 }
 
-/// Raises `chunk` on those of `servers` that answer in time; their order is kept.
+/// Raises `chunk` on those of `servers` that answer in time, and if `whole` have lost no acknowledged writes; their order is kept.
 pub(crate) async fn raise(
     parts: &Parts,
     term: Term,
     chunk: ChunkId,
     versions: (ChunkVersion, ChunkVersion),
     servers: &[ServerId],
+    whole: bool,
 ) -> Vec<ServerId> {
     let attempts = servers.iter().map(|&server| async move {
         let outcome = match parts.servers.link(server) {
-            Some(link) => link.raise(term, chunk, versions, RAISE_PATIENCE).await,
+            Some(link) => link.raise(term, chunk, versions, whole, RAISE_PATIENCE).await,
             None => Err(CommandError::Gone),
         };
         if let Err(error) = &outcome {
@@ -37,4 +41,11 @@ pub(crate) async fn raise(
         outcome.is_ok().then_some(server)
     });
     join_all(attempts).await.into_iter().flatten().collect()
+}
+
+/// Whether somebody may write the chunks of `inode`, and counts on what its replicas have acknowledged and not synced. A replica that
+/// lost such writes must not be what the others are made equal to. Asked after the raise was journaled.
+pub(crate) async fn is_written(parts: &Parts, inode: InodeId) -> Result<bool, FsError> {
+    let lease = parts.reader.read(move |rows| lease_of(rows, inode)).await?;
+    Ok(lease.is_some())
 }

@@ -11,6 +11,7 @@ use crate::leases;
 use crate::parts::Parts;
 use crate::peers::{Identity, Peers, assembly, keep};
 use crate::sequencer::{self, Leadership, LostVote, StartError};
+use crate::servers::Servers;
 use crate::session_open;
 use crate::sessions::Sessions;
 use crate::work;
@@ -18,7 +19,8 @@ use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
     DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD,
-    PROMOTION_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    PROMOTION_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX,
+    VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -292,12 +294,13 @@ fn build(
         reader: sequencer.reader(),
         sequencer,
         sequencer_runtime: runtime.clone(),
-        servers: Default::default(),
+        servers: Servers::new(config.server_dead()),
         caching,
         peers,
         transfers,
         backup,
         recalls: Default::default(),
+        repairs: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
         metrics: Default::default(),
@@ -381,6 +384,7 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     spawn_job(tasks, parts, RECONCILE_PERIOD, move |parts, term| {
         work::reconcile::pass(parts, term, Arc::clone(&attempts))
     });
+    spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
 }
 
 fn spawn_job<F, Fut>(

@@ -3,7 +3,7 @@
 use crate::link::Link;
 use cairn_core::cluster::{ClusterView, ServerHealth, ServerView};
 use cairn_core::ids::{NodeId, ServerId};
-use cairn_core::limits::{SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT};
+use cairn_core::limits::{OBSERVER_PAUSE, SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT};
 use cairn_core::namespace::work::ServerRecord;
 use cairn_core::time::Tick;
 use cairn_proto::v1::{DiskState, DiskStatus, Heartbeat};
@@ -12,9 +12,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Every chunk server of the cluster.
-#[derive(Default)]
 pub(crate) struct Servers {
     table: Mutex<BTreeMap<ServerId, Server>>,
+    dead_after: Duration,
+    watch: Mutex<Watch>,
+}
+
+/// This master's own presence: whoever was not there to listen cannot tell that others were silent.
+#[derive(Default)]
+struct Watch {
+    looked: Tick,
+    /// Silence counts from here on.
+    since: Tick,
+}
+
+impl Watch {
+    fn look(&mut self, now: Tick) -> Tick {
+        if now.since(self.looked) > OBSERVER_PAUSE {
+            self.since = now;
+        }
+        self.looked = now;
+        self.since
+    }
 }
 
 struct Server {
@@ -23,6 +42,8 @@ struct Server {
     http_address: String,
     link: Option<Arc<Link>>,
     heard: Option<Tick>,
+    /// When this master learned of it.
+    known: Tick,
     distrusted_until: Tick,
     disks: Vec<DiskStatus>,
     load: u64,
@@ -41,11 +62,21 @@ pub(crate) struct ServerReport {
 }
 
 impl Servers {
-    /// Takes over what the state knows, at the start of a leader. Who is connected to this master already stays so.
-    pub(crate) fn load(&self, records: impl IntoIterator<Item = ServerRecord>) {
+    /// Nobody yet. Who is silent for `dead_after` is dead.
+    pub(crate) fn new(dead_after: Duration) -> Self {
+        Self { table: Mutex::default(), dead_after, watch: Mutex::default() }
+    }
+
+    /// Takes over what the state knows, at the start of a leader. Who is connected to this master already stays so, and who
+    /// was is silent since then.
+    pub(crate) fn load(&self, records: impl IntoIterator<Item = ServerRecord>, now: Tick) {
         let mut table = self.locked();
         for record in records {
-            if table.get(&record.server).is_some_and(|known| known.link.is_some()) {
+            if let Some(known) = table.get_mut(&record.server) {
+                if known.link.is_none() {
+                    known.data_address = record.data_address;
+                    known.http_address = record.http_address;
+                }
                 continue;
             }
             table.insert(
@@ -56,6 +87,7 @@ impl Servers {
                     http_address: record.http_address,
                     link: None,
                     heard: None,
+                    known: now,
                     distrusted_until: Tick::default(),
                     disks: Vec::new(),
                     load: 0,
@@ -73,6 +105,7 @@ impl Servers {
             http_address: record.http_address,
             link: Some(link),
             heard: Some(now),
+            known: now,
             distrusted_until: Tick::default(),
             disks: bounded(disks),
             load: 0,
@@ -145,22 +178,29 @@ impl Servers {
 
     /// What decisions and answers are told of the servers.
     pub(crate) fn view(&self, now: Tick) -> ClusterView {
+        let dead = self.dead_rule(now);
         let table = self.locked();
-        ClusterView { servers: table.iter().map(|(&id, server)| (id, server.view(now))).collect() }
+        ClusterView { servers: table.iter().map(|(&id, server)| (id, server.view(now, dead))).collect() }
     }
 
     /// Every server, for operators.
     pub(crate) fn reports(&self, now: Tick) -> Vec<ServerReport> {
+        let dead = self.dead_rule(now);
         let table = self.locked();
         let report = |(&id, server): (&ServerId, &Server)| ServerReport {
             server: id,
             node: server.node,
             address: server.data_address.clone(),
-            health: server.health(now),
+            health: server.health(now, dead),
             silent: server.heard.map(|heard| now.since(heard)),
             disks: server.disks.clone(),
         };
         table.iter().map(report).collect()
+    }
+
+    /// From when on silence counts, and how much of it is death.
+    fn dead_rule(&self, now: Tick) -> (Tick, Duration) {
+        (self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now), self.dead_after)
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<ServerId, Server>> {
@@ -169,9 +209,15 @@ impl Servers {
 }
 
 impl Server {
-    fn health(&self, now: Tick) -> ServerHealth {
-        let Some(heard) = self.heard else { return ServerHealth::Down };
-        let silent = now.since(heard);
+    fn health(&self, now: Tick, (since, dead_after): (Tick, Duration)) -> ServerHealth {
+        let last = self.heard.unwrap_or(self.known);
+        if now.since(last.max(since)) > dead_after {
+            return ServerHealth::Dead;
+        }
+        if self.heard.is_none() {
+            return ServerHealth::Down;
+        }
+        let silent = now.since(last);
         match (&self.link, silent) {
             (_, silent) if silent > SERVER_DOWN => ServerHealth::Down,
             (None, _) => ServerHealth::Down,
@@ -181,12 +227,12 @@ impl Server {
         }
     }
 
-    fn view(&self, now: Tick) -> ServerView {
+    fn view(&self, now: Tick, dead: (Tick, Duration)) -> ServerView {
         let usable = |disk: &&DiskStatus| disk.state() == DiskState::DiskHealthy;
         let has_room = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
         let sum = |disks: &mut dyn Iterator<Item = u64>| disks.fold(0u64, u64::saturating_add);
         ServerView {
-            health: self.health(now),
+            health: self.health(now, dead),
             address: if self.link.is_some() { self.data_address.clone() } else { String::new() },
             total_bytes: sum(&mut self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
             free_bytes: sum(&mut self.disks.iter().filter(usable).map(|disk| disk.free_bytes)),
@@ -204,6 +250,8 @@ fn bounded(mut disks: Vec<DiskStatus>) -> Vec<DiskStatus> {
 mod tests {
     use super::*;
     use tokio::sync::mpsc;
+
+    const DEAD_AFTER: Duration = Duration::from_secs(10);
 
     fn record() -> ServerRecord {
         ServerRecord {
@@ -224,7 +272,7 @@ mod tests {
 
     #[test]
     fn silence_makes_suspect_and_the_end_of_the_connection_down() {
-        let servers = Servers::default();
+        let servers = Servers::new(DEAD_AFTER);
         let present = link();
         servers.connected(record(), Vec::new(), present.clone(), at(0));
         let health = |millis| servers.view(at(millis)).servers[&ServerId(1)].health;
@@ -238,8 +286,38 @@ mod tests {
     }
 
     #[test]
+    fn whoever_stays_away_is_dead_unless_nobody_listened() {
+        let servers = Servers::new(DEAD_AFTER);
+        let present = link();
+        servers.connected(record(), Vec::new(), present.clone(), at(0));
+        assert!(servers.disconnected(&present));
+        let watched = |from: u64, to: u64| {
+            let looks = (from..=to).step_by(100).map(|millis| servers.view(at(millis)).health(ServerId(1)));
+            looks.last()
+        };
+        assert_eq!(watched(0, 10_000), Some(ServerHealth::Down));
+        assert_eq!(watched(10_100, 10_100), Some(ServerHealth::Dead));
+        servers.connected(record(), Vec::new(), link(), at(10_200));
+        assert_eq!(watched(10_200, 10_200), Some(ServerHealth::Alive));
+        assert_eq!(watched(60_000, 60_000), Some(ServerHealth::Down), "the master itself was stopped");
+        assert_eq!(watched(60_100, 70_100), Some(ServerHealth::Dead));
+    }
+
+    #[test]
+    fn one_that_only_the_state_knows_has_its_time_from_the_start_of_the_lead() {
+        let servers = Servers::new(DEAD_AFTER);
+        let looks = |from: u64, to: u64| {
+            (from..=to).step_by(100).map(|millis| servers.view(at(millis)).health(ServerId(1))).last()
+        };
+        looks(0, 20_000);
+        servers.load([record()], at(20_000));
+        assert_eq!(looks(20_000, 30_000), Some(ServerHealth::Down));
+        assert_eq!(looks(30_100, 30_100), Some(ServerHealth::Dead));
+    }
+
+    #[test]
     fn a_late_end_of_an_old_connection_does_not_touch_the_new_one() {
-        let servers = Servers::default();
+        let servers = Servers::new(DEAD_AFTER);
         let (old, new) = (link(), link());
         servers.connected(record(), Vec::new(), old.clone(), at(0));
         servers.connected(record(), Vec::new(), new.clone(), at(10));
@@ -253,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_distrusted_server_is_trusted_again_when_it_is_heard() {
-        let servers = Servers::default();
+        let servers = Servers::new(DEAD_AFTER);
         let present = link();
         servers.connected(record(), Vec::new(), present.clone(), at(0));
         servers.distrust(ServerId(1), at(10));
@@ -264,7 +342,7 @@ mod tests {
 
     #[test]
     fn heartbeats_tell_new_corrupt_blocks_once() {
-        let servers = Servers::default();
+        let servers = Servers::new(DEAD_AFTER);
         let present = link();
         servers.connected(record(), Vec::new(), present.clone(), at(0));
         let beat = |found| Heartbeat { corrupt_blocks_found: found, ..Heartbeat::default() };

@@ -11,6 +11,7 @@ use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::{Extent, OperationKind, QueryKind};
 use cairn_env::Env;
 use cairn_env::net::grpc;
+use cairn_master::MasterConfig;
 use cairn_proto::v1::admin_client::AdminClient;
 use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::client_message::Message as Asked;
@@ -294,6 +295,51 @@ async fn a_writer_that_ends_badly_leaves_equal_replicas() {
     }
     let status = admin(&master).await.status(StatusRequest {}).await.unwrap().into_inner();
     assert_eq!(status.pending_reconciliations, 0);
+    master.stop().await;
+}
+
+/// Copied ahead, fenced, compared, recorded. While the file is leased nobody who lost writes may be what others are made equal to.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_server_held_is_made_anew_in_four_steps() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Running::start(MasterConfig { server_dead_ms: 2000, ..config(&dir) }).await;
+    let mut servers = vec![FakeServer::join(&master, 1).await, FakeServer::join(&master, 2).await];
+    let mut client = Client::open(&master).await;
+    let (_, _, leased) = written_file(&mut client, &servers, "leased", false).await;
+    let (_, _, closed) = written_file(&mut client, &servers, "closed", true).await;
+    let third = FakeServer::join(&master, 3).await;
+    for location in [&leased, &closed] {
+        third.held.lock().unwrap().insert(location.chunk, location.version);
+    }
+    servers.pop().unwrap().die().await;
+    let source = servers.pop().unwrap();
+    for (location, is_leased) in [(leased, true), (closed, false)] {
+        let mut now = location.clone();
+        let begun = std::time::Instant::now();
+        while now.version == location.version {
+            assert!(begun.elapsed() < support::PATIENCE, "{now:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let kind = QueryKind::Locate { chunks: vec![location.chunk] };
+            let Answer::Chunks(chunks) = client.ask(kind).await.unwrap() else { panic!("a location") };
+            now = chunks[0].clone();
+        }
+        let servers: Vec<ServerId> = now.replicas.iter().map(|replica| replica.server).collect();
+        assert_eq!(servers, [source.server, third.server]);
+        let step = |command: &Command| match command {
+            Command::Reconcile(copy) if copy.chunk == location.chunk.get() => {
+                Some((copy.version, copy.ahead, false))
+            }
+            Command::Raise(raise) if raise.chunk == location.chunk.get() => {
+                Some((raise.to, false, raise.whole))
+            }
+            _ => None,
+        };
+        let seen: Vec<_> = source.seen.lock().unwrap().iter().filter_map(step).collect();
+        let (old, new) = (location.version.get(), now.version.get());
+        assert_eq!(seen, [(old, true, false), (new, false, is_leased), (new, false, false)]);
+    }
+    let status = admin(&master).await.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.short_chunks, status.replicas_on_dead), (0, 0));
     master.stop().await;
 }
 

@@ -11,8 +11,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Most of the processes that a test cluster can have.
-const PROCESSES: [&str; 7] =
-    ["mount", "chunkserver-1", "chunkserver-2", "chunkserver-3", "master-1", "master-2", "master-3"];
+const PROCESSES: [&str; 10] = [
+    "mount",
+    "chunkserver-1",
+    "chunkserver-2",
+    "chunkserver-3",
+    "chunkserver-4",
+    "chunkserver-5",
+    "chunkserver-6",
+    "master-1",
+    "master-2",
+    "master-3",
+];
 
 /// Shape of a test cluster.
 #[derive(Clone, Copy, Debug)]

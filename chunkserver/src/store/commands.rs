@@ -50,11 +50,11 @@ fn forget_blocks(replica: &Replica, state: &mut ReplicaState) {
     state.unsynced = BlockSet::default();
 }
 
-/// See [`ChunkStore::raise_version`](super::ChunkStore::raise_version).
+/// See [`ChunkStore::raise_version`](super::ChunkStore::raise_version) and `raise_whole`.
 pub(super) async fn raise(
     replica: &Arc<Replica>,
-    from: ChunkVersion,
-    to: ChunkVersion,
+    (from, to): (ChunkVersion, ChunkVersion),
+    whole: bool,
 ) -> Result<(), StoreError> {
     replica.volume.check_alive()?;
     let mut reservation = replica.volume.journal.reserve(COMMAND_BYTES, false).await?;
@@ -65,6 +65,9 @@ pub(super) async fn raise(
             return Err(StoreError::NoSuchChunk);
         }
         if state.version < to {
+            if whole && state.writes_lost {
+                return Err(StoreError::WritesLost);
+            }
             state.version = to;
             // Lost writes are dealt with now; those still to be synced are not.
             let clears_mark = state.writes_lost && state.unsynced.is_empty();

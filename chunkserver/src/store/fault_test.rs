@@ -263,6 +263,8 @@ fn a_full_disk_refuses_cleanly_still_deletes_and_recovers() {
             assert!(refused > 0, "with {spare} KiB nothing was refused");
             assert_ne!(store.disks()[0].state, DiskState::Failed, "{:?}", store.disks());
             for stat in store.list(ChunkId(0), ChunkId(9), 9) {
+                let whole = store.raise_whole(stat.chunk, PART, stat.version, ChunkVersion(2)).await;
+                assert_eq!(matches!(whole, Err(StoreError::WritesLost)), stat.writes_lost, "{stat:?}");
                 store.raise_version(stat.chunk, PART, stat.version, ChunkVersion(2)).await.unwrap();
             }
             for stat in store.list(ChunkId(0), ChunkId(9), 9) {

@@ -222,7 +222,22 @@ impl ChunkStore {
         to: ChunkVersion,
     ) -> Result<(), StoreError> {
         self.check_open()?;
-        commands::raise(&self.find(chunk, part)?, from, to).await
+        commands::raise(&self.find(chunk, part)?, (from, to), false).await
+    }
+
+    /// The same, for a replica that others are made equal to.
+    ///
+    /// # Errors
+    /// `WritesLost` as well: it lacks what another replica may have.
+    pub async fn raise_whole(
+        &self,
+        chunk: ChunkId,
+        part: PartId,
+        from: ChunkVersion,
+        to: ChunkVersion,
+    ) -> Result<(), StoreError> {
+        self.check_open()?;
+        commands::raise(&self.find(chunk, part)?, (from, to), true).await
     }
 
     /// Deletes the replica when its version is `up_to` or lower; durable before it returns. Absent: done.

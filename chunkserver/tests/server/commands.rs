@@ -52,8 +52,9 @@ async fn a_raised_version_fences_older_frames_and_stale_terms_are_refused() {
     let cluster = Cluster::of(1).await;
     let (address, connection) = (cluster.address(0), cluster.connect(0).await);
     assert_eq!(status(&connection, write(1, 1, 0, pattern(1, 4096), Vec::new())).await, Status::Ok);
-    let raise =
-        |command, term, to| Down::Raise(RaiseVersion { command, term, chunk: 1, from: 1, to, part: 0 });
+    let raise = |command, term, to| {
+        Down::Raise(RaiseVersion { command, term, chunk: 1, from: 1, to, part: 0, whole: false })
+    };
     assert_eq!(cluster.leader.outcome(&address, 1, raise(1, 5, 2)).await, CommandOutcome::OutcomeDone);
     assert_eq!(
         cluster.leader.outcome(&address, 2, raise(2, 5, 2)).await,
@@ -63,7 +64,8 @@ async fn a_raised_version_fences_older_frames_and_stale_terms_are_refused() {
     assert_eq!(status(&connection, write(1, 1, 0, pattern(2, 4096), Vec::new())).await, Status::StaleVersion);
     assert_eq!(status(&connection, write(1, 2, 0, pattern(2, 4096), Vec::new())).await, Status::Ok);
     assert_eq!(cluster.leader.outcome(&address, 3, raise(3, 4, 9)).await, CommandOutcome::OutcomeStaleTerm);
-    let missing = Down::Raise(RaiseVersion { command: 4, term: 5, chunk: 77, from: 1, to: 2, part: 0 });
+    let missing =
+        Down::Raise(RaiseVersion { command: 4, term: 5, chunk: 77, from: 1, to: 2, part: 0, whole: false });
     assert_eq!(cluster.leader.outcome(&address, 4, missing).await, CommandOutcome::OutcomeNoSuchReplica);
     let delete =
         |command, version| Down::Delete(DeleteReplica { command, term: 5, chunk: 1, version, part: 0 });
@@ -116,13 +118,27 @@ async fn a_reconciliation_makes_replicas_equal() {
     assert_eq!(status(&connections[0], write(6, 1, 8192, pattern(7, 4096), Vec::new())).await, Status::Ok);
     assert_eq!(status(&connections[1], write(6, 1, 400_000, pattern(8, 9000), Vec::new())).await, Status::Ok);
     for (server, number) in [(0, 1), (1, 1)] {
-        let raise = Down::Raise(RaiseVersion { command: number, term: 2, chunk: 6, from: 1, to: 2, part: 0 });
+        let raise = Down::Raise(RaiseVersion {
+            command: number,
+            term: 2,
+            chunk: 6,
+            from: 1,
+            to: 2,
+            part: 0,
+            whole: false,
+        });
         let outcome = cluster.leader.outcome(&cluster.address(server), number, raise).await;
         assert_eq!(outcome, CommandOutcome::OutcomeDone);
     }
     // The third was down then: it keeps version 1 and is replaced whole.
-    let reconcile =
-        Reconcile { command: 9, term: 2, chunk: 6, version: 2, peers: cluster.addresses(&[1, 2]) };
+    let reconcile = Reconcile {
+        command: 9,
+        term: 2,
+        chunk: 6,
+        version: 2,
+        peers: cluster.addresses(&[1, 2]),
+        ahead: false,
+    };
     let done = cluster.leader.commands(&cluster.address(0), 9, Down::Reconcile(reconcile.clone())).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);
     let mut expected = common;
@@ -150,8 +166,29 @@ async fn a_reconciliation_with_an_unreachable_peer_says_so() {
     let connection = cluster.connect(0).await;
     assert_eq!(status(&connection, write(6, 1, 0, pattern(1, 4096), Vec::new())).await, Status::Ok);
     let peers = vec!["127.0.0.1:1".to_owned()];
-    let reconcile = Down::Reconcile(Reconcile { command: 1, term: 1, chunk: 6, version: 1, peers });
+    let reconcile =
+        Down::Reconcile(Reconcile { command: 1, term: 1, chunk: 6, version: 1, peers, ahead: false });
     let done = cluster.leader.commands(&cluster.address(0), 1, reconcile).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeFailed);
     assert!(done.detail.contains("127.0.0.1:1"), "{}", done.detail);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_ahead_makes_a_replica_where_none_was() {
+    let cluster = Cluster::of(2).await;
+    let (source, target) = (cluster.connect(0).await, cluster.connect(1).await);
+    // The second is all zeros: without a replica it would read the same.
+    for (chunk, bytes) in [(6, pattern(1, 200_000)), (7, vec![0; 20_000])] {
+        assert_eq!(status(&source, write(chunk, 1, 0, bytes, Vec::new())).await, Status::Ok);
+    }
+    for (command, chunk) in [(1, 6), (2, 7)] {
+        let peers = cluster.addresses(&[1]);
+        let copy = Down::Reconcile(Reconcile { command, term: 1, chunk, version: 1, peers, ahead: true });
+        let done = cluster.leader.commands(&cluster.address(0), command, copy).await;
+        assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);
+        let stat = cluster.servers[1].store().stat(ChunkId(chunk), PartId(0)).unwrap();
+        assert!(stat.blocks > 0 && stat.durable_blocks == stat.blocks, "{stat:?}");
+    }
+    let reply = target.call(read(6, 1, 0, 65_536)).await.unwrap();
+    assert!(reply.payload[..] == pattern(1, 200_000)[..65_536]);
 }

@@ -43,6 +43,10 @@ fn as_json(reply: &StatusReply) -> serde_json::Value {
         "corrupt_replicas": reply.corrupt_replicas,
         "pending_deletions": reply.pending_deletions,
         "pending_reconciliations": reply.pending_reconciliations,
+        "short_chunks": reply.short_chunks,
+        "replicas_on_dead": reply.replicas_on_dead,
+        "repairs_waiting": reply.repairs_waiting,
+        "repairs_under_way": reply.repairs_under_way,
         "warnings": reply.warnings,
         "recent_corruption": corruption,
         "backup": backup_json(reply.backup.as_ref().filter(|backup| !backup.destination.is_empty())),
@@ -89,7 +93,7 @@ fn print(reply: &StatusReply) -> Result<(), CliError> {
          servers     {} of {} alive, {} replicas of each new chunk\n\
          capacity    {} used of {} (all disks), {} free\n\
          namespace   {} inodes, {} chunks, {} sessions\n\
-         work        {} deletions, {} reconciliations\n\
+         work        {} deletions, {} reconciliations, {} repairs ({} under way)\n\
          corruption  {} blocks found, {} replicas at present\n\
          backup      {}",
         uuid_text(&reply.cluster),
@@ -108,6 +112,8 @@ fn print(reply: &StatusReply) -> Result<(), CliError> {
         reply.sessions,
         reply.pending_deletions,
         reply.pending_reconciliations,
+        reply.repairs_waiting + reply.repairs_under_way,
+        reply.repairs_under_way,
         reply.corrupt_blocks_found,
         reply.corrupt_replicas,
         backup_line(reply.backup.as_ref()),

@@ -1,7 +1,8 @@
-//! Chunk servers as the master sees them, and where it puts new chunks.
+//! Chunk servers as the master sees them, where it puts new chunks, and what it repairs.
 
 pub mod digest;
 pub mod placement;
+pub mod repair;
 pub mod view;
 
 pub use view::{ClusterView, ServerHealth, ServerView};

@@ -38,14 +38,34 @@ pub fn place(
         return Err(FsError::NoSpace);
     }
     let mut bits = Bits(entropy ^ u64::from(number).wrapping_mul(0xa076_1d64_78bd_642f));
+    let chosen = draw(&mut candidates, usize::from(replicas), &mut bits);
+    debug_assert!(chosen.len() >= needed);
+    Ok(chosen)
+}
+
+/// Chooses at most `count` servers more for a chunk: alive, with room, and such as `may` allows. Fewer when there are none.
+pub fn place_more(
+    view: &ClusterView,
+    count: usize,
+    entropy: u64,
+    may: impl Fn(ServerId) -> bool,
+) -> Vec<ServerId> {
+    let usable = |(id, server): &(&ServerId, &ServerView)| {
+        server.health == ServerHealth::Alive && server.free_bytes >= CHUNK_BYTES && may(**id)
+    };
+    let mut candidates: Vec<_> = view.servers.iter().filter(usable).collect();
+    draw(&mut candidates, count, &mut Bits(entropy))
+}
+
+/// Takes servers out of `candidates`, each the better one of two drawn.
+fn draw(candidates: &mut Vec<(&ServerId, &ServerView)>, count: usize, bits: &mut Bits) -> Vec<ServerId> {
     let mut chosen = Vec::new();
-    while chosen.len() < usize::from(replicas) && !candidates.is_empty() {
+    while chosen.len() < count && !candidates.is_empty() {
         let (one, two) = (bits.below(candidates.len()), bits.below(candidates.len()));
         let better = if cost(candidates[two].1) < cost(candidates[one].1) { two } else { one };
         chosen.push(*candidates.swap_remove(better).0);
     }
-    debug_assert!(chosen.len() >= needed);
-    Ok(chosen)
+    chosen
 }
 
 /// Thousandths of the capacity in use, plus the weighted load.

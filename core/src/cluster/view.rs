@@ -34,12 +34,29 @@ pub enum ServerHealth {
     Suspect,
     /// Not connected.
     Down,
+    /// Not connected for so long that its replicas are made anew elsewhere.
+    Dead,
+}
+
+impl ServerHealth {
+    /// Whether it can be talked to.
+    pub fn is_reachable(self) -> bool {
+        match self {
+            Self::Alive | Self::Suspect => true,
+            Self::Down | Self::Dead => false,
+        }
+    }
 }
 
 impl ClusterView {
     /// Where `server` is reached at present; empty when it is not connected.
     pub fn address(&self, server: ServerId) -> &str {
         self.servers.get(&server).map_or("", |view| view.address.as_str())
+    }
+
+    /// Whether `server` may be counted on. One that nobody has registered may not.
+    pub fn health(&self, server: ServerId) -> ServerHealth {
+        self.servers.get(&server).map_or(ServerHealth::Dead, |view| view.health)
     }
 
     /// Whether `server` is heard of.

@@ -1,7 +1,7 @@
 //! C: chunks and their replicas.
 
 use super::finding::{Findings, rules};
-use super::keys::Table;
+use super::keys::{Table, repair};
 use super::row::{Chunk, Id, Row};
 use super::state::{Interrupted, State};
 use crate::limits::FSCK_CHUNKS_COUNTED;
@@ -14,11 +14,13 @@ pub(super) fn check(state: &State<'_>, findings: &mut Findings) -> Result<(), In
         if let Row::Chunk(chunk) = row {
             replicas(state, &chunk, findings)?;
             work(state, &chunk, findings)?;
+            copies(state, &chunk, findings)?;
         }
     }
     index(state, findings)?;
     deletions(state, findings)?;
     strays(state, findings)?;
+    repairs(state, findings)?;
     servers(state, findings)
 }
 
@@ -102,6 +104,30 @@ fn work(state: &State<'_>, row: &Chunk, findings: &mut Findings) -> Result<(), I
         _ => 0,
     };
     findings.equal(rules::C4, &object, "reason to reconcile", stored, wanted);
+    Ok(())
+}
+
+/// C6 from the chunk's side.
+fn copies(state: &State<'_>, row: &Chunk, findings: &mut Findings) -> Result<(), Interrupted> {
+    let (has, wanted) = (row.servers.len(), usize::from(row.wanted));
+    let marked = state.has(&repair(has as u8, row.chunk))?;
+    let object = format!("chunk {}", row.chunk);
+    findings.equal(rules::C6, &object, "mark for repair", marked, has != wanted);
+    Ok(())
+}
+
+/// C6 from the marks' side.
+fn repairs(state: &State<'_>, findings: &mut Findings) -> Result<(), Interrupted> {
+    let mut rows = state.table(Table::Repair);
+    while let Some(row) = rows.next()? {
+        let Row::Repair { copies, chunk, .. } = row else { continue };
+        let agrees = matches!(
+            state.get(&Table::Chunk.key(chunk))?,
+            Some(Row::Chunk(row)) if row.servers.len() == usize::from(copies) && copies != row.wanted
+        );
+        let wrong = format!("it is marked as having {copies} replicas, and has not");
+        findings.expect(agrees, rules::C6, format_args!("chunk {chunk}"), wrong);
+    }
     Ok(())
 }
 

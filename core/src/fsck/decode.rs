@@ -7,7 +7,7 @@ use super::fields::{Fields, Unreadable};
 use super::row::{Applied, Chunk, DIRECTORY, Id, Inode, Member, Row, Text};
 
 /// Every table: its number, its tree, its name.
-pub const TABLES: [(u8, u32, &str); 23] = [
+pub const TABLES: [(u8, u32, &str); 24] = [
     (1, 1, "INODE"),
     (2, 1, "DENTRY"),
     (3, 1, "LISTING"),
@@ -31,6 +31,7 @@ pub const TABLES: [(u8, u32, &str); 23] = [
     (21, 1, "GARBAGE"),
     (22, 0, "CLUSTER"),
     (23, 1, "SESSION_LEASE"),
+    (24, 0, "REPAIR"),
 ];
 
 const CHUNK_BYTES: u64 = 64 << 20;
@@ -62,12 +63,13 @@ pub fn row(key: &[u8], value: &[u8]) -> Result<Row, Unreadable> {
     if known.1 != tree {
         return Err(Unreadable::Tree(tree));
     }
-    if format != 1 {
+    let newest = if table == 8 { 2 } else { 1 };
+    if format != newest {
         return Err(Unreadable::Format(format));
     }
     let row = match table {
         1..=6 | 12 => of_names(table, &mut key, &mut value)?,
-        7..=9 | 16 | 17 | 21 => of_chunks(table, &mut key, &mut value)?,
+        7..=9 | 16 | 17 | 21 | 24 => of_chunks(table, &mut key, &mut value)?,
         10 | 11 | 13..=15 | 23 => of_sessions(table, &mut key, &mut value)?,
         _ => of_cluster(table, &mut key, &mut value)?,
     };
@@ -161,6 +163,7 @@ fn of_chunks(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result<
             }
             Row::Reconcile { chunk, reason, since: value.time()? }
         }
+        24 => Row::Repair { copies: key.u8()?, chunk: key.key_u64()?, since: value.time()? },
         _ => {
             let (data, from) = (key.key_u64()?, key.key_u64()?);
             Row::Garbage { data, from, to: value.u64()?, inode: value.u64()?, epoch: value.u32()? }
@@ -305,6 +308,10 @@ fn chunk(number: u64, value: &mut Fields<'_>) -> Result<Chunk, Unreadable> {
     }
     let (version, raising) = (value.u64()?, value.u64()?);
     let (references, owner, inode) = (value.u64()?, value.u64()?, value.u64()?);
+    let wanted = value.u8()?;
+    if !(1..=REPLICAS_MAX).contains(&usize::from(wanted)) {
+        return Err(Unreadable::Field("a chunk is to have no replicas, or more than 8"));
+    }
     let mut servers = Vec::new();
     while !value.is_empty() {
         servers.push(value.u32()?);
@@ -313,7 +320,8 @@ fn chunk(number: u64, value: &mut Fields<'_>) -> Result<Chunk, Unreadable> {
         return Err(Unreadable::Field("a chunk has more than 8 replicas"));
     }
     let reconciling = flags == 1;
-    Ok(Chunk { chunk: number, minimum, reconciling, version, raising, references, owner, inode, servers })
+    let chunk = number;
+    Ok(Chunk { chunk, minimum, wanted, reconciling, version, raising, references, owner, inode, servers })
 }
 
 /// The answer in a slot, by the drawing in `session/stored_answer.rs`: its name, or what is wrong.

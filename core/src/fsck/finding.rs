@@ -54,6 +54,7 @@ pub mod rules {
     pub const C3: Rule = rule("C3", "I20", "no replica that counts is to be deleted", COMPARE);
     pub const C4: Rule = rule("C4", "I21", "chunks under reconciliation or with a version begun, and no others, are work", REPORT);
     pub const C5: Rule = rule("C5", "I9", "each chunk server has one number", COMPARE);
+    pub const C6: Rule = rule("C6", "", "chunks whose set is not of the size that is wanted, and no others, are to be repaired", REPORT);
     pub const H1: Rule = rule("H1", "I9", "a lease is a session's, is in its index, has the inode's last number and counts its marks", COMPARE);
     pub const H2: Rule = rule("H2", "I20", "chunks that are not attached are exactly those of living sessions", COMPARE);
     pub const H3: Rule = rule("H3", "I15", "slots belong to sessions, and their answers can be given again", COMPARE);

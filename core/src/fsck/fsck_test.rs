@@ -61,6 +61,10 @@ fn replica(table: u8, server: u64, chunk: u64) -> Vec<u8> {
     B::key(table, 0).be(server, 4).be(chunk, 8).0
 }
 
+fn repair(copies: u8, chunk: u64) -> Vec<u8> {
+    B::key(24, 0).raw(&[copies]).be(chunk, 8).0
+}
+
 fn counter(number: u8) -> Vec<u8> {
     B::key(20, 0).raw(&[number]).0
 }
@@ -103,9 +107,10 @@ fn extent_value(chunk: u64, chunk_offset: u64, length: u64) -> Vec<u8> {
 }
 
 /// `raising` stands behind `version`, `owner` behind `references`.
-fn chunk_value(flags: u8, versions: [u64; 2], holders: [u64; 3], servers: &[u64]) -> Vec<u8> {
+fn chunk_value(flags: u8, versions: [u64; 2], holders: [u64; 3], wanted: u8, servers: &[u64]) -> Vec<u8> {
     let numbers = versions.into_iter().chain(holders);
-    let mut out = numbers.fold(B::value().raw(&[1, 2, flags]), |out, number| out.le(number, 8));
+    let head = B::default().raw(&[2, 1, 2, flags]);
+    let mut out = numbers.fold(head, |out, number| out.le(number, 8)).raw(&[wanted]);
     for server in servers {
         out = out.le(*server, 4);
     }
@@ -160,11 +165,14 @@ fn of_chunks(state: &mut State) {
     for (chunk, flags, versions, holders) in
         [(1, 0, [4, 5], [2, 0, 3]), (2, 1, [7, 7], [3, 0, 6]), (3, 0, [1, 1], [0, 1, 3])]
     {
-        state.insert(cluster_key(8, chunk), chunk_value(flags, versions, holders, &[1, 2]));
+        // Chunk 2 is one replica short.
+        let wanted = if chunk == 2 { 3 } else { 2 };
+        state.insert(cluster_key(8, chunk), chunk_value(flags, versions, holders, wanted, &[1, 2]));
         for server in [1, 2] {
             state.insert(replica(9, server, chunk), number(versions[0]));
         }
     }
+    state.insert(repair(2, 2), B::value().le(5, 8).le(6, 4).0);
     state.insert(replica(16, 1, 77), number(3));
     for (chunk, reason) in [(1, 2), (2, 1)] {
         state.insert(cluster_key(17, chunk), B::value().raw(&[reason]).le(5, 8).le(6, 4).0);
@@ -365,8 +373,9 @@ fn chunks_are_checked() {
     assert_eq!(broken(|state| remove(state, replica(9, 2, 3))), ["C2"]);
     assert_eq!(broken(|state| set(state, replica(9, 2, 3), 1, 2)), ["C2"]);
     assert_eq!(broken(|state| drop(state.insert(replica(9, 1, 50), number(1)))), ["C2"]);
-    assert_eq!(broken(|state| set(state, cluster_key(8, 3), 48, 1)), ["C2"], "one server twice");
-    assert_eq!(broken(|state| state.get_mut(&cluster_key(8, 3)).unwrap().truncate(44)), ["C2"], "nobody");
+    assert_eq!(broken(|state| set(state, cluster_key(8, 3), 49, 1)), ["C2"], "one server twice");
+    let nobody = broken(|state| state.get_mut(&cluster_key(8, 3)).unwrap().truncate(45));
+    assert_eq!(nobody, ["C2", "C6"]);
     let unknown = broken(|state| {
         remove(state, B::key(18, 0).be(2, 4).0);
         remove(state, B::key(19, 0).raw(&[2; 16]).0);
@@ -379,6 +388,9 @@ fn chunks_are_checked() {
     assert_eq!(work, ["C4"]);
     assert_eq!(broken(|state| remove(state, B::key(19, 0).raw(&[2; 16]).0)), ["C5"]);
     assert_eq!(broken(|state| set(state, B::key(19, 0).raw(&[2; 16]).0, 1, 1)), ["C5"]);
+    assert_eq!(broken(|state| set(state, cluster_key(8, 1), 44, 3)), ["C6"]);
+    assert_eq!(broken(|state| remove(state, repair(2, 2))), ["C6"]);
+    assert_eq!(broken(|state| drop(state.insert(repair(1, 1), state[&repair(2, 2)].clone()))), ["C6"]);
 }
 
 #[test]
@@ -442,6 +454,7 @@ fn core_reads(key: &[u8], value: &[u8]) -> bool {
         21 => reads::<extent::GarbageKey>(key, value),
         22 => reads::<cluster::ClusterKey>(key, value),
         23 => reads::<lease::SessionLeaseKey>(key, value),
+        24 => reads::<chunk::RepairKey>(key, value),
         _ => false,
     }
 }

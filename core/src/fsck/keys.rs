@@ -29,6 +29,7 @@ pub(super) enum Table {
     Garbage = 21,
     Cluster = 22,
     SessionLease = 23,
+    Repair = 24,
 }
 
 impl Table {
@@ -63,6 +64,11 @@ impl Table {
     pub(super) fn key_of_replica(self, server: u32, chunk: u64) -> Vec<u8> {
         [&self.key_of_server(server)[..], &chunk.to_be_bytes()].concat()
     }
+}
+
+/// The key of a REPAIR row.
+pub(super) fn repair(copies: u8, chunk: u64) -> Vec<u8> {
+    [&Table::Repair.head()[..], &[copies], &chunk.to_be_bytes()].concat()
 }
 
 /// The key of a BACKLINK row.

@@ -50,6 +50,7 @@ pub enum Row {
     SessionChunk { session: u64, chunk: u64 },
     DeleteReplica { server: u32, chunk: u64, version: u64 },
     Reconcile { chunk: u64, reason: u8, since: (i64, u32) },
+    Repair { copies: u8, chunk: u64, since: (i64, u32) },
     Server { server: u32, node: Id, data_address: String, http_address: String },
     ServerNode { node: Id, server: u32 },
     Counter { counter: u8, number: u64 },
@@ -126,6 +127,7 @@ impl Inode {
 pub struct Chunk {
     pub chunk: u64,
     pub minimum: u8,
+    pub wanted: u8,
     pub reconciling: bool,
     pub version: u64,
     pub raising: u64,

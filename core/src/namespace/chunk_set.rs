@@ -8,8 +8,8 @@ use super::answer::{ChunkLocation, ReplicaLocation};
 use super::machine::Stop;
 use super::rows::Present;
 use super::rows::chunk::{
-    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ReconcileRow, ServerChunkKey,
-    VersionRow,
+    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ReconcileRow, RepairKey, RepairRow,
+    ServerChunkKey, VersionRow,
 };
 use super::rows::cluster::CounterKey;
 use super::rows::lease::{LeasedChunkKey, SessionChunkKey};
@@ -39,13 +39,14 @@ impl Act<'_> {
         &mut self,
         inode: InodeId,
         servers: Vec<ServerId>,
-        minimum: u8,
+        (wanted, minimum): (u8, u8),
     ) -> Result<ChunkId, Stop> {
         let chunk = ChunkId(self.next_number(CounterKey::NextChunk)?);
         let (owner, version) = (self.context.session, ChunkVersion(1));
         assert!(!servers.is_empty() && owner.get() != 0, "a chunk has replicas and an owner");
         let row = ChunkRow {
             minimum,
+            wanted,
             reconciling: false,
             version,
             raising: version,
@@ -57,6 +58,7 @@ impl Act<'_> {
         for &server in &row.servers {
             self.draft.put(&ServerChunkKey { server, chunk }, &VersionRow(version));
         }
+        self.note_copies(chunk, wanted, usize::from(wanted), row.servers.len());
         self.draft.put(&SessionChunkKey { session: owner, chunk }, &Present);
         self.draft.put(&ChunkKey(chunk), &row);
         Ok(chunk)
@@ -101,6 +103,7 @@ impl Act<'_> {
         for &server in &row.servers {
             self.drop_replica(chunk, server, row.raising);
         }
+        self.note_copies(chunk, row.wanted, row.servers.len(), usize::from(row.wanted));
         if row.owner.get() == 0 {
             self.unmark_chunk(row.inode, chunk)?;
         } else {
@@ -125,25 +128,43 @@ impl Act<'_> {
         row.raising
     }
 
-    /// The version begun holds from now on, with `servers` of the old set; the others leave it.
+    /// The version begun holds from now on, with `servers`; who was in the old set and is none of these leaves it.
     pub(super) fn install_set(&mut self, chunk: ChunkId, row: &mut ChunkRow, servers: Vec<ServerId>) {
         assert!(
             !servers.is_empty() && row.raising > row.version,
             "a set replaces another under a higher version"
         );
-        assert!(servers.iter().all(|server| row.servers.contains(server)), "a raise adds no server");
+        self.note_copies(chunk, row.wanted, row.servers.len(), servers.len());
         let old = std::mem::replace(&mut row.servers, servers);
         row.version = row.raising;
-        for server in old {
-            if row.servers.contains(&server) {
-                self.draft.put(&ServerChunkKey { server, chunk }, &VersionRow(row.version));
-            } else {
-                self.drop_replica(chunk, server, row.version);
+        for &server in &row.servers {
+            self.draft.put(&ServerChunkKey { server, chunk }, &VersionRow(row.version));
+            if !old.contains(&server) {
+                // What was to go there was below this version, and is part of the set now.
+                self.draft.delete(&DeleteReplicaKey { server, chunk });
             }
+        }
+        for server in old.into_iter().filter(|server| !row.servers.contains(server)) {
+            self.drop_replica(chunk, server, row.version);
         }
         row.reconciling = false;
         self.draft.delete(&ReconcileKey(chunk));
         self.draft.put(&ChunkKey(chunk), row);
+    }
+
+    /// Keeps the REPAIR rows of a chunk whose set changes from one size to another. A chunk that is not there has as many
+    /// replicas as are wanted.
+    fn note_copies(&mut self, chunk: ChunkId, wanted: u8, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        let key = |copies: usize| RepairKey { copies: copies as u8, chunk };
+        if before != usize::from(wanted) {
+            self.draft.delete(&key(before));
+        }
+        if after != usize::from(wanted) {
+            self.draft.put(&key(after), &RepairRow { since: self.context.now });
+        }
     }
 
     fn drop_replica(&mut self, chunk: ChunkId, server: ServerId, version: ChunkVersion) {

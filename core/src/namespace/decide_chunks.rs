@@ -18,7 +18,7 @@ pub(super) fn allocate_chunks(act: &mut Act<'_>, inode: InodeId, count: u32) -> 
     let mut chunks = Vec::new();
     for number in 0..count {
         let servers = placement::place(act.context.view, replicas, minimum, act.context.entropy, number)?;
-        chunks.push(act.new_chunk(inode, servers, minimum)?);
+        chunks.push(act.new_chunk(inode, servers, (replicas, minimum))?);
     }
     Ok(Answer::Chunks(act.locate(&chunks)?))
 }

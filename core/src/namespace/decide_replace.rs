@@ -8,7 +8,7 @@ use super::act::{Act, require};
 use super::answer::ChunkLocation;
 use super::machine::Stop;
 use super::rows::chunk::ChunkRow;
-use crate::cluster::ServerHealth;
+use super::rows::cluster::ServerKey;
 use crate::error::FsError;
 use crate::ids::{ChunkId, ChunkVersion, ServerId};
 use crate::seeded::{Bug, is_planted};
@@ -53,10 +53,8 @@ pub(crate) fn replace(
         act.install_set(request.chunk, &mut row, servers);
         return Ok(Replaced::Located(act.locate(&[request.chunk])?));
     }
-    let reachable = |server| {
-        let known = act.context.view.servers.get(&server);
-        !request.failed.contains(&server) && known.is_some_and(|view| view.health != ServerHealth::Down)
-    };
+    let reachable =
+        |server| !request.failed.contains(&server) && act.context.view.health(server).is_reachable();
     let survivors = intersection(&row.servers, reachable);
     require_minimum(request.chunk, &row, &survivors)?;
     let to = act.begin_version(request.chunk, &mut row);
@@ -99,7 +97,8 @@ pub(super) fn begin_raise(
     Ok((to, row.servers))
 }
 
-/// `Internal::FinishReconcile`. Every replica of the present set holds all that was acknowledged, so one is enough.
+/// `Internal::FinishReconcile`. Every replica of the present set holds all that was acknowledged, so one is enough. Who
+/// comes from elsewhere was made equal to it, and fills the set up to the size that is wanted.
 pub(super) fn finish_reconcile(
     act: &mut Act<'_>,
     chunk: ChunkId,
@@ -108,10 +107,16 @@ pub(super) fn finish_reconcile(
 ) -> Result<(), Stop> {
     let mut row = act.chunk(chunk)?.ok_or(FsError::NotFound)?;
     require(row.raising == version && version > row.version, FsError::Stale)?;
-    let servers = intersection(&row.servers, |server| servers.contains(&server));
-    if servers.is_empty() {
+    let mut set = intersection(&row.servers, |server| servers.contains(&server));
+    if set.is_empty() {
         return Err(FsError::Unavailable(format!("no replica of {chunk} is reachable")).into());
     }
-    act.install_set(chunk, &mut row, servers);
+    for &server in servers {
+        let has_room = set.len() < usize::from(row.wanted) && !set.contains(&server);
+        if has_room && act.draft.has(&ServerKey(server))? {
+            set.push(server);
+        }
+    }
+    act.install_set(chunk, &mut row, set);
     Ok(())
 }

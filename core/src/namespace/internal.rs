@@ -66,13 +66,14 @@ pub enum Internal {
         from: ChunkVersion,
     },
     /// The replicas at `servers` are equal, durable and raised to `version`: they are the set now. Others are deleted.
+    /// Servers outside the old set are taken up to the size that is wanted.
     /// Refused with `Stale` when `version` is not the last one begun, with `Unavailable` when `servers` is empty.
     FinishReconcile {
         /// The chunk.
         chunk: ChunkId,
         /// The version begun.
         version: ChunkVersion,
-        /// Who holds it now, in chain order; servers outside the old set are ignored.
+        /// Who holds it now; those of the old set keep their order, others follow.
         servers: Vec<ServerId>,
     },
     /// Removes unlinked inodes that nobody holds open, in a bounded batch: extents, attributes, rows. Inodes that are

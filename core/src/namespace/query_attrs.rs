@@ -8,7 +8,6 @@ use super::permission::may;
 use super::rows::prefix_range;
 use super::rows::xattr::{Blob, XattrKey};
 use super::work;
-use crate::cluster::ServerHealth;
 use crate::error::FsError;
 use crate::ids::InodeId;
 use crate::limits::XATTR_TOTAL_BYTES_MAX;
@@ -56,7 +55,7 @@ pub(super) fn list_xattr(act: &Act<'_>, inode: InodeId) -> Result<Answer, Stop> 
 
 pub(super) fn stat_fs(act: &Act<'_>) -> Result<Answer, Stop> {
     let copies = u64::from(act.context.default_replicas.max(1));
-    let reachable = act.context.view.servers.values().filter(|server| server.health != ServerHealth::Down);
+    let reachable = act.context.view.servers.values().filter(|server| server.health.is_reachable());
     let (total, free) = reachable.fold((0u64, 0u64), |(total, free), server| {
         (total.saturating_add(server.total_bytes), free.saturating_add(server.free_bytes))
     });

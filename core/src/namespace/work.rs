@@ -3,7 +3,9 @@
 use super::draft::{Draft, Found};
 use super::machine::{Rows, Stop};
 use super::name::Name;
-use super::rows::chunk::{ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ServerChunkKey, VersionRow};
+use super::rows::chunk::{
+    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, RepairKey, ServerChunkKey, VersionRow,
+};
 use super::rows::cluster::{
     ClusterKey, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
 };
@@ -56,6 +58,8 @@ pub struct ChunkRecord {
     pub raising: ChunkVersion,
     /// Fewest replicas that a write must reach.
     pub minimum: u8,
+    /// How many replicas it is to have.
+    pub wanted: u8,
     /// The set, in chain order.
     pub servers: Vec<ServerId>,
     /// Extents that name it.
@@ -192,6 +196,40 @@ pub fn chunk(rows: &dyn Rows, chunk: ChunkId) -> Result<Option<ChunkRecord>, Sto
     Ok(Draft::new(rows).get(&ChunkKey(chunk))?.map(|row| chunk_record(chunk, row)))
 }
 
+/// Several chunks; those that are gone are left out.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn chunks_named(rows: &dyn Rows, chunks: &[ChunkId]) -> Result<Vec<ChunkRecord>, Stop> {
+    let keys: Vec<ChunkKey> = chunks.iter().map(|&chunk| ChunkKey(chunk)).collect();
+    let found = Draft::new(rows).multi_get(&keys)?;
+    let there = chunks.iter().zip(found).filter_map(|(&chunk, row)| row.map(|row| chunk_record(chunk, row)));
+    Ok(there.collect())
+}
+
+/// Chunks whose set is not of the size that is wanted, after one of them: first those with the fewest replicas.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn repairs(
+    rows: &dyn Rows,
+    after: Option<(u8, ChunkId)>,
+    limit: usize,
+) -> Result<Vec<(u8, ChunkId)>, Stop> {
+    let found = page(rows, after.map(|(copies, chunk)| RepairKey { copies, chunk }), limit)?;
+    Ok(found.into_iter().map(|(key, _)| (key.copies, key.chunk)).collect())
+}
+
+/// Which of these servers still hold a replica of `chunk` that is to be deleted.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn deleting_at(rows: &dyn Rows, chunk: ChunkId, servers: &[ServerId]) -> Result<Vec<ServerId>, Stop> {
+    let keys: Vec<_> = servers.iter().map(|&server| DeleteReplicaKey { server, chunk }).collect();
+    let found = Draft::new(rows).multi_get(&keys)?;
+    Ok(servers.iter().zip(found).filter(|(_, row)| row.is_some()).map(|(&server, _)| server).collect())
+}
+
 /// The chunk server of a node.
 ///
 /// # Errors
@@ -217,6 +255,7 @@ fn chunk_record(chunk: ChunkId, row: ChunkRow) -> ChunkRecord {
         version: row.version,
         raising: row.raising,
         minimum: row.minimum,
+        wanted: row.wanted,
         servers: row.servers,
         references: row.references,
         owner: Some(row.owner).filter(|owner| owner.get() != 0),

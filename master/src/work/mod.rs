@@ -5,6 +5,7 @@ pub(crate) mod deletions;
 pub(crate) mod garbage;
 pub(crate) mod orphans;
 pub(crate) mod reconcile;
+pub(crate) mod repair;
 
 use crate::parts::Parts;
 use cairn_core::ids::Term;

@@ -131,7 +131,8 @@ async fn reconcile(
         Err(FsError::NotFound) => return Ok(true),
         Err(error) => return Err(error),
     };
-    let raised = replace::raise(parts, term, id, (from, to), &servers).await;
+    let whole = replace::is_written(parts, record.inode).await?;
+    let raised = replace::raise(parts, term, id, (from, to), &servers, whole).await;
     if raised.is_empty() || raised.len() < usize::from(record.minimum) {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
     }
@@ -142,7 +143,7 @@ async fn reconcile(
     if !peers.is_empty() {
         let link =
             parts.servers.link(leader).ok_or_else(|| FsError::Unavailable(format!("{leader} is gone")))?;
-        link.reconcile(term, id, to, peers, RECONCILE_PATIENCE)
+        link.reconcile(term, (id, to), peers, false, RECONCILE_PATIENCE)
             .await
             .map_err(|error| FsError::Unavailable(format!("{leader}: {error}")))?;
     }

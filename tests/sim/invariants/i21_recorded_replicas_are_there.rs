@@ -1,9 +1,9 @@
 //! I21: whoever stands in the record of a chunk that a file consists of holds a replica of it, of the version on record. (A server
-//! whose disk rots or fails may have found that it does not.)
+//! whose disk rots or fails may have found that it does not.) And when all has been well for a while, as many stand there as the chunk is to have.
 
 use crate::remains::{Held, Remains};
 use cairn_core::fsck::decode;
-use cairn_core::fsck::row::Row;
+use cairn_core::fsck::row::{Chunk, Row};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is missing from the chunk servers, against the state that the masters leave. `held`: by the server's node.
@@ -19,7 +19,13 @@ pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec
         }
     }
     let mut broken = Vec::new();
-    for chunk in chunks.iter().filter(|chunk| in_files.contains(&chunk.chunk) && chunk.raising == 0) {
+    let is_settled = |chunk: &&Chunk| chunk.raising == chunk.version && !chunk.reconciling;
+    for chunk in chunks.iter().filter(|chunk| in_files.contains(&chunk.chunk)).filter(is_settled) {
+        if chunk.servers.len() < usize::from(chunk.wanted) {
+            let (number, wanted) = (chunk.chunk, chunk.wanted);
+            broken
+                .push(format!("I21: chunk {number} stands on {:?} only, {wanted} are wanted", chunk.servers));
+        }
         for server in &chunk.servers {
             let Some(held) = nodes.get(server).and_then(|node| held.get(node)) else { continue };
             let version = held.get(&chunk.chunk);

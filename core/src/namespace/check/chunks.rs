@@ -5,7 +5,7 @@ use crate::ids::{ChunkId, ServerId};
 use crate::namespace::draft::Draft;
 use crate::namespace::machine::Stop;
 use crate::namespace::rows::chunk::{
-    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ServerChunkKey,
+    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, RepairKey, ServerChunkKey,
 };
 use crate::namespace::rows::cluster::{CounterKey, NumberRow, ServerKey, ServerNodeKey};
 use crate::namespace::rows::extent::ExtentKey;
@@ -19,6 +19,7 @@ pub(super) fn check(draft: &Draft<'_>, findings: &mut Findings) -> Result<(), St
     check_references(draft, &chunks, findings)?;
     check_replicas(draft, &chunks, findings)?;
     check_work(draft, &chunks, findings)?;
+    check_copies(draft, &chunks, findings)?;
     check_numbers(draft, &chunks, findings)
 }
 
@@ -78,6 +79,16 @@ fn check_work(draft: &Draft<'_>, chunks: &Chunks, findings: &mut Findings) -> Re
         findings.equal("C3", format!("work on {chunk}"), work.remove(chunk), reason);
     }
     findings.expect(work.is_empty(), || format!("C3 work on chunks that are not there: {work:?}"));
+    Ok(())
+}
+
+/// C6: chunks whose set is not of the size that is wanted, and no others, are to be repaired.
+fn check_copies(draft: &Draft<'_>, chunks: &Chunks, findings: &mut Findings) -> Result<(), Stop> {
+    let marked: BTreeSet<(usize, ChunkId)> =
+        all::<RepairKey>(draft)?.into_iter().map(|(key, _)| (usize::from(key.copies), key.chunk)).collect();
+    let odd = chunks.iter().filter(|(_, row)| row.servers.len() != usize::from(row.wanted));
+    let odd: BTreeSet<_> = odd.map(|(chunk, row)| (row.servers.len(), *chunk)).collect();
+    findings.equal("C6", "chunks to be repaired", marked, odd);
     Ok(())
 }
 

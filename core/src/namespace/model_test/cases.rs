@@ -349,6 +349,39 @@ fn only_the_attempt_that_began_last_replaces_the_set() {
 }
 
 #[test]
+fn a_repaired_chunk_has_as_many_replicas_as_it_is_to_have() {
+    let mut world = World::new();
+    let (inode, _) = world.make_file("f");
+    let chunk = world.allocate(inode, 1)[0];
+    let record = |world: &World| work::chunk(&world.rows, chunk).unwrap().unwrap();
+    let before = record(&world);
+    assert_eq!((before.wanted, work::repairs(&world.rows, None, 9).unwrap()), (3, vec![]));
+    let install = |world: &mut World, servers: &[u32]| {
+        let from = record(world).version;
+        let raising = world.command(&Internal::BeginRaise { chunk, from });
+        let Outcome::Raising { to, .. } = raising else { panic!() };
+        let servers = servers.iter().map(|&server| ServerId(server)).collect();
+        world.command(&Internal::FinishReconcile { chunk, version: to, servers });
+        world.sound();
+    };
+    let old: Vec<u32> = before.servers.iter().map(|server| server.get()).collect();
+    install(&mut world, &old[..1]);
+    assert_eq!(work::repairs(&world.rows, None, 9).unwrap(), [(1, chunk)]);
+    let deleting = |world: &World| work::deleting_at(&world.rows, chunk, &before.servers).unwrap();
+    assert_eq!(deleting(&world), before.servers[1..]);
+
+    // Who was dropped may come back; who is not registered cannot come, nor more than are wanted.
+    install(&mut world, &[99, old[1], old[1], old[0], old[2], 1, 2, 3, 4, 5]);
+    assert_eq!(record(&world).servers, [ServerId(old[0]), ServerId(old[1]), ServerId(old[2])]);
+    assert_eq!((deleting(&world), work::repairs(&world.rows, None, 9).unwrap()), (vec![], vec![]));
+
+    install(&mut world, &old[1..2]);
+    world.operate(0, &root(), OperationKind::ReleaseChunks { chunks: vec![chunk] }).unwrap();
+    assert!(work::repairs(&world.rows, None, 9).unwrap().is_empty(), "what is gone needs no repair");
+    world.sound();
+}
+
+#[test]
 fn placement_failures_reach_the_client_by_name() {
     let mut world = World::new();
     let (inode, _) = world.make_file("f");

@@ -379,6 +379,23 @@ impl World {
         self.command(&Internal::FinishReconcile { chunk, version: to, servers: kept.clone() });
         let after = work::chunk(&self.rows, chunk).unwrap().unwrap();
         assert!(after.version == to && after.servers == kept && !after.reconciling);
+        self.verify_state();
+        if nth.is_multiple_of(2) {
+            self.repair(chunk);
+        }
+    }
+
+    /// New replicas, as many as are wanted.
+    fn repair(&mut self, chunk: ChunkId) {
+        let before = work::chunk(&self.rows, chunk).unwrap().unwrap();
+        let raising = self.command(&Internal::BeginRaise { chunk, from: before.version });
+        let Outcome::Raising { to, .. } = raising else { panic!("{raising:?}") };
+        let servers: Vec<ServerId> = before.servers.iter().copied().chain((1..=5).map(ServerId)).collect();
+        self.command(&Internal::FinishReconcile { chunk, version: to, servers });
+        let after = work::chunk(&self.rows, chunk).unwrap().unwrap();
+        assert!(
+            after.servers.len() == usize::from(after.wanted) && after.servers.starts_with(&before.servers)
+        );
     }
 
     fn replace(&mut self, session: usize, nth: usize, failed: ServerId) {

@@ -1,17 +1,20 @@
-//! CHUNK, SERVER_CHUNK, DELETE_REPLICA and RECONCILE rows.
+//! CHUNK, SERVER_CHUNK, DELETE_REPLICA, RECONCILE and REPAIR rows.
 //!
 //! ```text
 //! CHUNK           key  8 | tree 0 | chunk u64 BE
-//!   +0  format u8 = 1   +1  layout u8 (1 copies)  +2  minimum u8   +3 flags u8 (bit 0 reconciling)
+//!   +0  format u8 = 2   +1  layout u8 (1 copies)  +2  minimum u8   +3 flags u8 (bit 0 reconciling)
 //!   +4  version u64     +12 raising u64           +20 references u64
-//!   +28 owner session u64 (0 once attached)       +36 inode u64    +44 servers: u32* in chain order
+//!   +28 owner session u64 (0 once attached)       +36 inode u64
+//!   +44 wanted u8       +45 servers: u32* in chain order
 //! SERVER_CHUNK    key  9 | tree 0 | server u32 BE | chunk u64 BE   +0 format u8 = 1   +1 version u64
 //! DELETE_REPLICA  key 16 | tree 0 | server u32 BE | chunk u64 BE   +0 format u8 = 1   +1 version u64: delete up to it
 //! RECONCILE       key 17 | tree 0 | chunk u64 BE                   +0 format u8 = 1   +1 reason u8   +2 since (i64, u32)
 //!                 reason 1: a writer ended badly   2: a version was begun, and whoever began it has not finished
+//! REPAIR          key 24 | tree 0 | copies u8 | chunk u64 BE       +0 format u8 = 1   +1 since (i64, u32)
 //! ```
 //! `version <= raising`, equal while no raise is under way. `references` counts the EXTENT rows that name the chunk; a
-//! chunk has an owner exactly while nothing has ever referred to it.
+//! chunk has an owner exactly while nothing has ever referred to it. REPAIR rows are exactly the chunks whose set is not of
+//! the size `wanted`, by the size that it has: what is in the greatest danger comes first.
 
 use super::codec::{Reader, Writer};
 use super::{CLUSTER_TREE, Damaged, Key, Table, Value};
@@ -31,6 +34,8 @@ pub struct ChunkKey(pub ChunkId);
 pub struct ChunkRow {
     /// Fewest replicas that a write must reach.
     pub minimum: u8,
+    /// How many replicas it is to have.
+    pub wanted: u8,
     /// To be reconciled.
     pub reconciling: bool,
     /// Version of the set.
@@ -92,6 +97,22 @@ pub struct ReconcileRow {
     pub since: Timestamp,
 }
 
+/// Key of a chunk that has too few replicas, or too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairKey {
+    /// How many it has.
+    pub copies: u8,
+    /// The chunk.
+    pub chunk: ChunkId,
+}
+
+/// Since when it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RepairRow {
+    /// When its set came to this size.
+    pub since: Timestamp,
+}
+
 impl Key for ChunkKey {
     const TABLE: Table = Table::Chunk;
     const TREE: TreeId = CLUSTER_TREE;
@@ -107,6 +128,8 @@ impl Key for ChunkKey {
 }
 
 impl Value for ChunkRow {
+    const FORMAT: u8 = 2;
+
     fn write(&self, out: &mut Writer) {
         debug_assert!(self.servers.len() <= REPLICAS_MAX && self.version <= self.raising);
         out.u8(LAYOUT_COPIES);
@@ -117,6 +140,7 @@ impl Value for ChunkRow {
         out.u64(self.references);
         out.u64(self.owner.get());
         out.u64(self.inode.get());
+        out.u8(self.wanted);
         for server in &self.servers {
             out.u32(server.get());
         }
@@ -126,6 +150,7 @@ impl Value for ChunkRow {
         let (layout, minimum, flags) = (input.u8()?, input.u8()?, input.u8()?);
         let mut row = Self {
             minimum,
+            wanted: 0,
             reconciling: flags & FLAG_RECONCILING != 0,
             version: ChunkVersion(input.u64()?),
             raising: ChunkVersion(input.u64()?),
@@ -134,10 +159,12 @@ impl Value for ChunkRow {
             inode: InodeId(input.u64()?),
             servers: Vec::new(),
         };
+        row.wanted = input.u8()?;
         while !input.is_empty() {
             row.servers.push(ServerId(input.u32()?));
         }
-        let known = layout == LAYOUT_COPIES && flags & !FLAG_RECONCILING == 0;
+        let whole = (1..=REPLICAS_MAX).contains(&usize::from(row.wanted));
+        let known = whole && layout == LAYOUT_COPIES && flags & !FLAG_RECONCILING == 0;
         let sound = row.servers.len() <= REPLICAS_MAX && row.version <= row.raising;
         if known && sound { Ok(row) } else { Err(Damaged) }
     }
@@ -210,5 +237,30 @@ impl Value for ReconcileRow {
             _ => return Err(Damaged),
         };
         Ok(Self { reason, since: input.time()? })
+    }
+}
+
+impl Key for RepairKey {
+    const TABLE: Table = Table::Repair;
+    const TREE: TreeId = CLUSTER_TREE;
+    type Value = RepairRow;
+
+    fn write(&self, out: &mut Writer) {
+        out.u8(self.copies);
+        out.u64_be(self.chunk.get());
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self { copies: input.u8()?, chunk: ChunkId(input.u64_be()?) })
+    }
+}
+
+impl Value for RepairRow {
+    fn write(&self, out: &mut Writer) {
+        out.time(self.since);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
+        Ok(Self { since: input.time()? })
     }
 }

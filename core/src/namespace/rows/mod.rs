@@ -75,6 +75,8 @@ pub enum Table {
     Cluster = 22,
     /// (session, inode): leases of a session.
     SessionLease = 23,
+    /// (copies, chunk): its set is not of the size that is wanted.
+    Repair = 24,
 }
 
 /// Tree of the rows that belong to the cluster, not to one tree of files.

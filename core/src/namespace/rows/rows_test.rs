@@ -1,8 +1,8 @@
 //! Every row comes back as it was written; no bytes make a decoder panic; keys sort as their ids do.
 
 use super::chunk::{
-    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ReconcileRow, ServerChunkKey,
-    VersionRow,
+    ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ReconcileRow, RepairKey, RepairRow,
+    ServerChunkKey, VersionRow,
 };
 use super::cluster::{
     ClusterKey, ClusterRow, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
@@ -98,13 +98,15 @@ proptest! {
         round_trip(GarbageKey { data, from: offset }, GarbageRow { to: a, inode: InodeId(b), epoch: epoch as u32 })?;
         let (version, raising) = (ChunkVersion(a.min(b)), ChunkVersion(a.max(b)));
         let (references, owner, inode) = (epoch, SessionId(data), InodeId(offset));
-        let row = ChunkRow { minimum, reconciling: flag, version, raising, references, owner, inode, servers };
+        let wanted = 1 + (epoch % 8) as u8;
+        let row = ChunkRow { minimum, wanted, reconciling: flag, version, raising, references, owner, inode, servers };
         round_trip(ChunkKey(chunk), row)?;
         let server = ServerId(epoch as u32);
         round_trip(ServerChunkKey { server, chunk }, VersionRow(version))?;
         round_trip(DeleteReplicaKey { server, chunk }, VersionRow(version))?;
         let reason = if flag { ReconcileReason::Writer } else { ReconcileReason::Raise };
         round_trip(ReconcileKey(chunk), ReconcileRow { reason, since: at })?;
+        round_trip(RepairKey { copies: minimum, chunk }, RepairRow { since: at })?;
     }
 
     #[test]

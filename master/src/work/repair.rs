@@ -1,0 +1,308 @@
+//! Gives new replicas to chunks that have too few: those of dead chunk servers, and those whose set has shrunk.
+//!
+//! ```text
+//! copy ahead      source → targets at the present version, while writers and readers go on
+//! begin           journaled: the intended version
+//! raise           on those who stay and on the targets: no writer of the old set is heard any more
+//! compare         source → all of them: what was written since the copy is little
+//! finish          journaled: the new set, without the dead
+//! ```
+//! A crash anywhere leaves the old set, with a version begun, which reconciliation brings to an end; a target that has
+//! part of a replica then is a stray. Nothing is deleted here: what has left the set is a row for the deletions.
+
+use crate::link::CommandError;
+use crate::parts::Parts;
+use crate::replace;
+use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Verdict, left, plan};
+use cairn_core::cluster::{ClusterView, ServerHealth};
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::limits::{
+    REPAIR_COPY_PATIENCE, REPAIR_PAUSE_MAX, REPAIR_PERIOD, REPAIRS_ASIDE_MAX, REPAIRS_IN_FLIGHT_MAX,
+    VIEW_PERIOD, WORK_PAGE,
+};
+use cairn_core::namespace::internal::Internal;
+use cairn_core::namespace::machine::Outcome;
+use cairn_core::namespace::work::{ChunkRecord, chunk, chunks_named, deleting_at, repairs, replicas_on};
+use cairn_core::seeded::{Bug, is_planted};
+use cairn_core::time::Tick;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// What repair remembers between its passes.
+#[derive(Default)]
+pub(crate) struct Repairs {
+    waiting: AtomicU64,
+    under_way: AtomicU64,
+    rest: Mutex<Rest>,
+}
+
+/// A pass that has repaired nothing is not repeated at once, unless the servers have changed: looking costs a tenth of the
+/// time at most, and what fails is tried less and less often.
+#[derive(Default)]
+struct Rest {
+    until: Tick,
+    pause: Duration,
+    healths: Healths,
+}
+
+/// What a pass has come to.
+#[derive(Clone, Copy, Default)]
+struct Did {
+    done: usize,
+    failed: usize,
+}
+
+/// How the servers were when something was looked at.
+type Healths = BTreeMap<ServerId, ServerHealth>;
+
+impl Repairs {
+    /// Chunks that wait, and chunks under way.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.waiting.load(Ordering::Relaxed), self.under_way.load(Ordering::Relaxed))
+    }
+
+    fn show(&self, waiting: usize, under_way: usize) {
+        self.waiting.store(waiting as u64, Ordering::Relaxed);
+        self.under_way.store(under_way as u64, Ordering::Relaxed);
+    }
+
+    fn rests(&self, now: Tick, healths: &Healths) -> bool {
+        let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        now < rest.until && rest.healths == *healths
+    }
+
+    /// After a pass that took `looking` to find what it did.
+    fn ended(&self, now: Tick, healths: Healths, looking: Duration, did: Did) {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        rest.pause = match did {
+            Did { done: 1.., .. } => Duration::ZERO,
+            Did { failed: 0, .. } => REPAIR_PERIOD,
+            Did { .. } => (rest.pause * 2).max(REPAIR_PERIOD),
+        };
+        rest.pause = rest.pause.max(looking * 9).min(REPAIR_PAUSE_MAX);
+        rest.until = now.after(rest.pause);
+        rest.healths = healths;
+    }
+}
+
+/// Looks for all that is to be repaired, and repairs it, the most endangered first. Ends early when the servers change: the
+/// order is another one then.
+pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
+    let healths = healths(&parts);
+    let begun = parts.now();
+    if parts.repairs.rests(begun, &healths) {
+        return;
+    }
+    let queue = match find(&parts).await {
+        Ok(queue) => queue,
+        Err(error) => return warn!(%error, "chunks to be repaired could not be read"),
+    };
+    let looking = parts.now().since(begun);
+    let did =
+        Pass { parts: &parts, term, busy: Busy::default(), queue, aside: Vec::new() }.run(&healths).await;
+    parts.repairs.show(0, 0);
+    parts.repairs.ended(parts.now(), healths, looking, did);
+}
+
+fn healths(parts: &Parts) -> Healths {
+    let view = parts.servers.view(parts.now());
+    // Who is suspect for a moment changes no order.
+    let coarse = |health: ServerHealth| if health.is_reachable() { ServerHealth::Alive } else { health };
+    view.servers.iter().map(|(&server, view)| (server, coarse(view.health))).collect()
+}
+
+/// Everything that can be repaired at present, by what is left of it.
+async fn find(parts: &Parts) -> Result<RepairQueue, FsError> {
+    let view = Arc::new(parts.servers.view(parts.now()));
+    let mut queue = RepairQueue::default();
+    let count = |health| view.servers.values().filter(|server| server.health == health).count();
+    let (usable, dead) = (count(ServerHealth::Alive), count(ServerHealth::Dead));
+    let mut after = None;
+    loop {
+        let page = parts.reader.read(move |rows| repairs(rows, after, WORK_PAGE)).await?;
+        let Some(&newest) = page.last() else { break };
+        after = Some(newest);
+        // A set that spans all the servers there are cannot grow.
+        if usize::from(page[0].0).saturating_sub(dead) >= usable {
+            break;
+        }
+        note(parts, &view, page.into_iter().map(|(_, chunk)| chunk).collect(), &mut queue).await?;
+    }
+    for (&server, known) in &view.servers {
+        let mut from = Some(ChunkId(0));
+        while let Some(first) = from.filter(|_| known.health == ServerHealth::Dead) {
+            let last = ChunkId(u64::MAX);
+            let page =
+                parts.reader.read(move |rows| replicas_on(rows, server, first, last, WORK_PAGE)).await?;
+            from = page.last().filter(|_| page.len() == WORK_PAGE).map(|(chunk, _)| ChunkId(chunk.get() + 1));
+            note(parts, &view, page.into_iter().map(|(chunk, _)| chunk).collect(), &mut queue).await?;
+        }
+    }
+    Ok(queue)
+}
+
+/// Puts into the queue which of these chunks can be repaired.
+async fn note(
+    parts: &Parts,
+    view: &ClusterView,
+    page: Vec<ChunkId>,
+    queue: &mut RepairQueue,
+) -> Result<(), FsError> {
+    let idle = Busy::default();
+    for record in parts.reader.read(move |rows| chunks_named(rows, &page)).await? {
+        let set = (&record.servers[..], record.wanted);
+        if is_settled(&record) && matches!(plan(view, &idle, set, &[], 0), Verdict::Repair(_)) {
+            queue.push(left(view, &record.servers), record.chunk);
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody is at its set already: its owner, or a reconciliation.
+fn is_settled(record: &ChunkRecord) -> bool {
+    record.owner.is_none() && !record.reconciling && record.raising == record.version
+}
+
+/// One pass.
+struct Pass<'p> {
+    parts: &'p Parts,
+    term: Term,
+    busy: Busy,
+    queue: RepairQueue,
+    /// Taken from the queue while those who could repair them were busy.
+    aside: Vec<(u8, ChunkId)>,
+}
+
+impl Pass<'_> {
+    async fn run(mut self, healths_before: &Healths) -> Did {
+        let (parts, term) = (self.parts, self.term);
+        let mut running = FuturesUnordered::new();
+        let (mut did, mut looked) = (Did::default(), parts.now());
+        loop {
+            while running.len() < REPAIRS_IN_FLIGHT_MAX && self.aside.len() < REPAIRS_ASIDE_MAX {
+                let Some((record, repair)) = self.next().await else { break };
+                self.busy.begin(&repair);
+                running.push(async move {
+                    let outcome = carry_out(parts, term, &record, &repair).await;
+                    (record.chunk, repair, outcome)
+                });
+            }
+            parts.repairs.show(self.queue.len() + self.aside.len(), running.len());
+            let Some((chunk, repair, outcome)) = running.next().await else { return did };
+            self.busy.end(&repair);
+            match outcome {
+                Ok(()) => {
+                    parts.metrics.repaired.inc();
+                    did.done += 1;
+                }
+                Err(error) => {
+                    parts.metrics.repairs_failed.inc();
+                    did.failed += 1;
+                    info!(%chunk, %error, "chunk could not be repaired yet");
+                }
+            }
+            self.aside.drain(..).for_each(|(left, chunk)| self.queue.push(left, chunk));
+            if parts.now().since(looked) >= VIEW_PERIOD {
+                looked = parts.now();
+                if parts.stopping.is_cancelled() || healths(parts) != *healths_before {
+                    self.queue = RepairQueue::default();
+                }
+            }
+        }
+    }
+
+    /// The next chunk that can be repaired now.
+    async fn next(&mut self) -> Option<(ChunkRecord, Repair)> {
+        while let Some((left, id)) = self.queue.pop() {
+            match self.consider(id).await {
+                Ok(Some((record, Verdict::Repair(repair)))) => return Some((record, repair)),
+                Ok(Some((_, Verdict::Busy))) => {
+                    self.aside.push((left, id));
+                    if self.aside.len() >= REPAIRS_ASIDE_MAX {
+                        return None;
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => warn!(chunk = %id, %error, "chunk to be repaired could not be read"),
+            }
+        }
+        None
+    }
+
+    async fn consider(&self, id: ChunkId) -> Result<Option<(ChunkRecord, Verdict)>, FsError> {
+        let record = self.parts.reader.read(move |rows| chunk(rows, id)).await?;
+        let Some(record) = record.filter(is_settled) else { return Ok(None) };
+        let view = self.parts.servers.view(self.parts.now());
+        let mut avoid = Vec::new();
+        loop {
+            let entropy = self.parts.env.random.next_u64();
+            let verdict = plan(&view, &self.busy, (&record.servers, record.wanted), &avoid, entropy);
+            let Verdict::Repair(repair) = &verdict else { return Ok(Some((record, verdict))) };
+            let targets = repair.targets.clone();
+            let deleting = self.parts.reader.read(move |rows| deleting_at(rows, id, &targets)).await?;
+            if deleting.is_empty() {
+                return Ok(Some((record, verdict)));
+            }
+            avoid.extend(deleting);
+        }
+    }
+}
+
+async fn carry_out(parts: &Parts, term: Term, record: &ChunkRecord, repair: &Repair) -> Result<(), FsError> {
+    let id = record.chunk;
+    let targets = addresses(parts, &repair.targets)?;
+    match copy(parts, term, repair, (id, record.version), (targets, true)).await {
+        Ok(()) => {}
+        // The source cannot be synced before it is raised, having lost writes that nobody counts on any more.
+        Err(CommandError::Failed(_)) if !replace::is_written(parts, record.inode).await? => {}
+        Err(error) => return Err(failed(repair, &error)),
+    }
+    let begun = parts.sequencer.internal(Internal::BeginRaise { chunk: id, from: record.version }).await?;
+    let Outcome::Raising { from, to, .. } = begun else {
+        return Err(FsError::Io(format!("a raise came to {begun:?}")));
+    };
+    let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).copied().collect();
+    let whole = replace::is_written(parts, record.inode).await?;
+    let servers = replace::raise(parts, term, id, (from, to), &all, whole).await;
+    if servers.len() < all.len() {
+        return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
+    }
+    let others: Vec<ServerId> = all.iter().copied().filter(|&server| server != repair.source).collect();
+    if !is_planted(Bug::SkipComparison) {
+        let compared = copy(parts, term, repair, (id, to), (addresses(parts, &others)?, false)).await;
+        compared.map_err(|error| failed(repair, &error))?;
+    }
+    parts.sequencer.internal(Internal::FinishReconcile { chunk: id, version: to, servers }).await?;
+    info!(chunk = %id, version = %to, source = %repair.source, targets = ?repair.targets, "chunk is repaired");
+    Ok(())
+}
+
+async fn copy(
+    parts: &Parts,
+    term: Term,
+    repair: &Repair,
+    at: (ChunkId, ChunkVersion),
+    (peers, ahead): (Vec<String>, bool),
+) -> Result<(), CommandError> {
+    let link = parts.servers.link(repair.source).ok_or(CommandError::Gone)?;
+    link.reconcile(term, at, peers, ahead, REPAIR_COPY_PATIENCE).await
+}
+
+fn failed(repair: &Repair, error: &CommandError) -> FsError {
+    FsError::Unavailable(format!("{}: {error}", repair.source))
+}
+
+fn addresses(parts: &Parts, servers: &[ServerId]) -> Result<Vec<String>, FsError> {
+    let view = parts.servers.view(parts.now());
+    let address = |&server: &ServerId| match view.address(server) {
+        "" => Err(FsError::Unavailable(format!("{server} is gone"))),
+        address => Ok(address.to_owned()),
+    };
+    servers.iter().map(address).collect()
+}

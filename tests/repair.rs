@@ -1,0 +1,173 @@
+//! Chunk servers that die for good: what they held is made anew elsewhere, while applications go on.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
+
+use cairn_tests::corpus::bytes;
+use cairn_tests::{Cluster, ClusterOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const MIB: usize = 1 << 20;
+
+/// A server is dead after ten seconds; the rest is copying.
+const REPAIRED: Duration = Duration::from_secs(90);
+
+/// Servers with a current replica, of every chunk.
+fn placement(cluster: &Cluster) -> Vec<Vec<u64>> {
+    let chunks = cluster.json(&["admin", "chunks", "/"]);
+    let servers = |chunk: &serde_json::Value| {
+        let replicas = chunk["replicas"].as_array().unwrap().iter();
+        let current = replicas.filter(|replica| replica["state"] == "current");
+        current.map(|replica| replica["server"].as_u64().unwrap()).collect()
+    };
+    chunks.as_array().unwrap().iter().map(servers).collect()
+}
+
+/// Waits until every chunk has `copies` current replicas.
+fn wait_until_whole(cluster: &Cluster, copies: usize) {
+    let begun = Instant::now();
+    loop {
+        let placement = placement(cluster);
+        let short = placement.iter().filter(|servers| servers.len() != copies).count();
+        if short == 0 {
+            println!("{} chunks are whole after {:.1} s", placement.len(), begun.elapsed().as_secs_f64());
+            return;
+        }
+        assert!(begun.elapsed() < REPAIRED, "{short} of {} chunks are not whole", placement.len());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn length(number: u64) -> usize {
+    if number.is_multiple_of(16) { 9 * MIB + 123 } else { 30_000 + 100 * number as usize }
+}
+
+fn write_files(mount: &Path, count: u64) {
+    for number in 0..count {
+        let length = length(number);
+        let mut file = File::create(mount.join(format!("f{number}"))).unwrap();
+        file.write_all(&bytes(number, length)).unwrap();
+        file.sync_all().unwrap();
+    }
+    // All zeros: a replica without it reads the same, and must be made all the same.
+    fs::write(mount.join("zeros"), vec![0; 3 * MIB]).unwrap();
+}
+
+fn read_files(mount: &Path, count: u64) {
+    for number in 0..count {
+        let read = fs::read(mount.join(format!("f{number}"))).unwrap();
+        assert!(read == bytes(number, length(number)), "file {number}");
+    }
+    assert!(fs::read(mount.join("zeros")).unwrap() == vec![0; 3 * MIB]);
+}
+
+/// A program that appends and syncs, and knows what it wrote.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<usize>,
+}
+
+const PIECE: usize = 5000;
+
+impl Writer {
+    fn start(path: &Path) -> Self {
+        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut written = 0;
+            while !stopping.load(Ordering::Relaxed) {
+                file.write_all(&bytes(written as u64, PIECE)).unwrap();
+                file.sync_all().unwrap();
+                written += 1;
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            written
+        });
+        Self { stop, thread }
+    }
+
+    fn finish(self, path: &Path) {
+        self.stop.store(true, Ordering::Relaxed);
+        let written = self.thread.join().unwrap();
+        let contents: Vec<u8> = (0..written).flat_map(|number| bytes(number as u64, PIECE)).collect();
+        println!("{written} appends");
+        assert!(fs::read(path).unwrap() == contents);
+    }
+}
+
+fn is_sound(cluster: &Cluster) {
+    let checked = cluster.try_cairn(&["admin", "fsck"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+#[test]
+fn what_a_dead_server_held_is_made_anew_elsewhere() {
+    let shape = ClusterOptions { masters: 3, chunkservers: 5, replicas: 3 };
+    let cluster = Cluster::up(shape);
+    let mount = cluster.mount();
+    write_files(&mount, 400);
+    let log = mount.join("log");
+    let writer = Writer::start(&log);
+    cluster.kill("chunkserver-1");
+    // The next leader finds what is left to do.
+    while cluster.json(&["admin", "status"])["repairs_under_way"] == 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    cluster.kill(&cluster.leader());
+    wait_until_whole(&cluster, 3);
+    writer.finish(&log);
+    is_sound(&cluster);
+
+    // Nothing stands on the dead one alone, nor on any two of the others.
+    cluster.kill("chunkserver-2");
+    cluster.kill("chunkserver-3");
+    cluster.remount();
+    read_files(&mount, 400);
+
+    // What comes back is known to be old.
+    for name in ["chunkserver-1", "chunkserver-2", "chunkserver-3"] {
+        cluster.start(name);
+    }
+    wait_until_whole(&cluster, 3);
+    let deadline = Instant::now() + REPAIRED;
+    let counted = |cluster: &Cluster| placement(cluster).iter().map(Vec::len).sum::<usize>();
+    let stored = |cluster: &Cluster| {
+        (1..=5).map(|server| cluster.replica_files(&format!("chunkserver-{server}")).len()).sum::<usize>()
+    };
+    while stored(&cluster) > counted(&cluster) + 3 * 64 {
+        assert!(Instant::now() < deadline, "{} files for {} replicas", stored(&cluster), counted(&cluster));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    cluster.remount();
+    read_files(&mount, 400);
+    is_sound(&cluster);
+}
+
+#[test]
+fn what_was_written_with_a_server_away_gets_its_copies_when_it_is_back() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 });
+    let mount = cluster.mount();
+    let log = mount.join("log");
+    let writer = Writer::start(&log);
+    std::thread::sleep(Duration::from_millis(300));
+    cluster.kill("chunkserver-2");
+    write_files(&mount, 20);
+    let short = placement(&cluster).iter().filter(|servers| servers.len() < 3).count();
+    assert!(short >= 20, "only {short} chunks are short of a copy");
+    cluster.start("chunkserver-2");
+    wait_until_whole(&cluster, 3);
+    writer.finish(&log);
+    // With caches empty, and only what was away left.
+    cluster.remount();
+    cluster.kill("chunkserver-1");
+    cluster.kill("chunkserver-3");
+    read_files(&mount, 20);
+    cluster.start("chunkserver-1");
+    cluster.start("chunkserver-3");
+    is_sound(&cluster);
+}
