@@ -4,8 +4,10 @@
 
 use cairn_tests::corpus::bytes;
 use cairn_tests::{Cluster, ClusterOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,12 +59,18 @@ fn write_files(mount: &Path, count: u64) {
     fs::write(mount.join("zeros"), vec![0; 3 * MIB]).unwrap();
 }
 
-fn read_files(mount: &Path, count: u64) {
-    for number in 0..count {
-        let read = fs::read(mount.join(format!("f{number}"))).unwrap();
-        assert!(read == bytes(number, length(number)), "file {number}");
-    }
+fn read_file(mount: &Path, number: u64) {
+    let read = fs::read(mount.join(format!("f{number}"))).unwrap();
+    assert!(read == bytes(number, length(number)), "file {number}");
+}
+
+fn read_zeros(mount: &Path) {
     assert!(fs::read(mount.join("zeros")).unwrap() == vec![0; 3 * MIB]);
+}
+
+fn read_files(mount: &Path, count: u64) {
+    (0..count).for_each(|number| read_file(mount, number));
+    read_zeros(mount);
 }
 
 /// A program that appends and syncs, and knows what it wrote.
@@ -170,4 +178,64 @@ fn what_was_written_with_a_server_away_gets_its_copies_when_it_is_back() {
     cluster.start("chunkserver-1");
     cluster.start("chunkserver-3");
     is_sound(&cluster);
+}
+
+/// Flips a bit in each replica of a server, which is stopped for it.
+fn rot(cluster: &Cluster, name: &str) -> u64 {
+    cluster.stop(name);
+    let mut damaged = 0;
+    for path in cluster.replica_files(name) {
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let mut byte = [0];
+        if file.read_at(&mut byte, 5000).unwrap() == 1 {
+            file.write_all_at(&[byte[0] ^ 0x10], 5000).unwrap();
+            damaged += 1;
+        }
+    }
+    cluster.start(name);
+    damaged
+}
+
+fn signal(cluster: &Cluster, name: &str, signal: Signal) {
+    let pid = cluster.process(name).pid.and_then(Pid::from_raw).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// With as many servers as replicas there is no other place for them.
+#[test]
+fn damaged_replicas_are_made_anew_where_they_stand() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 });
+    let mount = cluster.mount();
+    write_files(&mount, 16);
+    cluster.stop("mount");
+    let damaged = rot(&cluster, "chunkserver-1");
+    assert!(damaged >= 17, "every file has a replica there");
+    cluster.start("mount");
+    // While the others are frozen every file is looked for on the damaged server.
+    let others = ["chunkserver-2", "chunkserver-3"];
+    others.iter().for_each(|name| signal(&cluster, name, Signal::STOP));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_secs(3));
+            others.iter().for_each(|name| signal(&cluster, name, Signal::CONT));
+        });
+        for number in 0..16 {
+            let mount = &mount;
+            scope.spawn(move || read_file(mount, number));
+        }
+        scope.spawn(|| read_zeros(&mount));
+    });
+    let begun = Instant::now();
+    let count = |key: &str| cluster.json(&["admin", "status"])[key].as_u64().unwrap();
+    while count("corrupt_blocks_found") < 17 || count("corrupt_replicas") > 0 {
+        assert!(begun.elapsed() < REPAIRED, "{}", cluster.json(&["admin", "status"]));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("{damaged} damaged replicas are healed after {:.1} s", begun.elapsed().as_secs_f64());
+    wait_until_whole(&cluster, 3);
+    is_sound(&cluster);
+    cluster.remount();
+    cluster.kill("chunkserver-2");
+    cluster.kill("chunkserver-3");
+    read_files(&mount, 16);
 }

@@ -1,6 +1,6 @@
 //! A master's commands: fenced by term, idempotent, each answered with its outcome.
 
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Care, Reconciler};
 use crate::store::{ChunkStore, ReplicaStat, StoreError};
 use cairn_core::ids::{ChunkId, ChunkVersion, PartId, Term};
 use cairn_core::limits::{COMMANDS_HELD_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE};
@@ -102,7 +102,7 @@ impl Commands {
             return outcome(Err(StoreError::ShuttingDown));
         };
         let (chunk, version) = (ChunkId(reconcile.chunk), ChunkVersion(reconcile.version));
-        match self.reconciler.run(chunk, version, &reconcile.peers, reconcile.ahead).await {
+        match self.reconciler.run((chunk, version), &reconcile.peers, Care::of(reconcile)).await {
             Ok(()) => outcome(Ok(())),
             Err(error) => error.outcome(),
         }
@@ -140,6 +140,7 @@ pub(crate) fn outcome(result: Result<(), StoreError>) -> Outcome {
     match result {
         Ok(()) => (CommandOutcome::OutcomeDone, String::new()),
         Err(error @ StoreError::StaleTerm { .. }) => (CommandOutcome::OutcomeStaleTerm, error.to_string()),
+        Err(error @ StoreError::WritesLost) => (CommandOutcome::OutcomeWritesLost, error.to_string()),
         Err(error @ StoreError::NoSuchChunk) => (CommandOutcome::OutcomeNoSuchReplica, error.to_string()),
         Err(error) => (CommandOutcome::OutcomeFailed, error.to_string()),
     }

@@ -14,7 +14,7 @@ use cairn_core::limits::{COPY_WINDOW, FRAME_PAYLOAD_BYTES_MAX, HOP_WAIT_MAX, REP
 use cairn_core::units::BLOCK_BYTES;
 use cairn_proto::data_conn::{ConnError, DataConnection};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use cairn_proto::v1::CommandOutcome;
+use cairn_proto::v1::{CommandOutcome, Reconcile};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -78,6 +78,21 @@ impl ReconcileError {
     }
 }
 
+/// How a reconciliation is done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Care {
+    /// Ahead of a raise: what differs at the end is no fault.
+    ahead: bool,
+    /// The source is verified first.
+    verify: bool,
+}
+
+impl Care {
+    pub(crate) fn of(command: &Reconcile) -> Self {
+        Self { ahead: command.ahead, verify: command.verify }
+    }
+}
+
 /// Compares and copies.
 pub(crate) struct Reconciler {
     store: ChunkStore,
@@ -104,18 +119,29 @@ impl Reconciler {
     /// is copied `ahead` of a raise may differ again by then: whoever raises compares once more.
     pub(crate) async fn run(
         &self,
-        chunk: ChunkId,
-        version: ChunkVersion,
+        (chunk, version): (ChunkId, ChunkVersion),
         peers: &[String],
-        ahead: bool,
+        care: Care,
     ) -> Result<(), ReconcileError> {
         if peers.len() > REPLICAS_MAX {
             return Err(ReconcileError::TooManyPeers);
         }
         self.store.sync(chunk, PART, version).await?;
         let sums = self.store.block_sums(chunk, PART, version).await?;
-        let copies = peers.iter().map(|peer| self.equalise(chunk, version, peer, &sums, ahead));
+        if care.verify {
+            self.verify(chunk, version, sums.len() as u64).await?;
+        }
+        let copies = peers.iter().map(|peer| self.equalise(chunk, version, peer, &sums, care));
         futures::future::join_all(copies).await.into_iter().collect()
+    }
+
+    /// Reads every block, which verifies it.
+    async fn verify(&self, chunk: ChunkId, version: ChunkVersion, blocks: u64) -> Result<(), ReconcileError> {
+        for first in (0..blocks).step_by(BLOCKS_PER_FRAME as usize) {
+            let length = (blocks - first).min(BLOCKS_PER_FRAME) * BLOCK_BYTES;
+            self.store.read(chunk, PART, version, first * BLOCK_BYTES, length as u32).await?;
+        }
+        Ok(())
     }
 
     async fn equalise(
@@ -124,7 +150,7 @@ impl Reconciler {
         version: ChunkVersion,
         peer: &str,
         ours: &[BlockSum],
-        ahead: bool,
+        care: Care,
     ) -> Result<(), ReconcileError> {
         let connection = self
             .hops
@@ -149,7 +175,7 @@ impl Reconciler {
         }
         drop(copied);
         copy.sync().await?;
-        if ahead {
+        if care.ahead {
             return Ok(());
         }
         match differing_runs(chunk, ours, &copy.peer_sums().await?) {

@@ -91,6 +91,21 @@ impl Damage {
         self.locked().faults.remove(&(server, chunk));
     }
 
+    /// Every chunk with a bad replica.
+    pub(crate) fn chunks(&self) -> Vec<ChunkId> {
+        let mut chunks: Vec<ChunkId> = self.locked().faults.keys().map(|&(_, chunk)| chunk).collect();
+        chunks.sort_unstable();
+        chunks.dedup();
+        chunks
+    }
+
+    /// Whose replica of `chunk` is bad, of these servers.
+    pub(crate) fn bad_at(&self, chunk: ChunkId, servers: &[ServerId]) -> Vec<ServerId> {
+        let known = self.locked();
+        let is_bad = |server: &ServerId| known.faults.contains_key(&(*server, chunk));
+        servers.iter().copied().filter(is_bad).collect()
+    }
+
     /// What is wrong with a replica, as far as known.
     #[cfg(test)]
     fn of(&self, server: ServerId, chunk: ChunkId) -> Option<Fault> {

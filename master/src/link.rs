@@ -34,9 +34,21 @@ pub(crate) enum CommandError {
     /// It has no such replica.
     #[error("the chunk server has no such replica")]
     NoSuchReplica,
+    /// Its replica has lost acknowledged writes.
+    #[error("its replica has lost acknowledged writes")]
+    WritesLost,
     /// It tried and failed.
     #[error("{0}")]
     Failed(String),
+}
+
+/// How replicas are made equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Care {
+    /// Ahead of a raise, nearly so: a writer may go on meanwhile.
+    pub(crate) ahead: bool,
+    /// Only if every block of the source verifies: a peer is about to lose what it has.
+    pub(crate) verify: bool,
 }
 
 /// What the connection's stream carries down.
@@ -123,13 +135,12 @@ impl Link {
         .await
     }
 
-    /// Makes the replicas at `peers` equal to the server's own; `ahead` of a raise nearly so, while a writer may go on.
+    /// Makes the replicas at `peers` equal to the server's own.
     pub(crate) async fn reconcile(
         &self,
         term: Term,
         (chunk, version): (ChunkId, ChunkVersion),
-        peers: Vec<String>,
-        ahead: bool,
+        (peers, care): (Vec<String>, Care),
         patience: Duration,
     ) -> Result<(), CommandError> {
         self.command(patience, |command| {
@@ -139,7 +150,8 @@ impl Link {
                 chunk: chunk.get(),
                 version: version.get(),
                 peers,
-                ahead,
+                ahead: care.ahead,
+                verify: care.verify,
             })
         })
         .await
@@ -165,6 +177,7 @@ impl Link {
             CommandOutcome::OutcomeDone => Ok(()),
             CommandOutcome::OutcomeStaleTerm => Err(CommandError::StaleTerm),
             CommandOutcome::OutcomeNoSuchReplica => Err(CommandError::NoSuchReplica),
+            CommandOutcome::OutcomeWritesLost => Err(CommandError::WritesLost),
             CommandOutcome::OutcomeFailed | CommandOutcome::OutcomeUnspecified => {
                 Err(CommandError::Failed(crate::hello::printable(&done.detail)))
             }

@@ -138,6 +138,7 @@ async fn a_reconciliation_makes_replicas_equal() {
         version: 2,
         peers: cluster.addresses(&[1, 2]),
         ahead: false,
+        verify: false,
     };
     let done = cluster.leader.commands(&cluster.address(0), 9, Down::Reconcile(reconcile.clone())).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);
@@ -166,8 +167,15 @@ async fn a_reconciliation_with_an_unreachable_peer_says_so() {
     let connection = cluster.connect(0).await;
     assert_eq!(status(&connection, write(6, 1, 0, pattern(1, 4096), Vec::new())).await, Status::Ok);
     let peers = vec!["127.0.0.1:1".to_owned()];
-    let reconcile =
-        Down::Reconcile(Reconcile { command: 1, term: 1, chunk: 6, version: 1, peers, ahead: false });
+    let reconcile = Down::Reconcile(Reconcile {
+        command: 1,
+        term: 1,
+        chunk: 6,
+        version: 1,
+        peers,
+        ahead: false,
+        verify: false,
+    });
     let done = cluster.leader.commands(&cluster.address(0), 1, reconcile).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeFailed);
     assert!(done.detail.contains("127.0.0.1:1"), "{}", done.detail);
@@ -183,7 +191,15 @@ async fn a_copy_ahead_makes_a_replica_where_none_was() {
     }
     for (command, chunk) in [(1, 6), (2, 7)] {
         let peers = cluster.addresses(&[1]);
-        let copy = Down::Reconcile(Reconcile { command, term: 1, chunk, version: 1, peers, ahead: true });
+        let copy = Down::Reconcile(Reconcile {
+            command,
+            term: 1,
+            chunk,
+            version: 1,
+            peers,
+            ahead: true,
+            verify: true,
+        });
         let done = cluster.leader.commands(&cluster.address(0), command, copy).await;
         assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);
         let stat = cluster.servers[1].store().stat(ChunkId(chunk), PartId(0)).unwrap();

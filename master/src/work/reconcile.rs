@@ -2,6 +2,7 @@
 //! reached (the others leave the set), let the first compare and copy, then record the set. Until then the chunk is not
 //! readable, since its replicas may differ in bytes that were never acknowledged.
 
+use crate::link::Care;
 use crate::parts::Parts;
 use crate::replace;
 use cairn_core::error::FsError;
@@ -143,7 +144,7 @@ async fn reconcile(
     if !peers.is_empty() {
         let link =
             parts.servers.link(leader).ok_or_else(|| FsError::Unavailable(format!("{leader} is gone")))?;
-        link.reconcile(term, (id, to), peers, false, RECONCILE_PATIENCE)
+        link.reconcile(term, (id, to), (peers, Care::default()), RECONCILE_PATIENCE)
             .await
             .map_err(|error| FsError::Unavailable(format!("{leader}: {error}")))?;
     }

@@ -1,19 +1,21 @@
-//! Gives new replicas to chunks that have too few: those of dead chunk servers, and those whose set has shrunk.
+//! Gives new replicas to chunks that have too few good ones: those of dead chunk servers, those whose set has shrunk, and those
+//! of which a replica is damaged, old or missing.
 //!
 //! ```text
 //! copy ahead      source → targets at the present version, while writers and readers go on
 //! begin           journaled: the intended version
 //! raise           on those who stay and on the targets: no writer of the old set is heard any more
-//! compare         source → all of them: what was written since the copy is little
+//! compare         source → all of them: what was written since the copy is little; a bad replica that nobody else can
+//!                 take the place of is below the version, and made anew whole
 //! finish          journaled: the new set, without the dead
 //! ```
 //! A crash anywhere leaves the old set, with a version begun, which reconciliation brings to an end; a target that has
 //! part of a replica then is a stray. Nothing is deleted here: what has left the set is a row for the deletions.
 
-use crate::link::CommandError;
+use crate::link::{Care, CommandError};
 use crate::parts::Parts;
 use crate::replace;
-use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Verdict, left, plan};
+use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Replicas, Verdict, plan};
 use cairn_core::cluster::{ClusterView, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
@@ -144,6 +146,9 @@ async fn find(parts: &Parts) -> Result<RepairQueue, FsError> {
             note(parts, &view, page.into_iter().map(|(chunk, _)| chunk).collect(), &mut queue).await?;
         }
     }
+    for page in parts.damage.chunks().chunks(WORK_PAGE) {
+        note(parts, &view, page.to_vec(), &mut queue).await?;
+    }
     Ok(queue)
 }
 
@@ -156,9 +161,10 @@ async fn note(
 ) -> Result<(), FsError> {
     let idle = Busy::default();
     for record in parts.reader.read(move |rows| chunks_named(rows, &page)).await? {
-        let set = (&record.servers[..], record.wanted);
-        if is_settled(&record) && matches!(plan(view, &idle, set, &[], 0), Verdict::Repair(_)) {
-            queue.push(left(view, &record.servers), record.chunk);
+        let bad = parts.damage.bad_at(record.chunk, &record.servers);
+        let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
+        if is_settled(&record) && matches!(plan(view, &idle, replicas, &[], 0), Verdict::Repair(_)) {
+            queue.push(replicas.left(view).len() as u8, record.chunk);
         }
     }
     Ok(())
@@ -239,10 +245,12 @@ impl Pass<'_> {
         let record = self.parts.reader.read(move |rows| chunk(rows, id)).await?;
         let Some(record) = record.filter(is_settled) else { return Ok(None) };
         let view = self.parts.servers.view(self.parts.now());
+        let bad = self.parts.damage.bad_at(id, &record.servers);
+        let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
         let mut avoid = Vec::new();
         loop {
             let entropy = self.parts.env.random.next_u64();
-            let verdict = plan(&view, &self.busy, (&record.servers, record.wanted), &avoid, entropy);
+            let verdict = plan(&view, &self.busy, replicas, &avoid, entropy);
             let Verdict::Repair(repair) = &verdict else { return Ok(Some((record, verdict))) };
             let targets = repair.targets.clone();
             let deleting = self.parts.reader.read(move |rows| deleting_at(rows, id, &targets)).await?;
@@ -257,10 +265,12 @@ impl Pass<'_> {
 async fn carry_out(parts: &Parts, term: Term, record: &ChunkRecord, repair: &Repair) -> Result<(), FsError> {
     let id = record.chunk;
     let targets = addresses(parts, &repair.targets)?;
-    match copy(parts, term, repair, (id, record.version), (targets, true)).await {
+    // A bad replica may be the only one with some good block: what takes its place is read whole before.
+    let verify = !repair.anew.is_empty();
+    match copy(parts, term, repair, (id, record.version), (targets, Care { ahead: true, verify })).await {
         Ok(()) => {}
-        // The source cannot be synced before it is raised, having lost writes that nobody counts on any more.
-        Err(CommandError::Failed(_)) if !replace::is_written(parts, record.inode).await? => {}
+        // It cannot be synced before it is raised. Nobody counts on those writes any more.
+        Err(CommandError::WritesLost) if !verify && !replace::is_written(parts, record.inode).await? => {}
         Err(error) => return Err(failed(repair, &error)),
     }
     let begun = parts.sequencer.internal(Internal::BeginRaise { chunk: id, from: record.version }).await?;
@@ -269,17 +279,22 @@ async fn carry_out(parts: &Parts, term: Term, record: &ChunkRecord, repair: &Rep
     };
     let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).copied().collect();
     let whole = replace::is_written(parts, record.inode).await?;
-    let servers = replace::raise(parts, term, id, (from, to), &all, whole).await;
+    let mut servers = replace::raise(parts, term, id, (from, to), &all, whole).await;
     if servers.len() < all.len() {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
     }
-    let others: Vec<ServerId> = all.iter().copied().filter(|&server| server != repair.source).collect();
+    let others = all.iter().chain(&repair.anew).copied().filter(|&server| server != repair.source);
+    let others: Vec<ServerId> = others.collect();
     if !is_planted(Bug::SkipComparison) {
-        let compared = copy(parts, term, repair, (id, to), (addresses(parts, &others)?, false)).await;
+        let peers = (addresses(parts, &others)?, Care::default());
+        let compared = copy(parts, term, repair, (id, to), peers).await;
         compared.map_err(|error| failed(repair, &error))?;
     }
+    servers.extend(&repair.anew);
     parts.sequencer.internal(Internal::FinishReconcile { chunk: id, version: to, servers }).await?;
-    info!(chunk = %id, version = %to, source = %repair.source, targets = ?repair.targets, "chunk is repaired");
+    repair.targets.iter().chain(&repair.anew).for_each(|&server| parts.damage.cleared(server, id));
+    let Repair { source, targets, anew, .. } = repair;
+    info!(chunk = %id, version = %to, %source, ?targets, ?anew, "chunk is repaired");
     Ok(())
 }
 
@@ -288,10 +303,10 @@ async fn copy(
     term: Term,
     repair: &Repair,
     at: (ChunkId, ChunkVersion),
-    (peers, ahead): (Vec<String>, bool),
+    peers: (Vec<String>, Care),
 ) -> Result<(), CommandError> {
     let link = parts.servers.link(repair.source).ok_or(CommandError::Gone)?;
-    link.reconcile(term, at, peers, ahead, REPAIR_COPY_PATIENCE).await
+    link.reconcile(term, at, peers, REPAIR_COPY_PATIENCE).await
 }
 
 fn failed(repair: &Repair, error: &CommandError) -> FsError {
