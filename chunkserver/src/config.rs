@@ -2,6 +2,7 @@
 
 use crate::store::DiskConfig;
 use cairn_core::address::host_port;
+use cairn_core::cluster::Labels;
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ pub struct ChunkServerConfig {
     pub advertise: String,
     /// Where `/healthz`, `/readyz` and `/metrics` listen.
     pub http_listen: SocketAddr,
-    /// Where things stand ("rack=7"); handed to placement later.
+    /// Where it stands and what it is ("rack=7", "host=a12", "media=ssd"): replicas are spread over racks, then hosts.
     pub labels: Vec<String>,
     /// The data directories.
     pub disks: Vec<DiskSetting>,
@@ -94,6 +95,11 @@ impl ChunkServerConfig {
             .collect()
     }
 
+    /// Where it stands and what it is: none if they cannot be read, which [`Self::parse`] refuses.
+    pub fn labels(&self) -> Labels {
+        Labels::parse(&self.labels).unwrap_or_default()
+    }
+
     fn check(&self, file: &str) -> Result<(), ConfigError> {
         let bad = |key, detail: String| {
             Err(ConfigError::Value { command: COMMAND, file: file.to_owned(), key, detail })
@@ -112,6 +118,9 @@ impl ChunkServerConfig {
         }
         if self.advertise.is_empty() && self.listen.ip().is_unspecified() {
             return bad("advertise", format!("must be set when listen is {}", self.listen));
+        }
+        if let Err(error) = Labels::parse(&self.labels) {
+            return bad("labels", error.to_string());
         }
         if self.disks.is_empty() {
             return bad("disks", "must name at least one data directory".to_owned());

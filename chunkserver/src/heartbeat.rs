@@ -7,6 +7,7 @@ use crate::commands::Commands;
 use crate::joined::Joined;
 use crate::metrics::Metrics;
 use crate::store::{ChunkStore, DiskState, DiskStatusReport};
+use cairn_core::cluster::Labels;
 use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::ids::{ClusterId, ServerId};
 use cairn_core::limits::{
@@ -41,6 +42,7 @@ pub(crate) struct Reporter {
     pub(crate) commands: Arc<Commands>,
     pub(crate) data_address: String,
     pub(crate) http_address: String,
+    pub(crate) labels: Labels,
     /// Replica events and changes of disks, for every stream.
     pub(crate) events: broadcast::Sender<Happened>,
     /// `host:port` of the masters, as one of them has told.
@@ -268,6 +270,7 @@ impl Reporter {
             http_address: self.http_address.clone(),
             disks: self.disks(),
             highest_term: self.store.highest_term().get(),
+            labels: self.labels.texts().collect(),
         }
     }
 

@@ -109,6 +109,7 @@ impl ChunkServer {
                 config.advertise.clone()
             },
             http_address: advertised_http(&config.advertise, http),
+            labels: config.labels(),
             events: happened,
             told: watch::Sender::default(),
             stopping: stopping.clone(),

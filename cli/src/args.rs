@@ -1,5 +1,6 @@
 //! The grammar of the command line. Names are fixed: scripts and users rely on them.
 
+use crate::admin::drain::{DrainCommand, ServerArgument};
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -202,7 +203,11 @@ pub enum AdminCommand {
     #[command(subcommand)]
     Backup(BackupCommand),
     /// Chunk servers with their disks
-    Servers,
+    Servers(ServersCommand),
+    /// Empty a chunk server, so that it can be removed with nothing at risk
+    Drain(DrainCommand),
+    /// Let a chunk server that is being emptied serve again as before
+    Undrain(ServerArgument),
     /// Where the chunks of a file, or of all files below a directory, are
     Chunks(PathArgument),
     /// Check the metadata: of the leader, or offline in the data directory of a stopped master; exit status 1 with findings
@@ -295,6 +300,21 @@ pub struct RestoreCommand {
     /// Where that master will be reached [default: where the one of this number was]
     #[arg(long, value_name = "HOST:PORT")]
     pub address: Option<String>,
+}
+
+/// The chunk servers, and what can be done with them.
+#[derive(Debug, Args)]
+pub struct ServersCommand {
+    /// What to do; without it they are listed
+    #[command(subcommand)]
+    pub action: Option<ServersAction>,
+}
+
+/// What can be done with the chunk servers.
+#[derive(Debug, Subcommand)]
+pub enum ServersAction {
+    /// Take one off the record that is empty and stopped
+    Remove(ServerArgument),
 }
 
 /// The masters, and what can be done with them.

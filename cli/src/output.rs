@@ -104,6 +104,15 @@ pub(crate) fn human_bytes(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// `90000` → `1 min 30 s`.
+pub(crate) fn human_time(millis: u64) -> String {
+    match millis.div_ceil(1000) {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
 pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), CliError> {
     clap_complete::generate(shell, &mut Cli::command(), "cairn", &mut io::stdout());
     Ok(())

@@ -5,6 +5,7 @@ use crate::damage::Report;
 use crate::driven::Driven;
 use crate::fsck_pages;
 use crate::hello::printable;
+use crate::moving::drain;
 use crate::parts::Parts;
 use crate::placement_pages;
 use crate::sequencer::GroupRefusal;
@@ -22,9 +23,10 @@ use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
     BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
-    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, FsckReply, FsckRequest, MasterStatus,
-    MastersReply, MastersRequest, PlaceOfMaster, ServerDisk, ServerStatus, ServersReply, ServersRequest,
-    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
+    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, DrainReply, DrainRequest, FsckReply,
+    FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RemoveServerReply,
+    RemoveServerRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest,
+    TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -149,6 +151,22 @@ impl Admin for AdminService {
             }
         };
         Ok(Response::new(Driven::new(work.boxed(), out)))
+    }
+
+    async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
+        let request = request.into_inner();
+        let asked = drain::drain(&self.parts, ServerId(request.server), request.verb()).await;
+        asked.map(Response::new).map_err(|error| drain::refusal(&self.parts, &error))
+    }
+
+    async fn remove_server(
+        &self,
+        request: Request<RemoveServerRequest>,
+    ) -> Result<Response<RemoveServerReply>, Status> {
+        let removed = drain::remove(&self.parts, ServerId(request.into_inner().server)).await;
+        removed
+            .map(|()| Response::new(RemoveServerReply {}))
+            .map_err(|error| drain::refusal(&self.parts, &error))
     }
 
     async fn fsck(&self, _: Request<FsckRequest>) -> Result<Response<Self::FsckStream>, Status> {
@@ -410,6 +428,8 @@ fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
         silent_ms: report.silent.map_or(u64::MAX, |silent| silent.as_millis() as u64),
         disks: report.disks.into_iter().map(server_disk).collect(),
         chunks,
+        draining: report.draining.is_some(),
+        labels: report.labels.texts().collect(),
     }
 }
 
@@ -433,7 +453,7 @@ fn server_disk(disk: DiskStatus) -> ServerDisk {
 }
 
 /// An error for the operator: names the master and the next step.
-fn to_status(parts: &Parts, error: &FsError) -> Status {
+pub(crate) fn to_status(parts: &Parts, error: &FsError) -> Status {
     let address = &parts.address;
     match error {
         FsError::NotLeader => Status::unavailable(format!("master {address} does not lead: ask the others")),

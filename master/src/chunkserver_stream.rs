@@ -9,10 +9,11 @@ use crate::inventory;
 use crate::leader;
 use crate::link::{Link, Outgoing, down};
 use crate::parts::Parts;
+use cairn_core::cluster::Labels;
+use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE};
 use cairn_core::namespace::internal::Internal;
-use cairn_core::namespace::machine::Outcome;
 use cairn_core::namespace::work::{ServerRecord, server_of};
 use cairn_proto::hello::refused;
 use cairn_proto::v1::chunk_server_message::Message as Said;
@@ -153,12 +154,17 @@ async fn known_here(
         warn!(%node, %error, "a chunk server cannot be looked up");
         None
     });
-    found
-        .filter(|known| known.data_address == asked.data_address && known.http_address == asked.http_address)
-        .ok_or_else(|| {
-            let message = format!("master {} does not lead at present: ask the others", parts.address);
-            Refused { leader: parts.leader_address(), ..refused(RefusedReason::RefusedNotLeader, message) }
-        })
+    found.filter(|known| is_as_recorded(known, asked)).ok_or_else(|| {
+        let message = format!("master {} does not lead at present: ask the others", parts.address);
+        Refused { leader: parts.leader_address(), ..refused(RefusedReason::RefusedNotLeader, message) }
+    })
+}
+
+/// Whether the state has nothing to learn from a registration.
+fn is_as_recorded(known: &ServerRecord, asked: &Register) -> bool {
+    known.data_address == asked.data_address
+        && known.http_address == asked.http_address
+        && known.labels.texts().eq(asked.labels.iter().cloned())
 }
 
 /// The short number of a node: from the state, or a new one. A known server at its old addresses writes nothing.
@@ -177,37 +183,30 @@ async fn number(
     if asked.http_address.len() > DESCRIPTION_BYTES_MAX {
         return bad("the address of the health pages is too long");
     }
-    let (data_address, http_address) = (asked.data_address.clone(), asked.http_address.clone());
-    let known = parts.servers.of_node(node);
-    let outcome = match known {
-        Some(server) if parts.servers.has_addresses(server, &data_address, &http_address) => Ok(server),
-        _ => register_new(parts, node, &data_address, &http_address).await,
+    let labels = match Labels::parse(&asked.labels) {
+        Ok(labels) => labels,
+        Err(error) => return bad(&error.to_string()),
     };
-    match outcome {
-        Ok(server) => Ok(ServerRecord { server, node, data_address, http_address }),
-        Err(detail) => {
-            let message = format!("master {} could not register the chunk server: {detail}", parts.address);
-            Err(refused(RefusedReason::RefusedOverloaded, message))
-        }
-    }
+    put_on_record(parts, asked, node, labels).await.map_err(|error| {
+        let message = format!("master {} could not register the chunk server: {error}", parts.address);
+        refused(RefusedReason::RefusedOverloaded, message)
+    })
 }
 
-async fn register_new(
+async fn put_on_record(
     parts: &Parts,
+    asked: &Register,
     node: cairn_core::ids::NodeId,
-    data_address: &str,
-    http_address: &str,
-) -> Result<ServerId, String> {
-    let command = Internal::RegisterServer {
-        node,
-        data_address: data_address.to_owned(),
-        http_address: http_address.to_owned(),
-    };
-    match parts.sequencer.internal(command).await {
-        Ok(Outcome::Server(server)) => Ok(server),
-        Ok(other) => Err(format!("unexpected outcome {other:?}")),
-        Err(error) => Err(error.to_string()),
+    labels: Labels,
+) -> Result<ServerRecord, FsError> {
+    let known = parts.reader.read(move |rows| server_of(rows, node)).await?;
+    if let Some(known) = known.filter(|known| is_as_recorded(known, asked)) {
+        return Ok(known);
     }
+    let (data_address, http_address) = (asked.data_address.clone(), asked.http_address.clone());
+    parts.sequencer.internal(Internal::RegisterServer { node, data_address, http_address, labels }).await?;
+    let recorded = parts.reader.read(move |rows| server_of(rows, node)).await?;
+    recorded.ok_or_else(|| FsError::Io(format!("{node} is not on record after its registration")))
 }
 
 /// Takes one message; an inventory is handed back to be compared beside the others.

@@ -80,13 +80,14 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         error!(state = %record.cluster, superblock = %parts.cluster, "state and superblock name different clusters");
         return Err(FsError::Io("state and superblock name different clusters".to_owned()));
     }
-    let mut after = None;
+    let (mut after, mut known) = (None, Vec::new());
     loop {
         let page = parts.reader.read(move |rows| servers(rows, after, WORK_PAGE)).await?;
         let Some(newest) = page.last().map(|record| record.server) else { break };
         after = Some(newest);
-        parts.servers.load(page, parts.now());
+        known.extend(page);
     }
+    parts.servers.load(known, parts.now());
     // What an earlier lead of this member had begun is as good as never begun.
     parts.recalls.begin_anew();
     parts.strays.begin_anew();

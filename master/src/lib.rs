@@ -27,6 +27,7 @@ mod leader;
 mod leases;
 mod link;
 mod metrics;
+mod moving;
 pub mod offline;
 mod operations;
 mod parts;

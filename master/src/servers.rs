@@ -1,13 +1,13 @@
 //! The chunk servers as this master hears them: connections, heartbeats, disks. In memory only; the state knows the rest.
 
 use crate::link::Link;
-use cairn_core::cluster::{ClusterView, ServerHealth, ServerView};
+use cairn_core::cluster::{ClusterView, Labels, ServerHealth, ServerView};
 use cairn_core::ids::{NodeId, ServerId};
 use cairn_core::limits::{OBSERVER_PAUSE, SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT};
-use cairn_core::namespace::work::ServerRecord;
+use cairn_core::namespace::work::{Draining, ServerRecord};
 use cairn_core::time::Tick;
 use cairn_proto::v1::{DiskState, DiskStatus, Heartbeat};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ struct Server {
     disks: Vec<DiskStatus>,
     load: u64,
     corrupt_blocks: u64,
+    draining: Option<Draining>,
+    labels: Arc<Labels>,
 }
 
 /// One server for `admin servers`.
@@ -59,6 +61,8 @@ pub(crate) struct ServerReport {
     pub(crate) health: ServerHealth,
     pub(crate) silent: Option<Duration>,
     pub(crate) disks: Vec<DiskStatus>,
+    pub(crate) draining: Option<Draining>,
+    pub(crate) labels: Arc<Labels>,
 }
 
 impl Servers {
@@ -67,52 +71,48 @@ impl Servers {
         Self { table: Mutex::default(), dead_after, watch: Mutex::default() }
     }
 
-    /// Takes over what the state knows, at the start of a leader. Who is connected to this master already stays so, and who
-    /// was is silent since then.
-    pub(crate) fn load(&self, records: impl IntoIterator<Item = ServerRecord>, now: Tick) {
+    /// Takes over what the state knows, all of it, at the start of a leader. Who is connected to this master already stays so,
+    /// and who was is silent since then.
+    pub(crate) fn load(&self, records: Vec<ServerRecord>, now: Tick) {
         let mut table = self.locked();
+        let recorded: BTreeSet<ServerId> = records.iter().map(|record| record.server).collect();
+        table.retain(|server, known| recorded.contains(server) || known.link.is_some());
         for record in records {
-            if let Some(known) = table.get_mut(&record.server) {
+            let server = record.server;
+            if let Some(known) = table.get_mut(&server) {
+                known.draining = record.draining;
                 if known.link.is_none() {
                     known.data_address = record.data_address;
                     known.http_address = record.http_address;
+                    known.labels = Arc::new(record.labels);
                 }
                 continue;
             }
-            table.insert(
-                record.server,
-                Server {
-                    node: record.node,
-                    data_address: record.data_address,
-                    http_address: record.http_address,
-                    link: None,
-                    heard: None,
-                    known: now,
-                    distrusted_until: Tick::default(),
-                    disks: Vec::new(),
-                    load: 0,
-                    corrupt_blocks: 0,
-                },
-            );
+            table.insert(server, Server::of(record, now));
         }
     }
 
     /// A server has registered. A former connection of it is closed: the newest is the one that counts.
     pub(crate) fn connected(&self, record: ServerRecord, disks: Vec<DiskStatus>, link: Arc<Link>, now: Tick) {
-        let server = Server {
-            node: record.node,
-            data_address: record.data_address,
-            http_address: record.http_address,
-            link: Some(link),
-            heard: Some(now),
-            known: now,
-            distrusted_until: Tick::default(),
-            disks: bounded(disks),
-            load: 0,
-            corrupt_blocks: 0,
-        };
-        let before = self.locked().insert(record.server, server);
+        let id = record.server;
+        let server =
+            Server { link: Some(link), heard: Some(now), disks: bounded(disks), ..Server::of(record, now) };
+        let before = self.locked().insert(id, server);
         if let Some(link) = before.and_then(|before| before.link) {
+            link.close();
+        }
+    }
+
+    /// Whether `server` is to be emptied, as the state has it from now on.
+    pub(crate) fn set_draining(&self, server: ServerId, draining: Option<Draining>) {
+        if let Some(known) = self.locked().get_mut(&server) {
+            known.draining = draining;
+        }
+    }
+
+    /// `server` is no more.
+    pub(crate) fn removed(&self, server: ServerId) {
+        if let Some(link) = self.locked().remove(&server).and_then(|known| known.link) {
             link.close();
         }
     }
@@ -164,18 +164,6 @@ impl Servers {
         self.locked().values().filter_map(|server| server.link.clone()).collect()
     }
 
-    /// The server of a node.
-    pub(crate) fn of_node(&self, node: NodeId) -> Option<ServerId> {
-        self.locked().iter().find(|(_, server)| server.node == node).map(|(&id, _)| id)
-    }
-
-    /// Whether the state knows `server` by these addresses already.
-    pub(crate) fn has_addresses(&self, server: ServerId, data: &str, http: &str) -> bool {
-        self.locked()
-            .get(&server)
-            .is_some_and(|known| known.data_address == data && known.http_address == http)
-    }
-
     /// What decisions and answers are told of the servers.
     pub(crate) fn view(&self, now: Tick) -> ClusterView {
         let dead = self.dead_rule(now);
@@ -194,6 +182,8 @@ impl Servers {
             health: server.health(now, dead),
             silent: server.heard.map(|heard| now.since(heard)),
             disks: server.disks.clone(),
+            draining: server.draining,
+            labels: server.labels.clone(),
         };
         table.iter().map(report).collect()
     }
@@ -209,6 +199,24 @@ impl Servers {
 }
 
 impl Server {
+    /// One that is not connected.
+    fn of(record: ServerRecord, now: Tick) -> Self {
+        Self {
+            node: record.node,
+            data_address: record.data_address,
+            http_address: record.http_address,
+            link: None,
+            heard: None,
+            known: now,
+            distrusted_until: Tick::default(),
+            disks: Vec::new(),
+            load: 0,
+            corrupt_blocks: 0,
+            draining: record.draining,
+            labels: Arc::new(record.labels),
+        }
+    }
+
     fn health(&self, now: Tick, (since, dead_after): (Tick, Duration)) -> ServerHealth {
         let last = self.heard.unwrap_or(self.known);
         if now.since(last.max(since)) > dead_after {
@@ -237,6 +245,8 @@ impl Server {
             total_bytes: sum(&mut self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
             free_bytes: sum(&mut self.disks.iter().filter(usable).map(|disk| disk.free_bytes)),
             load: self.load,
+            draining: self.draining.is_some(),
+            labels: self.labels.clone(),
         }
     }
 }
@@ -259,6 +269,8 @@ mod tests {
             node: NodeId(uuid::Uuid::from_u128(5)),
             data_address: "127.0.0.1:7".to_owned(),
             http_address: String::new(),
+            labels: Labels::default(),
+            draining: None,
         }
     }
 
@@ -310,7 +322,7 @@ mod tests {
             (from..=to).step_by(100).map(|millis| servers.view(at(millis)).health(ServerId(1))).last()
         };
         looks(0, 20_000);
-        servers.load([record()], at(20_000));
+        servers.load(vec![record()], at(20_000));
         assert_eq!(looks(20_000, 30_000), Some(ServerHealth::Down));
         assert_eq!(looks(30_100, 30_100), Some(ServerHealth::Dead));
     }

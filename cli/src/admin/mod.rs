@@ -2,13 +2,17 @@
 
 mod backup;
 mod chunks;
+pub mod drain;
 mod fsck;
 mod journal;
 mod masters;
 mod servers;
 mod status;
 
-use crate::args::{AdminCommand, FsckCommand, Global, JournalCommand, MastersAction, MastersCommand};
+use crate::args::{
+    AdminCommand, FsckCommand, Global, JournalCommand, MastersAction, MastersCommand, ServersAction,
+    ServersCommand,
+};
 use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
 use cairn_env::Env;
@@ -63,7 +67,19 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
             },
             // It finds its master itself, if it needs one.
             AdminCommand::Backup(_) => Ok(()),
-            AdminCommand::Servers => servers::servers(&mut admin, global.json).await,
+            AdminCommand::Servers(ServersCommand { action: None }) => {
+                servers::servers(&mut admin, global.json).await
+            }
+            AdminCommand::Servers(ServersCommand { action: Some(ServersAction::Remove(argument)) }) => {
+                drain::remove(&mut admin, global.json, &argument.server).await
+            }
+            AdminCommand::Drain(command) => {
+                let action = command.verb.unwrap_or(drain::DrainAction::Start);
+                drain::drain(&mut admin, global.json, &command.server, action).await
+            }
+            AdminCommand::Undrain(argument) => {
+                drain::drain(&mut admin, global.json, &argument.server, drain::DrainAction::Cancel).await
+            }
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
             AdminCommand::Fsck(_) => fsck::live(&mut admin, global.json).await,
             // Done above: nobody is asked.

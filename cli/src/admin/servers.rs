@@ -18,7 +18,11 @@ pub(super) async fn servers(admin: &mut Admin, json: bool) -> Result<(), CliErro
         output::Table::new(&["SERVER", "STATE", "ADDRESS", "DISK", "HEALTH", "FREE", "OF", "REPLICAS"]);
     for server in &reply.servers {
         let name = format!("chunkserver-{}", server.server);
-        let (state, address) = (server.state.clone(), server.address.clone());
+        let address = server.address.clone();
+        let state = match server.draining {
+            true => format!("{}, draining", server.state),
+            false => server.state.clone(),
+        };
         if server.disks.is_empty() {
             table.row(vec![name.clone(), state.clone(), address.clone(), "-".into()]);
         }
@@ -57,6 +61,7 @@ fn as_json(server: &ServerStatus) -> serde_json::Value {
         .collect();
     serde_json::json!({
         "server": server.server, "node": uuid_text(&server.node), "address": server.address, "state": server.state,
-        "silent_ms": server.silent_ms, "chunks": server.chunks, "disks": disks,
+        "silent_ms": server.silent_ms, "chunks": server.chunks, "disks": disks, "draining": server.draining,
+        "labels": server.labels,
     })
 }

@@ -92,6 +92,20 @@ impl Layout {
         }
     }
 
+    /// More chunk servers: one for each two of `ports`.
+    pub(super) fn add_chunkservers(&mut self, ports: &[u16]) {
+        let known = self.of_role(Role::Chunkserver).count();
+        let more = ports.chunks_exact(2).zip(known + 1..).map(|(pair, number)| Member {
+            name: format!("chunkserver-{number}"),
+            role: Role::Chunkserver,
+            port: pair[0],
+            http_port: pair[1],
+        });
+        let behind = self.members.iter().position(|member| member.role == Role::Mount);
+        let at = behind.unwrap_or(self.members.len());
+        self.members.splice(at..at, more);
+    }
+
     pub(super) fn exists(root: &Path) -> bool {
         root.join(FILE).exists()
     }

@@ -20,11 +20,8 @@ const MASTERS_DEFAULT: u32 = 3;
 
 pub(super) fn up(global: &Global, options: &DevUp) -> Result<(), CliError> {
     let begun = Instant::now();
-    let (layout, reserved) = if Layout::exists(&options.root) {
-        (existing(options)?, Reserved::default())
-    } else {
-        create(options)?
-    };
+    let (layout, reserved) =
+        if Layout::exists(&options.root) { existing(options)? } else { create(options)? };
     start_services(&layout)?;
     drop(reserved);
     for member in layout.of_role(Role::Mount) {
@@ -61,9 +58,10 @@ fn report(global: &Global, layout: &Layout, took: Duration) -> Result<(), CliErr
     Ok(())
 }
 
-/// A cluster that exists keeps its shape: options may repeat it, not change it.
-fn existing(options: &DevUp) -> Result<Layout, CliError> {
+/// A cluster that exists keeps its shape, but for more chunk servers: other options may repeat it, not change it.
+fn existing(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     let mut layout = Layout::load(&options.root)?;
+    let reserved = grow(&mut layout, options.chunkservers)?;
     let count = |role| layout.of_role(role).count().to_string();
     let conflicts = [
         ("--masters", master_count(options)?.map(|asked| asked.to_string()), count(Role::Master)),
@@ -88,7 +86,18 @@ fn existing(options: &DevUp) -> Result<Layout, CliError> {
         layout.mount_options.clone_from(&options.options);
     }
     layout.save()?;
-    Ok(layout)
+    Ok((layout, reserved))
+}
+
+/// Adds chunk servers up to the number asked for.
+fn grow(layout: &mut Layout, asked: Option<u32>) -> Result<Reserved, CliError> {
+    let known = layout.of_role(Role::Chunkserver).count() as u32;
+    let Some(asked) = asked.filter(|asked| (known + 1..=CHUNKSERVERS_MAX).contains(asked)) else {
+        return Ok(Reserved::default());
+    };
+    let reserved = ports::free(&*Env::real().random, layout.address, 2 * (asked - known) as usize)?;
+    layout.add_chunkservers(&reserved.ports().collect::<Vec<_>>());
+    Ok(reserved)
 }
 
 fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {

@@ -1,8 +1,10 @@
 //! Chunk servers as the master sees them, where it puts new chunks, and what it repairs.
 
 pub mod digest;
+pub mod labels;
 pub mod placement;
 pub mod repair;
 pub mod view;
 
+pub use labels::Labels;
 pub use view::{ClusterView, ServerHealth, ServerView};

@@ -1,9 +1,10 @@
-//! Where the replicas of a new chunk go: distinct servers, drawn by the power of two choices.
+//! Where the replicas of a new chunk go: distinct servers in distinct failure domains, drawn by the power of two choices.
 //!
 //! For each replica two random servers are compared and the one with more free space and fewer requests in flight is
 //! taken. Two choices suffice to keep the fullest close to the mean, and no hot spot forms while the view is stale, as
 //! would by always taking the best.
 
+use super::labels::{HOST, RACK};
 use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::error::FsError;
 use crate::ids::ServerId;
@@ -13,8 +14,8 @@ use crate::units::CHUNK_BYTES;
 const LOAD_WEIGHT: u64 = 2;
 
 /// Chooses servers for one chunk, in chain order. With fewer servers than `replicas` it works with what there is, down
-/// to `minimum` (whoever shows the chunk's state shows that as a warning). `number` tells the chunks of one request
-/// apart.
+/// to `minimum` (whoever shows the chunk's state shows that as a warning). Servers that are being emptied are taken only for
+/// want of others. `number` tells the chunks of one request apart.
 ///
 /// # Errors
 /// `NoSpace` when enough servers are alive but too few have room; `Unavailable` when too few are alive.
@@ -25,47 +26,99 @@ pub fn place(
     entropy: u64,
     number: u32,
 ) -> Result<Vec<ServerId>, FsError> {
-    let alive: Vec<_> =
-        view.servers.iter().filter(|(_, server)| server.health == ServerHealth::Alive).collect();
+    let alive = |(_, server): &(&ServerId, &ServerView)| server.health == ServerHealth::Alive;
+    let alive: Vec<Candidate<'_>> = view.servers.iter().filter(alive).collect();
     let needed = usize::from(minimum.max(1));
     if alive.len() < needed {
         let text = format!("{} chunk servers are alive, a new chunk needs {needed}", alive.len());
         return Err(FsError::Unavailable(text));
     }
-    let mut candidates: Vec<_> =
-        alive.into_iter().filter(|(_, server)| server.free_bytes >= CHUNK_BYTES).collect();
-    if candidates.len() < needed {
+    let with_room = alive.into_iter().filter(|(_, server)| server.free_bytes >= CHUNK_BYTES);
+    let (leaving, mut staying): (Vec<_>, Vec<_>) = with_room.partition(|(_, server)| server.draining);
+    if leaving.len() + staying.len() < needed {
         return Err(FsError::NoSpace);
     }
     let mut bits = Bits(entropy ^ u64::from(number).wrapping_mul(0xa076_1d64_78bd_642f));
-    let chosen = draw(&mut candidates, usize::from(replicas), &mut bits);
-    debug_assert!(chosen.len() >= needed);
-    Ok(chosen)
+    let mut chosen = Chosen::default();
+    chosen.draw(&mut staying, usize::from(replicas), &mut bits);
+    chosen.draw(&mut { leaving }, usize::from(replicas), &mut bits);
+    debug_assert!(chosen.servers.len() >= needed);
+    Ok(chosen.servers)
 }
 
-/// Chooses at most `count` servers more for a chunk: alive, with room, and such as `may` allows. Fewer when there are none.
+/// Chooses at most `count` servers to join `beside` as the holders of a chunk: alive, with room, not being emptied, and such
+/// as `may` allows. Fewer when there are none.
 pub fn place_more(
     view: &ClusterView,
+    beside: &[ServerId],
     count: usize,
     entropy: u64,
     may: impl Fn(ServerId) -> bool,
 ) -> Vec<ServerId> {
-    let usable = |(id, server): &(&ServerId, &ServerView)| {
-        server.health == ServerHealth::Alive && server.free_bytes >= CHUNK_BYTES && may(**id)
+    let usable = |(id, server): &Candidate<'_>| {
+        server.health == ServerHealth::Alive
+            && !server.draining
+            && server.free_bytes >= CHUNK_BYTES
+            && may(**id)
     };
     let mut candidates: Vec<_> = view.servers.iter().filter(usable).collect();
-    draw(&mut candidates, count, &mut Bits(entropy))
+    let mut chosen = Chosen::default();
+    beside.iter().filter_map(|server| view.servers.get(server)).for_each(|server| chosen.occupy(server));
+    chosen.draw(&mut candidates, count, &mut Bits(entropy));
+    chosen.servers
 }
 
-/// Takes servers out of `candidates`, each the better one of two drawn.
-fn draw(candidates: &mut Vec<(&ServerId, &ServerView)>, count: usize, bits: &mut Bits) -> Vec<ServerId> {
-    let mut chosen = Vec::new();
-    while chosen.len() < count && !candidates.is_empty() {
-        let (one, two) = (bits.below(candidates.len()), bits.below(candidates.len()));
-        let better = if cost(candidates[two].1) < cost(candidates[one].1) { two } else { one };
-        chosen.push(*candidates.swap_remove(better).0);
+/// How many of these replicas stand in a failure domain in which another one of them stands before: by rack, and by host.
+pub fn crowding(view: &ClusterView, set: &[ServerId]) -> (usize, usize) {
+    let mut before = Chosen::default();
+    let mut crowded = (0, 0);
+    for server in set.iter().filter_map(|server| view.servers.get(server)) {
+        let (rack, host) = before.collisions(server);
+        crowded = (crowded.0 + usize::from(rack > 0), crowded.1 + usize::from(host > 0));
+        before.occupy(server);
     }
-    chosen
+    crowded
+}
+
+type Candidate<'v> = (&'v ServerId, &'v ServerView);
+
+/// Servers chosen so far, and the failure domains in which they and others of the same chunk stand.
+#[derive(Default)]
+struct Chosen<'v> {
+    servers: Vec<ServerId>,
+    racks: Vec<&'v str>,
+    hosts: Vec<&'v str>,
+}
+
+impl<'v> Chosen<'v> {
+    /// Takes servers out of `candidates` until there are `count`: of those in the least crowded failure domains the better
+    /// one of two drawn. A server without a label shares its domain with nobody.
+    fn draw(&mut self, candidates: &mut Vec<Candidate<'v>>, count: usize, bits: &mut Bits) {
+        while self.servers.len() < count && !candidates.is_empty() {
+            let fewest = candidates.iter().map(|(_, server)| self.collisions(server)).min();
+            let best: Vec<usize> = (0..candidates.len())
+                .filter(|&at| Some(self.collisions(candidates[at].1)) == fewest)
+                .collect();
+            let (one, two) = (best[bits.below(best.len())], best[bits.below(best.len())]);
+            let better = if cost(candidates[two].1) < cost(candidates[one].1) { two } else { one };
+            let (id, server) = candidates.swap_remove(better);
+            self.occupy(server);
+            self.servers.push(*id);
+        }
+    }
+
+    /// Replicas of the chunk in the same rack, and on the same host.
+    fn collisions(&self, server: &ServerView) -> (usize, usize) {
+        let count = |label: Option<&str>, taken: &[&str]| {
+            label.map_or(0, |label| taken.iter().filter(|known| **known == label).count())
+        };
+        (count(server.labels.get(RACK), &self.racks), count(server.labels.get(HOST), &self.hosts))
+    }
+
+    fn occupy(&mut self, server: &'v ServerView) {
+        self.racks.extend(server.labels.get(RACK));
+        self.hosts.extend(server.labels.get(HOST));
+    }
 }
 
 /// Thousandths of the capacity in use, plus the weighted load.
@@ -92,6 +145,7 @@ impl Bits {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     fn server(health: ServerHealth, free_gib: u64, load: u64) -> ServerView {
         ServerView {
@@ -100,7 +154,14 @@ mod tests {
             total_bytes: 100 << 30,
             free_bytes: free_gib << 30,
             load,
+            draining: false,
+            labels: Arc::default(),
         }
+    }
+
+    fn labelled(labels: &[&str]) -> ServerView {
+        let labels = Arc::new(crate::cluster::Labels::parse(labels).unwrap());
+        ServerView { labels, ..server(ServerHealth::Alive, 50, 0) }
     }
 
     fn view(servers: Vec<ServerView>) -> ClusterView {
@@ -133,6 +194,36 @@ mod tests {
         }
         assert!(2 * hits[1] > 3 * hits[3] && hits[3] > 2 * hits[4], "{hits:?}");
         assert!(hits[4] > 0, "the worst still gets some: {hits:?}");
+    }
+
+    #[test]
+    fn replicas_are_spread_over_racks_then_hosts_and_work_with_too_few() {
+        let two_racks = view(vec![
+            labelled(&["rack=a", "host=1"]),
+            labelled(&["rack=a", "host=1"]),
+            labelled(&["rack=a", "host=2"]),
+            labelled(&["rack=b", "host=3"]),
+        ]);
+        for entropy in 0..200u64 {
+            let chosen = place(&two_racks, 3, 2, entropy.wrapping_mul(0x1234_5678_9abc_def1), 0).unwrap();
+            assert!(chosen.contains(&ServerId(4)), "{chosen:?}");
+            assert_eq!(crowding(&two_racks, &chosen), (1, 0), "{chosen:?}");
+            let more =
+                place_more(&two_racks, &[ServerId(1), ServerId(4)], 1, entropy, |server| server.get() < 4);
+            assert_eq!(more, [ServerId(3)], "another host at least");
+        }
+        assert_eq!(place(&two_racks, 4, 2, 7, 0).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn what_is_being_emptied_gets_something_only_for_want_of_others() {
+        let mut view = view(vec![server(ServerHealth::Alive, 50, 0); 4]);
+        view.servers.get_mut(&ServerId(2)).unwrap().draining = true;
+        for entropy in 0..100 {
+            assert!(!place(&view, 3, 2, entropy, 0).unwrap().contains(&ServerId(2)));
+            assert_eq!(place(&view, 4, 2, entropy, 0).unwrap().last(), Some(&ServerId(2)));
+        }
+        assert_eq!(place_more(&view, &[], 4, 7, |_| true).len(), 3);
     }
 
     proptest! {

@@ -11,23 +11,38 @@ use crate::ids::{ChunkId, ServerId};
 use crate::limits::{REPAIR_QUEUE_MAX, REPAIRS_PER_SERVER_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How soon a chunk is to be seen to, least first: what lacks replicas, by how many are left; then what only stands in the
+/// wrong place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Urgency(u8);
+
+impl Urgency {
+    const MISPLACED: u8 = 1 << 7;
+
+    /// Of a chunk with these replicas.
+    pub fn of(replicas: Replicas<'_>, view: &ClusterView) -> Self {
+        let left = replicas.left(view).len() as u8;
+        Self(if left < replicas.wanted { left } else { Self::MISPLACED })
+    }
+}
+
 /// Chunks to be repaired, the most endangered first.
 #[derive(Clone, Debug, Default)]
 pub struct RepairQueue {
-    order: BTreeSet<(u8, ChunkId)>,
+    order: BTreeSet<(Urgency, ChunkId)>,
 }
 
 impl RepairQueue {
-    /// Notes a chunk with `left` replicas. When the queue is full the least endangered is dropped: it is found again.
-    pub fn push(&mut self, left: u8, chunk: ChunkId) {
-        self.order.insert((left, chunk));
+    /// Notes a chunk. When the queue is full the least endangered is dropped: it is found again.
+    pub fn push(&mut self, urgency: Urgency, chunk: ChunkId) {
+        self.order.insert((urgency, chunk));
         if self.order.len() > REPAIR_QUEUE_MAX {
             self.order.pop_last();
         }
     }
 
-    /// Takes the most endangered, with what is left of it.
-    pub fn pop(&mut self) -> Option<(u8, ChunkId)> {
+    /// Takes the most endangered.
+    pub fn pop(&mut self) -> Option<(Urgency, ChunkId)> {
         self.order.pop_first()
     }
 
@@ -95,12 +110,24 @@ impl Repair {
 }
 
 /// Repairs under way, by server.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Busy {
     by_server: BTreeMap<ServerId, usize>,
+    each_max: usize,
+}
+
+impl Default for Busy {
+    fn default() -> Self {
+        Self::new(REPAIRS_PER_SERVER_MAX)
+    }
 }
 
 impl Busy {
+    /// Nobody yet; each may have so many at a time.
+    pub fn new(each_max: usize) -> Self {
+        Self { by_server: BTreeMap::new(), each_max }
+    }
+
     /// Counts a repair.
     pub fn begin(&mut self, repair: &Repair) {
         for server in repair.servers() {
@@ -117,12 +144,12 @@ impl Busy {
         }
     }
 
-    fn of(&self, server: ServerId) -> usize {
+    pub(super) fn of(&self, server: ServerId) -> usize {
         self.by_server.get(&server).copied().unwrap_or(0)
     }
 
-    fn has_room(&self, server: ServerId) -> bool {
-        self.of(server) < REPAIRS_PER_SERVER_MAX
+    pub(super) fn has_room(&self, server: ServerId) -> bool {
+        self.of(server) < self.each_max
     }
 }
 
@@ -135,24 +162,29 @@ pub fn plan(
     entropy: u64,
 ) -> Verdict {
     let Replicas { set, bad, wanted } = replicas;
-    let kept = replicas.left(view);
+    let left = replicas.left(view);
+    let (leaving, staying): (Vec<_>, Vec<_>) = left.iter().partition(|&&server| view.is_draining(server));
     let may_return = |server: &ServerId| view.health(*server) == ServerHealth::Down && !bad.contains(server);
-    let missing = usize::from(wanted).saturating_sub(kept.len());
+    let missing = usize::from(wanted).saturating_sub(staying.len());
     if missing == 0 || set.iter().any(may_return) {
         return Verdict::Wait;
     }
     let fits = |server: ServerId| !set.contains(&server) && !avoid.contains(&server);
-    let targets = place_more(view, missing, entropy, |server| fits(server) && busy.has_room(server));
+    let more = |count: usize, may: &dyn Fn(ServerId) -> bool| place_more(view, &staying, count, entropy, may);
+    let targets = more(missing, &|server| fits(server) && busy.has_room(server));
     let again = |server: ServerId| set.contains(&server) && bad.contains(&server);
-    let nobody_else = place_more(view, 1, entropy, fits).is_empty();
-    let anew = match nobody_else {
-        true => place_more(view, missing, entropy, |server| again(server) && busy.has_room(server)),
+    let nobody_else = more(1, &fits).is_empty();
+    let anew = match nobody_else && left.len() < usize::from(wanted) {
+        true => more(missing, &|server| again(server) && busy.has_room(server)),
         false => Vec::new(),
     };
-    let stuck = nobody_else && place_more(view, 1, entropy, again).is_empty();
+    let stuck = nobody_else && more(1, &again).is_empty();
+    // Who is to be emptied stays in the set until somebody has taken its place.
+    let stays_yet = leaving.into_iter().take(missing.saturating_sub(targets.len() + anew.len()));
+    let kept = staying.iter().copied().chain(stays_yet).collect();
     // Another one at each attempt, lest a bad replica stop the repair for ever.
-    let turn = entropy as usize % kept.len().max(1);
-    let in_turn = kept[turn..].iter().chain(&kept[..turn]).copied();
+    let turn = entropy as usize % left.len().max(1);
+    let in_turn = left[turn..].iter().chain(&left[..turn]).copied();
     let source = in_turn.min_by_key(|&server| busy.of(server));
     match source {
         None => Verdict::Stuck,
@@ -166,6 +198,7 @@ pub fn plan(
 mod tests {
     use super::*;
     use crate::cluster::ServerView;
+    use std::sync::Arc;
 
     fn view(healths: &[ServerHealth]) -> ClusterView {
         let server = |health: &ServerHealth| ServerView {
@@ -174,6 +207,8 @@ mod tests {
             total_bytes: 100 << 30,
             free_bytes: 50 << 30,
             load: 0,
+            draining: false,
+            labels: Arc::default(),
         };
         let numbered = healths.iter().enumerate().map(|(n, health)| (ServerId(n as u32 + 1), server(health)));
         ClusterView { servers: numbered.collect() }
@@ -193,11 +228,30 @@ mod tests {
     #[test]
     fn the_most_endangered_comes_first() {
         let mut queue = RepairQueue::default();
-        for (left, chunk) in [(2, 1), (1, 9), (2, 0), (1, 8)] {
-            queue.push(left, ChunkId(chunk));
+        let mut view = view(&[Alive, Alive, Dead, Dead, Alive]);
+        view.servers.get_mut(&ServerId(5)).unwrap().draining = true;
+        for (set, chunk) in
+            [(of(&[1, 2, 3], 3), 1), (of(&[1, 5], 2), 7), (of(&[1, 3, 4], 3), 9), (of(&[1, 3], 2), 8)]
+        {
+            queue.push(Urgency::of(set, &view), ChunkId(chunk));
         }
         let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|(_, chunk)| chunk.get()).collect();
-        assert_eq!(order, [8, 9, 0, 1]);
+        assert_eq!(order, [8, 9, 1, 7]);
+    }
+
+    #[test]
+    fn who_is_being_emptied_stays_until_another_has_taken_its_place() {
+        let mut view = view(&[Alive, Alive, Alive, Alive, Dead]);
+        let repair = |view: &ClusterView, set: Replicas<'_>| plan(view, &Busy::default(), set, &[], 7);
+        assert_eq!(repair(&view, of(&[1, 2, 3], 3)), Verdict::Wait);
+        view.servers.get_mut(&ServerId(2)).unwrap().draining = true;
+        let Verdict::Repair(moved) = repair(&view, of(&[1, 2, 3], 3)) else { panic!("a move") };
+        assert_eq!((moved.kept, moved.targets), (ids(&[1, 3]), ids(&[4])));
+        let Verdict::Repair(both) = repair(&view, of(&[1, 2, 5], 3)) else { panic!("a repair") };
+        assert_eq!((both.kept, both.targets.len()), (ids(&[1]), 2), "a dead one is made up for at once");
+        assert_eq!(repair(&view, of(&[1, 2, 3, 4], 4)), Verdict::Stuck, "there is nobody else");
+        let Verdict::Repair(half) = repair(&view, of(&[1, 2, 3, 5], 4)) else { panic!("a repair") };
+        assert_eq!((half.kept, half.targets), (ids(&[1, 3, 2]), ids(&[4])), "redundancy first");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What the master knows of its chunk servers at a moment.
 
+use super::labels::Labels;
 use crate::ids::ServerId;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Chunk servers as last heard of. Made by the shell from registrations and heartbeats; never journaled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub struct ServerView {
     pub free_bytes: u64,
     /// Data-plane requests in flight there, as it last said.
     pub load: u64,
+    /// It is to be emptied: what it has counts, and it gets no more while there are others.
+    pub draining: bool,
+    /// Where it stands.
+    pub labels: Arc<Labels>,
 }
 
 /// Whether a server may be counted on.
@@ -30,7 +36,7 @@ pub struct ServerView {
 pub enum ServerHealth {
     /// Heard of lately.
     Alive,
-    /// Silent beyond [`crate::limits::SERVER_SUSPECT`], or draining: gets no new chunks.
+    /// Silent beyond [`crate::limits::SERVER_SUSPECT`]: gets no new chunks.
     Suspect,
     /// Not connected.
     Down,
@@ -57,6 +63,11 @@ impl ClusterView {
     /// Whether `server` may be counted on. One that nobody has registered may not.
     pub fn health(&self, server: ServerId) -> ServerHealth {
         self.servers.get(&server).map_or(ServerHealth::Dead, |view| view.health)
+    }
+
+    /// Whether `server` is to be emptied.
+    pub fn is_draining(&self, server: ServerId) -> bool {
+        self.servers.get(&server).is_some_and(|view| view.draining)
     }
 
     /// Whether `server` is heard of.

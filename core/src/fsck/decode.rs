@@ -37,6 +37,8 @@ pub const TABLES: [(u8, u32, &str); 24] = [
 const CHUNK_BYTES: u64 = 64 << 20;
 const REPLICAS_MAX: usize = 8;
 const NAME_MAX: usize = 255;
+const LABELS_MAX: usize = 16;
+const LABEL_MAX: usize = 63;
 
 /// Name of the table that a key belongs to.
 pub fn table_name(key: &[u8]) -> &'static str {
@@ -63,7 +65,7 @@ pub fn row(key: &[u8], value: &[u8]) -> Result<Row, Unreadable> {
     if known.1 != tree {
         return Err(Unreadable::Tree(tree));
     }
-    let newest = if table == 8 { 2 } else { 1 };
+    let newest = if matches!(table, 8 | 18) { 2 } else { 1 };
     if format != newest {
         return Err(Unreadable::Format(format));
     }
@@ -196,11 +198,34 @@ fn of_sessions(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Resul
     })
 }
 
+fn are_labels(labels: &[String]) -> bool {
+    let is_word = |word: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !word.is_empty() && word.len() <= LABEL_MAX && word.chars().all(fits)
+    };
+    let pairs: Option<Vec<_>> = labels.iter().map(|label| label.split_once('=')).collect();
+    pairs.is_some_and(|pairs| {
+        pairs.len() <= LABELS_MAX
+            && pairs.iter().all(|(key, value)| is_word(key) && is_word(value))
+            && pairs.is_sorted_by(|one, other| one.0 < other.0)
+    })
+}
+
 fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result<Row, Unreadable> {
     Ok(match table {
         18 => {
             let (server, node) = (key.key_u32()?, Id(value.sixteen()?));
-            Row::Server { server, node, data_address: value.text()?, http_address: value.text()? }
+            let (flags, since, replicas) = (value.u8()?, value.time()?, value.u64()?);
+            let (data_address, http_address) = (value.text()?, value.text()?);
+            let labels = (0..value.u8()?).map(|_| value.text()).collect::<Result<Vec<_>, _>>()?;
+            if flags > 1 {
+                return Err(Unreadable::Field("the flags have unknown bits"));
+            }
+            if !are_labels(&labels) {
+                return Err(Unreadable::Field("the labels are not key=value with ascending keys"));
+            }
+            let draining = (flags == 1).then_some((since, replicas));
+            Row::Server { server, node, data_address, http_address, labels, draining }
         }
         19 => Row::ServerNode { node: Id(key.sixteen()?), server: value.u32()? },
         20 => {

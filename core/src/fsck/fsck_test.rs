@@ -25,6 +25,10 @@ impl B {
         Self(vec![1])
     }
 
+    fn newer(format: u8) -> Self {
+        Self(vec![format])
+    }
+
     fn be(mut self, number: u64, bytes: usize) -> Self {
         self.0.extend_from_slice(&number.to_be_bytes()[8 - bytes..]);
         self
@@ -191,7 +195,8 @@ fn of_sessions(state: &mut State) {
 
 fn of_cluster(state: &mut State) {
     for server in [1_u8, 2] {
-        let row = B::value().raw(&[server; 16]).text("a:1").text("a:2");
+        let row =
+            B::newer(2).raw(&[server; 16]).raw(&[0; 21]).text("a:1").text("a:2").raw(&[1]).text("rack=7");
         state.insert(B::key(18, 0).be(u64::from(server), 4).0, row.0);
         state.insert(B::key(19, 0).raw(&[server; 16]).0, B::value().le(u64::from(server), 4).0);
     }

@@ -122,3 +122,12 @@ pub const REPLICA_FAULTS_MAX: usize = 65_536;
 pub const CORRUPTION_REPORTS_MAX: usize = 32;
 /// Disks of one chunk server.
 pub const SERVER_DISKS_MAX: usize = 256;
+/// Labels of a chunk server: rack, host, media and a dozen of the operator's own.
+pub const LABELS_MAX: usize = 16;
+/// Longest key or value of a label: a host's name.
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Replicas of a server that a plan to empty it looks at one by one: a second's work; the rest is counted.
+pub const DRAIN_REPLICAS_WEIGHED: u64 = 65_536;
+/// What a chunk server gives to moving replicas, for estimates and as the bound where an operator names none: a quarter of
+/// a hard disk.
+pub const MOVE_BYTES_PER_SECOND: u64 = 32 << 20;

@@ -97,8 +97,9 @@ pub(super) fn begin_raise(
     Ok((to, row.servers))
 }
 
-/// `Internal::FinishReconcile`. Every replica of the present set holds all that was acknowledged, so one is enough. Who
-/// comes from elsewhere was made equal to it, and fills the set up to the size that is wanted.
+/// `Internal::FinishReconcile`. Every replica of the present set holds all that was acknowledged, so one is enough to begin
+/// from. Who comes from elsewhere was made equal to it after the last write under the old version, and fills the set up to the
+/// size that is wanted, also where nobody of the old set stays.
 pub(super) fn finish_reconcile(
     act: &mut Act<'_>,
     chunk: ChunkId,
@@ -108,14 +109,14 @@ pub(super) fn finish_reconcile(
     let mut row = act.chunk(chunk)?.ok_or(FsError::NotFound)?;
     require(row.raising == version && version > row.version, FsError::Stale)?;
     let mut set = intersection(&row.servers, |server| servers.contains(&server));
-    if set.is_empty() {
-        return Err(FsError::Unavailable(format!("no replica of {chunk} is reachable")).into());
-    }
     for &server in servers {
         let has_room = set.len() < usize::from(row.wanted) && !set.contains(&server);
         if has_room && act.draft.has(&ServerKey(server))? {
             set.push(server);
         }
+    }
+    if set.is_empty() {
+        return Err(FsError::Unavailable(format!("no replica of {chunk} is reachable")).into());
     }
     act.install_set(chunk, &mut row, set);
     Ok(())

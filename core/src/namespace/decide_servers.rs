@@ -5,12 +5,15 @@ use super::attr::NodeKind;
 use super::machine::Stop;
 use super::rows::chunk::{DeleteReplicaKey, ServerChunkKey, VersionRow};
 use super::rows::cluster::{
-    ClusterKey, ClusterRow, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
+    ClusterKey, ClusterRow, CounterKey, Draining, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow,
+    ServerRow,
 };
 use super::rows::inode::{FIRST_COOKIE, InodeRow};
+use super::rows::prefix_range;
+use crate::cluster::Labels;
 use crate::error::FsError;
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId};
-use crate::limits::{DESCRIPTION_BYTES_MAX, REPLICAS_MAX};
+use crate::limits::{DELETIONS_AT_ONCE, DESCRIPTION_BYTES_MAX, REPLICAS_MAX};
 
 /// `Internal::Format`.
 pub(super) fn format(
@@ -40,7 +43,12 @@ pub(super) fn format(
 }
 
 /// `Internal::RegisterServer`: the same node gets the same number for ever.
-pub(super) fn register(act: &mut Act<'_>, node: NodeId, data: &str, http: &str) -> Result<ServerId, Stop> {
+pub(super) fn register(
+    act: &mut Act<'_>,
+    node: NodeId,
+    (data, http): (&str, &str),
+    labels: &Labels,
+) -> Result<ServerId, Stop> {
     let fits = data.len() <= DESCRIPTION_BYTES_MAX && http.len() <= DESCRIPTION_BYTES_MAX;
     require(fits, FsError::InvalidArgument)?;
     let known = act.draft.get(&ServerNodeKey(node))?;
@@ -52,9 +60,39 @@ pub(super) fn register(act: &mut Act<'_>, node: NodeId, data: &str, http: &str) 
         }
     };
     act.draft.put(&ServerNodeKey(node), &ServerNodeRow(server));
-    let row = ServerRow { node, data_address: data.to_owned(), http_address: http.to_owned() };
+    let draining = act.draft.get(&ServerKey(server))?.and_then(|before| before.draining);
+    let (data_address, http_address, labels) = (data.to_owned(), http.to_owned(), labels.clone());
+    let row = ServerRow { node, data_address, http_address, labels, draining };
     act.draft.put(&ServerKey(server), &row);
     Ok(server)
+}
+
+/// `Internal::DrainServer`.
+pub(super) fn drain(act: &mut Act<'_>, server: ServerId, replicas: Option<u64>) -> Result<(), Stop> {
+    let mut row = act.draft.get(&ServerKey(server))?.ok_or(FsError::NotFound)?;
+    if row.draining.is_some() != replicas.is_some() {
+        row.draining = replicas.map(|replicas| Draining { since: act.now(), replicas });
+        act.draft.put(&ServerKey(server), &row);
+    }
+    Ok(())
+}
+
+/// `Internal::RemoveServer`. Its number is never given again, and its node is a stranger from now on.
+pub(super) fn remove(act: &mut Act<'_>, server: ServerId) -> Result<bool, Stop> {
+    let Some(row) = act.draft.get(&ServerKey(server))? else { return Ok(false) };
+    require(!act.context.view.health(server).is_reachable(), FsError::Busy)?;
+    let number = server.get().to_be_bytes();
+    let counted = act.draft.scan::<ServerChunkKey>(&prefix_range::<ServerChunkKey>(&number), 1)?;
+    require(counted.is_empty(), FsError::Busy)?;
+    let deletions =
+        act.draft.scan::<DeleteReplicaKey>(&prefix_range::<DeleteReplicaKey>(&number), DELETIONS_AT_ONCE)?;
+    deletions.iter().for_each(|(key, _)| act.draft.delete(key));
+    if deletions.len() == DELETIONS_AT_ONCE {
+        return Ok(true);
+    }
+    act.draft.delete(&ServerNodeKey(row.node));
+    act.draft.delete(&ServerKey(server));
+    Ok(false)
 }
 
 /// `Internal::ForgetDeletions`.

@@ -130,9 +130,16 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
         Internal::EndSession { session } => {
             (RecordKind::EndSession, Outcome::More(decide_sessions::end(act, *session)?))
         }
-        Internal::RegisterServer { node, data_address, http_address } => {
-            let server = decide_servers::register(act, *node, data_address, http_address)?;
+        Internal::RegisterServer { node, data_address, http_address, labels } => {
+            let server = decide_servers::register(act, *node, (data_address, http_address), labels)?;
             (RecordKind::RegisterServer, Outcome::Server(server))
+        }
+        Internal::DrainServer { server, replicas } => {
+            decide_servers::drain(act, *server, *replicas)?;
+            (RecordKind::DrainServer, Outcome::Nothing)
+        }
+        Internal::RemoveServer { server } => {
+            (RecordKind::RemoveServer, Outcome::More(decide_servers::remove(act, *server)?))
         }
         Internal::ForgetDeletions { server, chunks } => {
             decide_servers::forget_deletions(act, *server, chunks)?;

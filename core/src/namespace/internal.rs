@@ -1,5 +1,6 @@
 //! Commands that the master gives itself: journaled like operations, but neither sequenced nor asked for by a client.
 
+use crate::cluster::Labels;
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId, SessionId};
 
 /// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
@@ -38,6 +39,21 @@ pub enum Internal {
         data_address: String,
         /// `host:port` of its health pages.
         http_address: String,
+        /// Where it stands and what it is.
+        labels: Labels,
+    },
+    /// A chunk server is to be emptied, or no longer. Refused with `NotFound` when there is none. What is so already stays so.
+    DrainServer {
+        /// The server.
+        server: ServerId,
+        /// The replicas that it has, when it is to be emptied.
+        replicas: Option<u64>,
+    },
+    /// A chunk server is gone for good, in bounded batches. Refused with `Busy` while a replica there counts or while it is
+    /// connected. One that is unknown is done. → `Outcome::More`
+    RemoveServer {
+        /// The server.
+        server: ServerId,
     },
     /// Replicas are gone from the server: their work rows are dropped, unless more has been planned since.
     ForgetDeletions {

@@ -162,6 +162,8 @@ pub enum RecordKind {
     DropGarbage = 73,
     DeleteStray = 74,
     ChangeMasters = 75,
+    DrainServer = 76,
+    RemoveServer = 77,
 }
 
 impl RecordKind {
@@ -173,7 +175,7 @@ impl RecordKind {
     /// The kind of a stored tag; `None` for one of a later release.
     pub fn from_number(number: u8) -> Option<Self> {
         use RecordKind as Kind;
-        const ALL: [RecordKind; 30] = [
+        const ALL: [RecordKind; 32] = [
             Kind::Create,
             Kind::Mkdir,
             Kind::Mknod,
@@ -204,6 +206,8 @@ impl RecordKind {
             Kind::DropGarbage,
             Kind::DeleteStray,
             Kind::ChangeMasters,
+            Kind::DrainServer,
+            Kind::RemoveServer,
         ];
         ALL.into_iter().find(|kind| kind.number() == number)
     }
@@ -241,6 +245,6 @@ mod tests {
     #[test]
     fn kinds_come_back_from_their_tags() {
         let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
-        assert_eq!(known, (1..=18).chain(64..=75).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=18).chain(64..=77).collect::<Vec<u8>>());
     }
 }

@@ -14,9 +14,11 @@ use super::rows::lease::LeaseKey;
 use super::rows::names::BacklinkKey;
 use super::rows::session::{SessionKey, SessionRow};
 use super::rows::{Key, prefix_range};
+use crate::cluster::Labels;
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, ServerId, SessionId};
 
 pub use super::rows::chunk::{ReconcileReason, ReconcileRow};
+pub use super::rows::cluster::Draining;
 pub use super::rows::extent::GarbageKey;
 
 /// A session as stored.
@@ -45,6 +47,10 @@ pub struct ServerRecord {
     pub data_address: String,
     /// `host:port` of its health pages when it last registered.
     pub http_address: String,
+    /// Its labels when it last registered.
+    pub labels: Labels,
+    /// It is to be emptied.
+    pub draining: Option<Draining>,
 }
 
 /// A chunk as stored.
@@ -183,9 +189,17 @@ pub fn servers(rows: &dyn Rows, after: Option<ServerId>, limit: usize) -> Result
     Ok(found.into_iter().map(|(ServerKey(server), row)| server_record(server, row)).collect())
 }
 
+/// One chunk server.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn server(rows: &dyn Rows, server: ServerId) -> Result<Option<ServerRecord>, Stop> {
+    Ok(Draft::new(rows).get(&ServerKey(server))?.map(|row| server_record(server, row)))
+}
+
 fn server_record(server: ServerId, row: ServerRow) -> ServerRecord {
-    let ServerRow { node, data_address, http_address, .. } = row;
-    ServerRecord { server, node, data_address, http_address }
+    let ServerRow { node, data_address, http_address, labels, draining } = row;
+    ServerRecord { server, node, data_address, http_address, labels, draining }
 }
 
 /// One chunk.

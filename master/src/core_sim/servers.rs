@@ -4,7 +4,7 @@ use super::chunkserver::{FromServer, SERVERS_FROM, ToServer};
 use super::front::{Command, Front};
 use crate::sequencer::RaiseOrder;
 use crate::sequencer::stepped::Stepped;
-use cairn_core::cluster::{ClusterView, ServerHealth, ServerView};
+use cairn_core::cluster::{ClusterView, Labels, ServerHealth, ServerView};
 use cairn_core::ids::{NodeId, ServerId, Term};
 use cairn_core::limits::{RAISE_PATIENCE, SERVER_SUSPECT, WORK_PAGE};
 use cairn_core::namespace::internal::Internal;
@@ -75,8 +75,12 @@ impl Front {
             let fresh = self.servers.registering.insert(node);
             if fresh {
                 let address = format!("cs-{from}");
-                let register =
-                    Internal::RegisterServer { node, data_address: address.clone(), http_address: address };
+                let register = Internal::RegisterServer {
+                    node,
+                    data_address: address.clone(),
+                    http_address: address,
+                    labels: Labels::default(),
+                };
                 self.command(stepped, Command::Other, register);
             }
             return fresh;
@@ -103,7 +107,11 @@ impl Front {
                 _ => ServerHealth::Down,
             };
             let address = if health == ServerHealth::Down { String::new() } else { format!("cs-{host}") };
-            (server, ServerView { health, address, total_bytes: 1 << 40, free_bytes: 1 << 39, load: 0 })
+            let (total_bytes, free_bytes, labels) = (1 << 40, 1 << 39, Arc::default());
+            (
+                server,
+                ServerView { health, address, total_bytes, free_bytes, load: 0, draining: false, labels },
+            )
         };
         let servers = self.servers.heard.iter().map(view).collect();
         self.view.send_replace(Arc::new(ClusterView { servers }));

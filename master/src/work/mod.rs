@@ -6,6 +6,7 @@ pub(crate) mod garbage;
 pub(crate) mod orphans;
 pub(crate) mod reconcile;
 pub(crate) mod repair;
+pub(crate) mod replicate;
 
 use crate::parts::Parts;
 use cairn_core::ids::Term;

@@ -1,32 +1,16 @@
 //! Gives new replicas to chunks that have too few good ones: those of dead chunk servers, those whose set has shrunk, and those
-//! of which a replica is damaged, old or missing.
-//!
-//! ```text
-//! copy ahead      source → targets at the present version, while writers and readers go on
-//! begin           journaled: the intended version
-//! raise           on those who stay and on the targets: no writer of the old set is heard any more
-//! compare         source → all of them: what was written since the copy is little; a bad replica that nobody else can
-//!                 take the place of is below the version, and made anew whole
-//! finish          journaled: the new set, without the dead
-//! ```
-//! A crash anywhere leaves the old set, with a version begun, which reconciliation brings to an end; a target that has
-//! part of a replica then is a stray. Nothing is deleted here: what has left the set is a row for the deletions.
+//! of which a replica is damaged, old or missing; and moves what stands on chunk servers that are being emptied.
 
-use crate::link::{Care, CommandError};
 use crate::parts::Parts;
-use crate::replace;
-use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Replicas, Verdict, plan};
+use crate::work::replicate::carry_out;
+use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Replicas, Urgency, Verdict, plan};
 use cairn_core::cluster::{ClusterView, ServerHealth};
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    REPAIR_COPY_PATIENCE, REPAIR_PAUSE_MAX, REPAIR_PERIOD, REPAIRS_ASIDE_MAX, REPAIRS_IN_FLIGHT_MAX,
-    VIEW_PERIOD, WORK_PAGE,
+    REPAIR_PAUSE_MAX, REPAIR_PERIOD, REPAIRS_ASIDE_MAX, REPAIRS_IN_FLIGHT_MAX, VIEW_PERIOD, WORK_PAGE,
 };
-use cairn_core::namespace::internal::Internal;
-use cairn_core::namespace::machine::Outcome;
 use cairn_core::namespace::work::{ChunkRecord, chunk, chunks_named, deleting_at, repairs, replicas_on};
-use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -60,8 +44,8 @@ struct Did {
     failed: usize,
 }
 
-/// How the servers were when something was looked at.
-type Healths = BTreeMap<ServerId, ServerHealth>;
+/// How the servers were when something was looked at, and which were being emptied.
+type Healths = BTreeMap<ServerId, (ServerHealth, bool)>;
 
 impl Repairs {
     /// Chunks that wait, and chunks under way.
@@ -116,7 +100,7 @@ fn healths(parts: &Parts) -> Healths {
     let view = parts.servers.view(parts.now());
     // Who is suspect for a moment changes no order.
     let coarse = |health: ServerHealth| if health.is_reachable() { ServerHealth::Alive } else { health };
-    view.servers.iter().map(|(&server, view)| (server, coarse(view.health))).collect()
+    view.servers.iter().map(|(&server, view)| (server, (coarse(view.health), view.draining))).collect()
 }
 
 /// Everything that can be repaired at present, by what is left of it.
@@ -138,7 +122,7 @@ async fn find(parts: &Parts) -> Result<RepairQueue, FsError> {
     }
     for (&server, known) in &view.servers {
         let mut from = Some(ChunkId(0));
-        while let Some(first) = from.filter(|_| known.health == ServerHealth::Dead) {
+        while let Some(first) = from.filter(|_| known.health == ServerHealth::Dead || known.draining) {
             let last = ChunkId(u64::MAX);
             let page =
                 parts.reader.read(move |rows| replicas_on(rows, server, first, last, WORK_PAGE)).await?;
@@ -164,14 +148,14 @@ async fn note(
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
         let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
         if is_settled(&record) && matches!(plan(view, &idle, replicas, &[], 0), Verdict::Repair(_)) {
-            queue.push(replicas.left(view).len() as u8, record.chunk);
+            queue.push(Urgency::of(replicas, view), record.chunk);
         }
     }
     Ok(())
 }
 
 /// Whether nobody is at its set already: its owner, or a reconciliation.
-fn is_settled(record: &ChunkRecord) -> bool {
+pub(crate) fn is_settled(record: &ChunkRecord) -> bool {
     record.owner.is_none() && !record.reconciling && record.raising == record.version
 }
 
@@ -182,7 +166,7 @@ struct Pass<'p> {
     busy: Busy,
     queue: RepairQueue,
     /// Taken from the queue while those who could repair them were busy.
-    aside: Vec<(u8, ChunkId)>,
+    aside: Vec<(Urgency, ChunkId)>,
 }
 
 impl Pass<'_> {
@@ -213,7 +197,7 @@ impl Pass<'_> {
                     info!(%chunk, %error, "chunk could not be repaired yet");
                 }
             }
-            self.aside.drain(..).for_each(|(left, chunk)| self.queue.push(left, chunk));
+            self.aside.drain(..).for_each(|(urgency, chunk)| self.queue.push(urgency, chunk));
             if parts.now().since(looked) >= VIEW_PERIOD {
                 looked = parts.now();
                 if parts.stopping.is_cancelled() || healths(parts) != *healths_before {
@@ -225,11 +209,11 @@ impl Pass<'_> {
 
     /// The next chunk that can be repaired now.
     async fn next(&mut self) -> Option<(ChunkRecord, Repair)> {
-        while let Some((left, id)) = self.queue.pop() {
+        while let Some((urgency, id)) = self.queue.pop() {
             match self.consider(id).await {
                 Ok(Some((record, Verdict::Repair(repair)))) => return Some((record, repair)),
                 Ok(Some((_, Verdict::Busy))) => {
-                    self.aside.push((left, id));
+                    self.aside.push((urgency, id));
                     if self.aside.len() >= REPAIRS_ASIDE_MAX {
                         return None;
                     }
@@ -260,64 +244,4 @@ impl Pass<'_> {
             avoid.extend(deleting);
         }
     }
-}
-
-async fn carry_out(parts: &Parts, term: Term, record: &ChunkRecord, repair: &Repair) -> Result<(), FsError> {
-    let id = record.chunk;
-    let targets = addresses(parts, &repair.targets)?;
-    // A bad replica may be the only one with some good block: what takes its place is read whole before.
-    let verify = !repair.anew.is_empty();
-    match copy(parts, term, repair, (id, record.version), (targets, Care { ahead: true, verify })).await {
-        Ok(()) => {}
-        // It cannot be synced before it is raised. Nobody counts on those writes any more.
-        Err(CommandError::WritesLost) if !verify && !replace::is_written(parts, record.inode).await? => {}
-        Err(error) => return Err(failed(repair, &error)),
-    }
-    let begun = parts.sequencer.internal(Internal::BeginRaise { chunk: id, from: record.version }).await?;
-    let Outcome::Raising { from, to, .. } = begun else {
-        return Err(FsError::Io(format!("a raise came to {begun:?}")));
-    };
-    let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).copied().collect();
-    let whole = replace::is_written(parts, record.inode).await?;
-    let mut servers = replace::raise(parts, term, id, (from, to), &all, whole).await;
-    if servers.len() < all.len() {
-        return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
-    }
-    let others = all.iter().chain(&repair.anew).copied().filter(|&server| server != repair.source);
-    let others: Vec<ServerId> = others.collect();
-    if !is_planted(Bug::SkipComparison) {
-        let peers = (addresses(parts, &others)?, Care::default());
-        let compared = copy(parts, term, repair, (id, to), peers).await;
-        compared.map_err(|error| failed(repair, &error))?;
-    }
-    servers.extend(&repair.anew);
-    parts.sequencer.internal(Internal::FinishReconcile { chunk: id, version: to, servers }).await?;
-    repair.targets.iter().chain(&repair.anew).for_each(|&server| parts.damage.cleared(server, id));
-    let Repair { source, targets, anew, .. } = repair;
-    info!(chunk = %id, version = %to, %source, ?targets, ?anew, "chunk is repaired");
-    Ok(())
-}
-
-async fn copy(
-    parts: &Parts,
-    term: Term,
-    repair: &Repair,
-    at: (ChunkId, ChunkVersion),
-    peers: (Vec<String>, Care),
-) -> Result<(), CommandError> {
-    let link = parts.servers.link(repair.source).ok_or(CommandError::Gone)?;
-    link.reconcile(term, at, peers, REPAIR_COPY_PATIENCE).await
-}
-
-fn failed(repair: &Repair, error: &CommandError) -> FsError {
-    FsError::Unavailable(format!("{}: {error}", repair.source))
-}
-
-fn addresses(parts: &Parts, servers: &[ServerId]) -> Result<Vec<String>, FsError> {
-    let view = parts.servers.view(parts.now());
-    let address = |&server: &ServerId| match view.address(server) {
-        "" => Err(FsError::Unavailable(format!("{server} is gone"))),
-        address => Ok(address.to_owned()),
-    };
-    servers.iter().map(address).collect()
 }

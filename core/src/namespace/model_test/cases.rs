@@ -1,7 +1,7 @@
 //! Single cases that a random walk would seldom meet.
 
 use super::world::World;
-use crate::cluster::ServerHealth;
+use crate::cluster::{Labels, ServerHealth};
 use crate::error::FsError;
 use crate::ids::{
     ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, Sequence, ServerId, SlotId,
@@ -401,11 +401,55 @@ fn servers_keep_their_numbers() {
         node: NodeId(uuid::Uuid::from_u128(n)),
         data_address: format!("host:{n}"),
         http_address: String::new(),
+        labels: Labels::parse([format!("rack={n}")]).unwrap(),
     };
     for n in [1, 2, 1, 5, 2] {
         assert_eq!(world.command(&register(n)), Outcome::Server(ServerId(n as u32)));
     }
     assert_eq!(work::servers(&world.rows, Some(ServerId(1)), 9).unwrap().len(), 4);
+    world.sound();
+}
+
+#[test]
+fn a_server_is_removed_only_when_it_is_empty_and_gone() {
+    let mut world = World::new();
+    let (inode, _) = world.make_file("f");
+    let chunk = world.allocate(inode, 1)[0];
+    let leaving = work::chunk(&world.rows, chunk).unwrap().unwrap().servers[0];
+    let record = |world: &World| work::server(&world.rows, leaving).unwrap();
+    let drain = |replicas| Internal::DrainServer { server: leaving, replicas };
+    world.command(&drain(Some(1)));
+    let since = record(&world).unwrap().draining.unwrap();
+    world.command(&drain(Some(7)));
+    assert_eq!((record(&world).unwrap().draining, since.replicas), (Some(since), 1), "it began once");
+    let before = record(&world).unwrap();
+    let register = Internal::RegisterServer {
+        node: before.node,
+        data_address: "elsewhere:1".into(),
+        http_address: String::new(),
+        labels: Labels::parse(["rack=9"]).unwrap(),
+    };
+    world.command(&register);
+    assert_eq!(record(&world).unwrap().draining, Some(since), "also under another address");
+    world.command(&drain(None));
+    assert_eq!(record(&world).unwrap().draining, None);
+
+    let remove = Internal::RemoveServer { server: leaving };
+    assert_eq!(world.refused(&remove), FsError::Busy, "it is connected");
+    world.view.servers.get_mut(&leaving).unwrap().health = ServerHealth::Down;
+    assert_eq!(world.refused(&remove), FsError::Busy, "it holds a replica");
+    let elsewhere: Vec<ServerId> = (1..=4).map(ServerId).filter(|&server| server != leaving).collect();
+    let version = work::chunk(&world.rows, chunk).unwrap().unwrap().version;
+    let Outcome::Raising { to, .. } = world.command(&Internal::BeginRaise { chunk, from: version }) else {
+        panic!("a raise")
+    };
+    world.command(&Internal::FinishReconcile { chunk, version: to, servers: elsewhere });
+    assert_eq!(work::deleting_at(&world.rows, chunk, &[leaving]).unwrap(), [leaving]);
+    assert_eq!(world.command(&remove), Outcome::More(false));
+    assert_eq!((record(&world), work::deleting_at(&world.rows, chunk, &[leaving]).unwrap()), (None, vec![]));
+    assert_eq!(world.command(&remove), Outcome::More(false), "it is gone already");
+    assert_eq!(world.refused(&drain(Some(0))), FsError::NotFound);
+    assert_eq!(world.command(&register), Outcome::Server(ServerId(5)), "a stranger");
     world.sound();
 }
 

@@ -2,7 +2,7 @@
 
 use super::steps::Step;
 use super::toy::{Node, ROOT, Toy};
-use crate::cluster::{ClusterView, ServerHealth, ServerView};
+use crate::cluster::{ClusterView, Labels, ServerHealth, ServerView};
 use crate::error::FsError;
 use crate::fsck;
 use crate::ids::{ChunkId, ClusterId, InodeId, NodeId, Sequence, ServerId, SessionId, SlotId};
@@ -59,6 +59,8 @@ impl World {
             total_bytes: 100 << 30,
             free_bytes: free << 30,
             load: 0,
+            draining: false,
+            labels: Default::default(),
         };
         let view =
             ClusterView { servers: (1u32..=4).map(|n| (ServerId(n), server(u64::from(n) * 9))).collect() };
@@ -77,7 +79,8 @@ impl World {
         for server in 1..=4 {
             let (data_address, http_address) = (format!("server-{server}:1"), String::new());
             let node = NodeId(uuid::Uuid::from_u128(server));
-            world.command(&Internal::RegisterServer { node, data_address, http_address });
+            let labels = Labels::default();
+            world.command(&Internal::RegisterServer { node, data_address, http_address, labels });
         }
         for index in 0..2 {
             world.sessions[index] = world.open_session();
@@ -101,6 +104,13 @@ impl World {
         assert!(record.rows.windows(2).all(|pair| pair[0].0 < pair[1].0), "rows are ordered, each key once");
         self.rows.apply(&record.rows);
         record.outcome
+    }
+
+    pub(super) fn refused(&self, command: &Internal) -> FsError {
+        match decide_internal(&self.rows, &self.context(SessionId(0)), command) {
+            Err(Stop::Refused(error)) => error,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn open_session(&mut self) -> SessionId {

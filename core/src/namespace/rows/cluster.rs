@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! SERVER       key 18 | tree 0 | server u32 BE
-//!              +0 format u8 = 1   +1 node [16]   +17 data address: length u16 | UTF-8   then http address, likewise
+//!              +0 format u8 = 2   +1 node [16]   +17 flags u8 (bit 0 draining)   +18 draining since (i64, u32)
+//!              +30 replicas when the draining began u64   +38 data address: length u16 | UTF-8   then http address, likewise
+//!              then labels: count u8, each "key=value" likewise, ascending
 //! SERVER_NODE  key 19 | tree 0 | node [16]       +0 format u8 = 1   +1 server u32
 //! COUNTER      key 20 | tree 0 | counter u8      +0 format u8 = 1   +1 number u64
 //!              1 next inode or data id   2 next chunk   3 next session   4 next server
@@ -14,6 +16,7 @@
 
 use super::codec::{Reader, Writer};
 use super::{CLUSTER_TREE, Damaged, Key, Table, Value};
+use crate::cluster::Labels;
 use crate::ids::{ClusterId, NodeId, ServerId, TreeId};
 use crate::time::Timestamp;
 use uuid::Uuid;
@@ -31,7 +34,22 @@ pub struct ServerRow {
     pub data_address: String,
     /// `host:port` of its health pages at its last registration.
     pub http_address: String,
+    /// Where it stands and what it is, as it last said.
+    pub labels: Labels,
+    /// It is to be emptied.
+    pub draining: Option<Draining>,
 }
+
+/// A server that is to be emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// Since when.
+    pub since: Timestamp,
+    /// Replicas that it had then.
+    pub replicas: u64,
+}
+
+const FLAG_DRAINING: u8 = 1;
 
 /// Key of a node among the chunk servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +113,35 @@ impl Key for ServerKey {
 }
 
 impl Value for ServerRow {
+    const FORMAT: u8 = 2;
+
     fn write(&self, out: &mut Writer) {
+        let none = Draining { since: Timestamp::default(), replicas: 0 };
+        let Draining { since, replicas } = self.draining.unwrap_or(none);
         out.bytes(self.node.0.as_bytes());
+        out.u8(if self.draining.is_some() { FLAG_DRAINING } else { 0 });
+        out.time(since);
+        out.u64(replicas);
         out.text(&self.data_address);
         out.text(&self.http_address);
+        out.u8(self.labels.len() as u8);
+        self.labels.texts().for_each(|label| out.text(&label));
     }
 
     fn read(input: &mut Reader<'_>) -> Result<Self, Damaged> {
         let node = NodeId(Uuid::from_bytes(input.array()?));
-        Ok(Self { node, data_address: input.text()?, http_address: input.text()? })
+        let flags = input.u8()?;
+        let draining = Draining { since: input.time()?, replicas: input.u64()? };
+        let (data_address, http_address) = (input.text()?, input.text()?);
+        let texts = (0..input.u8()?).map(|_| input.text()).collect::<Result<Vec<_>, _>>()?;
+        let labels = Labels::parse(&texts).map_err(|_| Damaged)?;
+        let is_canonical = flags & !FLAG_DRAINING == 0 && labels.texts().eq(texts);
+        let draining = (flags & FLAG_DRAINING != 0).then_some(draining);
+        if is_canonical {
+            Ok(Self { node, data_address, http_address, labels, draining })
+        } else {
+            Err(Damaged)
+        }
     }
 }
 

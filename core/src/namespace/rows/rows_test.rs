@@ -5,7 +5,8 @@ use super::chunk::{
     ServerChunkKey, VersionRow,
 };
 use super::cluster::{
-    ClusterKey, ClusterRow, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
+    ClusterKey, ClusterRow, CounterKey, Draining, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow,
+    ServerRow,
 };
 use super::extent::{ExtentKey, ExtentRow, GarbageKey, GarbageRow};
 use super::inode::{FIRST_COOKIE, InodeKey, InodeRow, OrphanKey, Piece};
@@ -14,6 +15,7 @@ use super::names::{BacklinkKey, DentryKey, DentryRow, ListingKey, ListingRow};
 use super::session::{SessionKey, SessionRow, SlotKey, SlotRow};
 use super::xattr::{Blob, SymlinkKey, XattrKey};
 use super::{Key, Present, Value, prefix_range};
+use crate::cluster::Labels;
 use crate::ids::{
     ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, Sequence, ServerId, SessionId, SlotId,
 };
@@ -125,7 +127,10 @@ proptest! {
         round_trip(SessionKey(session), row)?;
         let slot = SlotRow { sequence: Sequence(b), answer: Bytes::from(answer) };
         round_trip(SlotKey { session, slot: SlotId(small) }, slot)?;
-        round_trip(ServerKey(ServerId(small)), ServerRow { node, data_address: text.clone(), http_address: text })?;
+        let labels = Labels::parse([format!("rack={small}"), "host=h-1".to_owned()]).unwrap();
+        let draining = flag.then_some(Draining { since: at, replicas: a });
+        let row = ServerRow { node, data_address: text.clone(), http_address: text, labels, draining };
+        round_trip(ServerKey(ServerId(small)), row)?;
         round_trip(ServerNodeKey(node), ServerNodeRow(ServerId(small)))?;
         round_trip(CounterKey::ChunksGone, NumberRow(a))?;
         let cluster = ClusterId(node.0);

@@ -1,0 +1,4 @@
+//! Moving replicas because an operator wants it: emptying chunk servers, evening them out. `work/repair` and `work/replicate` carry
+//! it out; here it is planned, begun, ended and told of.
+
+pub(crate) mod drain;
