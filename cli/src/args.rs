@@ -1,6 +1,7 @@
 //! The grammar of the command line. Names are fixed: scripts and users rely on them.
 
 use crate::admin::drain::{DrainCommand, ServerArgument};
+use crate::admin::rebalance::RebalanceCommand;
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -204,6 +205,9 @@ pub enum AdminCommand {
     Backup(BackupCommand),
     /// Chunk servers with their disks
     Servers(ServersCommand),
+    /// Even out how full the chunk servers are
+    #[command(subcommand)]
+    Rebalance(RebalanceCommand),
     /// Empty a chunk server, so that it can be removed with nothing at risk
     Drain(DrainCommand),
     /// Let a chunk server that is being emptied serve again as before

@@ -5,7 +5,7 @@ use crate::damage::Report;
 use crate::driven::Driven;
 use crate::fsck_pages;
 use crate::hello::printable;
-use crate::moving::drain;
+use crate::moving::{drain, rebalance};
 use crate::parts::Parts;
 use crate::placement_pages;
 use crate::sequencer::GroupRefusal;
@@ -24,9 +24,9 @@ use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
     BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
     CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, DrainReply, DrainRequest, FsckReply,
-    FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RemoveServerReply,
-    RemoveServerRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply, StatusRequest,
-    TransferLeaderReply, TransferLeaderRequest,
+    FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest,
+    RemoveServerReply, RemoveServerRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest,
+    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -157,6 +157,14 @@ impl Admin for AdminService {
         let request = request.into_inner();
         let asked = drain::drain(&self.parts, ServerId(request.server), request.verb()).await;
         asked.map(Response::new).map_err(|error| drain::refusal(&self.parts, &error))
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<RebalanceRequest>,
+    ) -> Result<Response<RebalanceReply>, Status> {
+        let asked = rebalance::answer(&self.parts, request.into_inner()).await;
+        asked.map(Response::new).map_err(|error| rebalance::refusal(&self.parts, &error))
     }
 
     async fn remove_server(

@@ -36,6 +36,10 @@ pub(crate) struct Metrics {
     pub(crate) repaired: Counter,
     /// Repairs that came to nothing, to be tried again.
     pub(crate) repairs_failed: Counter,
+    /// Replicas moved to even the servers out.
+    pub(crate) moved: Counter,
+    /// Bytes of these.
+    pub(crate) moved_bytes: Counter,
     session_streams: Gauge,
     server_streams: Gauge,
 }
@@ -77,6 +81,8 @@ impl Metrics {
             ("chunks_reconciled", "Chunks reconciled after a writer ended badly", &self.reconciled),
             ("chunks_repaired", "Chunks that got new replicas for lost ones", &self.repaired),
             ("repairs_failed", "Repairs that came to nothing and are tried again", &self.repairs_failed),
+            ("replicas_moved", "Replicas moved to even the chunk servers out", &self.moved),
+            ("moved_bytes", "Bytes of replicas moved to even the chunk servers out", &self.moved_bytes),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

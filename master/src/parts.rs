@@ -8,6 +8,7 @@ use crate::filling::Transfers;
 use crate::inventory::Strays;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
+use crate::moving::rebalance::Rebalancing;
 use crate::peers::{Identity, Peers};
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
@@ -63,6 +64,8 @@ pub(crate) struct Parts {
     pub(crate) strays: Strays,
     /// Chunks that get new replicas.
     pub(crate) repairs: Repairs,
+    /// Replicas that move to even the servers out.
+    pub(crate) rebalancing: Rebalancing,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Counts nudges: each periodic job looks at its work when this changes.

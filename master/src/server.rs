@@ -19,8 +19,8 @@ use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
     DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD,
-    PROMOTION_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX,
-    VIEW_PERIOD,
+    PROMOTION_PERIOD, REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SHUTDOWN_DRAIN,
+    SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -301,6 +301,7 @@ fn build(
         backup,
         recalls: Default::default(),
         repairs: Default::default(),
+        rebalancing: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
         metrics: Default::default(),
@@ -385,6 +386,7 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
         work::reconcile::pass(parts, term, Arc::clone(&attempts))
     });
     spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
+    spawn_job(tasks, parts, REBALANCE_PERIOD, work::rebalance::pass);
 }
 
 fn spawn_job<F, Fut>(

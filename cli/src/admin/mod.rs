@@ -2,10 +2,11 @@
 
 mod backup;
 mod chunks;
-pub mod drain;
+pub(crate) mod drain;
 mod fsck;
 mod journal;
 mod masters;
+pub(crate) mod rebalance;
 mod servers;
 mod status;
 
@@ -77,6 +78,7 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
                 let action = command.verb.unwrap_or(drain::DrainAction::Start);
                 drain::drain(&mut admin, global.json, &command.server, action).await
             }
+            AdminCommand::Rebalance(command) => rebalance::rebalance(&mut admin, global.json, &command).await,
             AdminCommand::Undrain(argument) => {
                 drain::drain(&mut admin, global.json, &argument.server, drain::DrainAction::Cancel).await
             }

@@ -1,5 +1,6 @@
 //! Chunk servers as the master sees them, where it puts new chunks, and what it repairs.
 
+pub mod balance;
 pub mod digest;
 pub mod labels;
 pub mod placement;

@@ -7,7 +7,7 @@ use super::fields::{Fields, Unreadable};
 use super::row::{Applied, Chunk, DIRECTORY, Id, Inode, Member, Row, Text};
 
 /// Every table: its number, its tree, its name.
-pub const TABLES: [(u8, u32, &str); 24] = [
+pub const TABLES: [(u8, u32, &str); 25] = [
     (1, 1, "INODE"),
     (2, 1, "DENTRY"),
     (3, 1, "LISTING"),
@@ -32,6 +32,7 @@ pub const TABLES: [(u8, u32, &str); 24] = [
     (22, 0, "CLUSTER"),
     (23, 1, "SESSION_LEASE"),
     (24, 0, "REPAIR"),
+    (27, 0, "REBALANCE"),
 ];
 
 const CHUNK_BYTES: u64 = 64 << 20;
@@ -234,6 +235,15 @@ fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result
                 return Err(Unreadable::Field("there is no such counter"));
             }
             Row::Counter { counter, number: value.u64()? }
+        }
+        27 => {
+            let (state, tolerance, limit) = (value.u8()?, value.u16()?, value.u64()?);
+            let (begun, ended) = (value.time()?, value.time()?);
+            let (planned, moved, replicas, spread) = (value.u64()?, value.u64()?, value.u64()?, value.u32()?);
+            if !(1..=4).contains(&state) {
+                return Err(Unreadable::Field("there is no such state of a rebalancing"));
+            }
+            Row::Rebalance { state, tolerance, limit, begun, ended, planned, moved, replicas, spread }
         }
         _ => Row::Cluster {
             cluster: Id(value.sixteen()?),

@@ -5,7 +5,9 @@ use super::finding::rules;
 use super::{Findings, Interrupted, Report, check};
 use crate::limits::FINDINGS_MAX;
 use crate::namespace::memory::MemoryRows;
-use crate::namespace::rows::{Key, Value, chunk, cluster, extent, inode, lease, names, session, xattr};
+use crate::namespace::rows::{
+    Key, Value, chunk, cluster, extent, inode, lease, names, rebalance, session, xattr,
+};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -205,6 +207,8 @@ fn of_cluster(state: &mut State) {
         state.insert(counter(which), number(value));
     }
     state.insert(B::key(22, 0).0, B::value().raw(&[3; 16]).raw(&[3]).le(1, 4).le(5, 8).le(6, 4).0);
+    let times = B::value().raw(&[1]).le(50, 2).le(9, 8).le(5, 8).le(6, 4).le(5, 8).le(6, 4);
+    state.insert(B::key(27, 0).0, times.le(700, 8).le(650, 8).le(12, 8).le(600, 4).0);
     let applied = B::value().le(0, 3).le(1, 4).le(9, 8).le(2, 8).le(77, 8).le(5, 8).le(6, 4);
     state.insert(vec![0; 5], applied.le(1, 2).le(1, 2).le(1, 8).le(2, 8).0);
     let member = |out: B, id: u64| out.le(id, 8).raw(&[id as u8; 16]).text("a:3");
@@ -460,6 +464,7 @@ fn core_reads(key: &[u8], value: &[u8]) -> bool {
         22 => reads::<cluster::ClusterKey>(key, value),
         23 => reads::<lease::SessionLeaseKey>(key, value),
         24 => reads::<chunk::RepairKey>(key, value),
+        27 => reads::<rebalance::RebalanceKey>(key, value),
         _ => false,
     }
 }

@@ -153,6 +153,17 @@ pub enum Row {
         session: u64,
         inode: u64,
     },
+    Rebalance {
+        state: u8,
+        tolerance: u16,
+        limit: u64,
+        begun: (i64, u32),
+        ended: (i64, u32),
+        planned: u64,
+        moved: u64,
+        replicas: u64,
+        spread: u32,
+    },
 }
 
 /// The row that counts applied entries.

@@ -131,3 +131,15 @@ pub const DRAIN_REPLICAS_WEIGHED: u64 = 65_536;
 /// What a chunk server gives to moving replicas, for estimates and as the bound where an operator names none: a quarter of
 /// a hard disk.
 pub const MOVE_BYTES_PER_SECOND: u64 = 32 << 20;
+/// How often it is looked whether replicas are to move, unless it is known of.
+pub const REBALANCE_PERIOD: Duration = Duration::from_millis(500);
+/// Moves that one server takes part in at a time: half of what a repair may, which is urgent.
+pub const MOVES_PER_SERVER_MAX: usize = 4;
+/// Moves under way at a time.
+pub const MOVES_IN_FLIGHT_MAX: usize = 256;
+/// What has moved is journaled so often at the most: a new leader's figures lack so much.
+pub const MOVES_TOLD_EVERY: Duration = Duration::from_secs(2);
+/// After a round every server has told twice how full it is.
+pub const MOVE_SETTLE: Duration = Duration::from_millis(700);
+/// Replicas that moved away and whose deletion a round waits for: those of the last round or two.
+pub const MOVES_REMEMBERED: usize = 65_536;

@@ -140,6 +140,7 @@ const _: () = assert!(SMALL_WRITE_BYTES_MAX <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(DIRECTORY_PAGE_BYTES_MAX < CONTROL_MESSAGE_BYTES_MAX);
 const _: () = assert!(XATTR_TOTAL_BYTES_MAX < JOURNAL_ENTRY_BYTES_MAX);
 const _: () = assert!(LEASE_RECALL.as_millis() < SESSION_EXPIRY.as_millis());
+const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 2 < MOVE_SETTLE.as_millis());
 const _: () = assert!(SERVER_HEARTBEAT.as_millis() * 3 < SERVER_SUSPECT.as_millis());
 const _: () = assert!(INTENT_BLOCKS_MAX as u64 * BLOCK_BYTES >= SMALL_WRITE_BYTES_MAX as u64);
 const _: () = assert!(INTENT_BATCH_BYTES_MAX as u64 * 8 <= INTENT_SEGMENT_BYTES);

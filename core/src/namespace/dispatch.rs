@@ -9,8 +9,8 @@ use super::machine::{Context, Outcome, Record, RecordKind, Rows, Stop};
 use super::request::{Credentials, Operation, OperationKind, PermissionCheck, Query, QueryKind};
 use super::{
     decide_allocate, decide_attrs, decide_chunks, decide_create, decide_garbage, decide_lease, decide_link,
-    decide_orphans, decide_replace, decide_servers, decide_sessions, decide_unlink, decide_xattr,
-    query_attrs, query_map, query_names,
+    decide_orphans, decide_rebalance, decide_replace, decide_servers, decide_sessions, decide_unlink,
+    decide_xattr, query_attrs, query_map, query_names,
 };
 use crate::error::FsError;
 
@@ -140,6 +140,10 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
         }
         Internal::RemoveServer { server } => {
             (RecordKind::RemoveServer, Outcome::More(decide_servers::remove(act, *server)?))
+        }
+        Internal::Rebalance(step) => {
+            decide_rebalance::step(act, *step)?;
+            (RecordKind::Rebalance, Outcome::Nothing)
         }
         Internal::ForgetDeletions { server, chunks } => {
             decide_servers::forget_deletions(act, *server, chunks)?;

@@ -55,6 +55,8 @@ pub enum Internal {
         /// The server.
         server: ServerId,
     },
+    /// A step of the rebalancing. Refused with `Busy` when one is to begin while one goes on, with `NotFound` when none does.
+    Rebalance(RebalanceStep),
     /// Replicas are gone from the server: their work rows are dropped, unless more has been planned since.
     ForgetDeletions {
         /// The server.
@@ -111,5 +113,36 @@ pub enum Internal {
         data: u64,
         /// First offset of the row's key.
         from: u64,
+    },
+}
+
+/// A step of the rebalancing that an operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebalanceStep {
+    /// It begins.
+    Begin {
+        /// Thousandths that may lie between the fullest and the emptiest server at its end: 1 to 999.
+        tolerance_permille: u16,
+        /// Most bytes that move in a second; 0: as fast as it goes.
+        limit_bytes: u64,
+        /// Bytes that are to move.
+        planned_bytes: u64,
+        /// Thousandths between the fullest and the emptiest.
+        spread_before_permille: u32,
+    },
+    /// Nothing moves for now.
+    Pause,
+    /// It goes on.
+    Resume,
+    /// It is given up.
+    Cancel,
+    /// The servers are even enough.
+    Done,
+    /// So much more has moved.
+    Moved {
+        /// Bytes.
+        bytes: u64,
+        /// Replicas.
+        replicas: u64,
     },
 }

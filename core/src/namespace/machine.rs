@@ -164,6 +164,7 @@ pub enum RecordKind {
     ChangeMasters = 75,
     DrainServer = 76,
     RemoveServer = 77,
+    Rebalance = 78,
 }
 
 impl RecordKind {
@@ -175,7 +176,7 @@ impl RecordKind {
     /// The kind of a stored tag; `None` for one of a later release.
     pub fn from_number(number: u8) -> Option<Self> {
         use RecordKind as Kind;
-        const ALL: [RecordKind; 32] = [
+        const ALL: [RecordKind; 33] = [
             Kind::Create,
             Kind::Mkdir,
             Kind::Mknod,
@@ -208,6 +209,7 @@ impl RecordKind {
             Kind::ChangeMasters,
             Kind::DrainServer,
             Kind::RemoveServer,
+            Kind::Rebalance,
         ];
         ALL.into_iter().find(|kind| kind.number() == number)
     }
@@ -245,6 +247,6 @@ mod tests {
     #[test]
     fn kinds_come_back_from_their_tags() {
         let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
-        assert_eq!(known, (1..=18).chain(64..=77).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=18).chain(64..=78).collect::<Vec<u8>>());
     }
 }

@@ -18,6 +18,7 @@ mod decide_garbage;
 mod decide_lease;
 mod decide_link;
 mod decide_orphans;
+mod decide_rebalance;
 mod decide_rename;
 pub(crate) mod decide_replace;
 mod decide_servers;

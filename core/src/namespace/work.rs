@@ -12,6 +12,7 @@ use super::rows::cluster::{
 use super::rows::inode::OrphanKey;
 use super::rows::lease::LeaseKey;
 use super::rows::names::BacklinkKey;
+use super::rows::rebalance::RebalanceKey;
 use super::rows::session::{SessionKey, SessionRow};
 use super::rows::{Key, prefix_range};
 use crate::cluster::Labels;
@@ -20,6 +21,7 @@ use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId,
 pub use super::rows::chunk::{ReconcileReason, ReconcileRow};
 pub use super::rows::cluster::Draining;
 pub use super::rows::extent::GarbageKey;
+pub use super::rows::rebalance::{RebalanceRow, RebalanceState};
 
 /// A session as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +189,14 @@ fn session_record(session: SessionId, row: SessionRow) -> SessionRecord {
 pub fn servers(rows: &dyn Rows, after: Option<ServerId>, limit: usize) -> Result<Vec<ServerRecord>, Stop> {
     let found = page(rows, after.map(ServerKey), limit)?;
     Ok(found.into_iter().map(|(ServerKey(server), row)| server_record(server, row)).collect())
+}
+
+/// The last rebalancing that was asked for.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn rebalance(rows: &dyn Rows) -> Result<Option<RebalanceRow>, Stop> {
+    Draft::new(rows).get(&RebalanceKey)
 }
 
 /// One chunk server.

@@ -2,3 +2,4 @@
 //! it out; here it is planned, begun, ended and told of.
 
 pub(crate) mod drain;
+pub(crate) mod rebalance;

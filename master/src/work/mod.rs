@@ -4,6 +4,7 @@
 pub(crate) mod deletions;
 pub(crate) mod garbage;
 pub(crate) mod orphans;
+pub(crate) mod rebalance;
 pub(crate) mod reconcile;
 pub(crate) mod repair;
 pub(crate) mod replicate;

@@ -14,6 +14,7 @@ pub mod extent;
 pub mod inode;
 pub mod lease;
 pub mod names;
+pub mod rebalance;
 #[cfg(test)]
 mod rows_test;
 pub mod session;
@@ -77,6 +78,8 @@ pub enum Table {
     SessionLease = 23,
     /// (copies, chunk): its set is not of the size that is wanted.
     Repair = 24,
+    /// The last rebalancing that was asked for: at most one row.
+    Rebalance = 27,
 }
 
 /// Tree of the rows that belong to the cluster, not to one tree of files.

@@ -1,0 +1,340 @@
+//! Evening chunk servers out: how much each has too much or too little, and which replica goes where.
+//!
+//! Two levels are looked for, as far apart as the tolerance allows, such that what stands above the upper one fits below the
+//! lower one. Everything between the levels stays where it is, so hardly a byte moves that need not.
+
+use super::placement::crowding;
+use super::repair::{Busy, Repair};
+use super::view::{ClusterView, ServerHealth};
+use crate::ids::ServerId;
+use crate::units::CHUNK_BYTES;
+use std::collections::BTreeMap;
+
+/// What a server stores, and what it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes of its replicas.
+    pub used_bytes: u64,
+    /// These, and what is free.
+    pub capacity_bytes: u64,
+}
+
+/// Fills by server.
+pub type Fills = BTreeMap<ServerId, Fill>;
+
+const MILLION: u64 = 1_000_000;
+
+impl Fill {
+    /// Bytes at a level in millionths.
+    fn at(self, level: u64) -> u64 {
+        (u128::from(self.capacity_bytes) * u128::from(level) / u128::from(MILLION)) as u64
+    }
+
+    /// How full it is, in thousandths.
+    pub fn permille(self) -> u32 {
+        (u128::from(self.used_bytes) * 1000 / u128::from(self.capacity_bytes.max(1))) as u32
+    }
+}
+
+/// Thousandths between the fullest and the emptiest.
+pub fn spread_permille(fills: &Fills) -> u32 {
+    let shares = || fills.values().map(|fill| fill.permille());
+    shares().max().unwrap_or(0) - shares().min().unwrap_or(0)
+}
+
+/// What is to move.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    surplus: BTreeMap<ServerId, u64>,
+    deficit: BTreeMap<ServerId, u64>,
+}
+
+/// A share of what is to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// From where.
+    pub from: ServerId,
+    /// To where.
+    pub to: ServerId,
+    /// How much.
+    pub bytes: u64,
+}
+
+impl Balance {
+    /// What must move so that at most `tolerance_permille` lie between the fullest and the emptiest. Half of it is aimed at, for
+    /// replicas cannot be cut and others write meanwhile.
+    pub fn of(fills: &Fills, tolerance_permille: u32) -> Self {
+        if spread_permille(fills) <= tolerance_permille {
+            return Self::default();
+        }
+        let apart = u64::from(tolerance_permille) * MILLION / 1000 / 2;
+        let (mut too_low, mut high) = (0, MILLION);
+        while too_low + 1 < high {
+            let middle = too_low.midpoint(high);
+            let (above, below) = Self::at(fills, middle, apart).totals();
+            if above <= below { high = middle } else { too_low = middle }
+        }
+        Self::at(fills, high, apart)
+    }
+
+    fn at(fills: &Fills, high: u64, apart: u64) -> Self {
+        let low = high.saturating_sub(apart);
+        let beyond = |bytes: u64, bound: u64| Some(bytes.saturating_sub(bound)).filter(|&bytes| bytes > 0);
+        let above = |(&server, fill): (&ServerId, &Fill)| {
+            beyond(fill.used_bytes, fill.at(high)).map(|bytes| (server, bytes))
+        };
+        let below = |(&server, fill): (&ServerId, &Fill)| {
+            beyond(fill.at(low), fill.used_bytes).map(|bytes| (server, bytes))
+        };
+        Self {
+            surplus: fills.iter().filter_map(above).collect(),
+            deficit: fills.iter().filter_map(below).collect(),
+        }
+    }
+
+    fn totals(&self) -> (u64, u64) {
+        (self.surplus.values().sum(), self.deficit.values().sum())
+    }
+
+    /// Whether nothing is left to move, or nobody to take it.
+    pub fn is_done(&self) -> bool {
+        self.surplus.is_empty() || self.deficit.is_empty()
+    }
+
+    /// Bytes that are to move.
+    pub fn bytes(&self) -> u64 {
+        self.totals().0
+    }
+
+    /// Who has too much, the most first.
+    pub fn givers(&self) -> Vec<ServerId> {
+        let mut givers: Vec<_> = self.surplus.iter().map(|(&server, &bytes)| (bytes, server)).collect();
+        givers.sort_unstable_by(|one, other| other.cmp(one));
+        givers.into_iter().map(|(_, server)| server).collect()
+    }
+
+    /// Whether `server` still has too much.
+    pub fn gives(&self, server: ServerId) -> bool {
+        self.surplus.contains_key(&server)
+    }
+
+    /// Roughly what will move from where to where: every giver gives to every taker by what that lacks.
+    pub fn flows(&self) -> Vec<Flow> {
+        let (_, lacking) = self.totals();
+        let share = |bytes: u64, lacks: u64| {
+            (u128::from(bytes) * u128::from(lacks) / u128::from(lacking.max(1))) as u64
+        };
+        let pairs = self.surplus.iter().flat_map(|from| self.deficit.iter().map(move |to| (from, to)));
+        let flow = |((&from, &bytes), (&to, &lacks)): ((&ServerId, &u64), (&ServerId, &u64))| Flow {
+            from,
+            to,
+            bytes: share(bytes, lacks),
+        };
+        pairs.map(flow).filter(|flow| flow.bytes > 0).collect()
+    }
+
+    /// How full servers will be afterwards.
+    pub fn after(&self, fills: &Fills) -> Fills {
+        let mut after = fills.clone();
+        for flow in self.flows() {
+            for (server, gains) in [(flow.from, false), (flow.to, true)] {
+                let Some(fill) = after.get_mut(&server) else { continue };
+                fill.used_bytes = match gains {
+                    true => fill.used_bytes.saturating_add(flow.bytes),
+                    false => fill.used_bytes.saturating_sub(flow.bytes),
+                };
+            }
+        }
+        after
+    }
+
+    /// A move of a replica of `bytes` away from `from`, which holds one of the replicas `set`: to whoever lacks most and may have
+    /// it. Not if it would come to stand beside others of its chunk where it does not now, or if everybody would be less even
+    /// afterwards.
+    pub fn propose(
+        &self,
+        view: &ClusterView,
+        busy: &Busy,
+        (set, from): (&[ServerId], ServerId),
+        bytes: u64,
+    ) -> Option<Repair> {
+        let surplus = *self.surplus.get(&from)?;
+        if bytes == 0 || bytes / 2 > surplus || !set.iter().all(|&server| view.is_alive(server)) {
+            return None;
+        }
+        let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != from).collect();
+        let crowded = crowding(view, set);
+        let fits = |&(&to, &lacks): &(&ServerId, &u64)| {
+            let target = view.servers.get(&to);
+            let has_room = target.is_some_and(|target| {
+                target.health == ServerHealth::Alive && !target.draining && target.free_bytes >= CHUNK_BYTES
+            });
+            let moved: Vec<ServerId> = kept.iter().copied().chain([to]).collect();
+            bytes / 2 <= lacks
+                && has_room
+                && busy.has_room(to)
+                && !set.contains(&to)
+                && crowding(view, &moved) <= crowded
+        };
+        let taker = self.deficit.iter().filter(fits).max_by_key(|&(_, lacks)| lacks);
+        let source =
+            set.iter().copied().filter(|&server| busy.has_room(server)).min_by_key(|&server| busy.of(server));
+        let (to, source) = (*taker?.0, source?);
+        Some(Repair { source, kept, targets: vec![to], anew: Vec::new() })
+    }
+
+    /// Whether anybody who lacks something could begin to take it now.
+    pub fn has_idle_taker(&self, busy: &Busy) -> bool {
+        self.deficit.keys().any(|&server| busy.has_room(server))
+    }
+
+    /// Counts a move as made.
+    pub fn take(&mut self, from: ServerId, to: ServerId, bytes: u64) {
+        for (side, server) in [(&mut self.surplus, from), (&mut self.deficit, to)] {
+            let Some(left) = side.get_mut(&server) else { continue };
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                side.remove(&server);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::placement::place_more;
+    use crate::cluster::{Labels, ServerView};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    const GIB: u64 = 1 << 30;
+
+    fn fills(servers: &[(u64, u64)]) -> Fills {
+        let fill = |&(used, capacity): &(u64, u64)| Fill { used_bytes: used, capacity_bytes: capacity };
+        servers.iter().enumerate().map(|(n, server)| (ServerId(n as u32 + 1), fill(server))).collect()
+    }
+
+    fn view(count: u32, rack: impl Fn(u32) -> u32) -> ClusterView {
+        let server = |number: u32| ServerView {
+            health: ServerHealth::Alive,
+            address: "host:1".into(),
+            total_bytes: 100 * GIB,
+            free_bytes: 50 * GIB,
+            load: 0,
+            draining: false,
+            labels: Arc::new(Labels::parse([format!("rack={}", rack(number))]).unwrap()),
+        };
+        ClusterView { servers: (1..=count).map(|number| (ServerId(number), server(number))).collect() }
+    }
+
+    #[test]
+    fn an_empty_sixth_server_gets_its_share_and_hardly_more_moves_than_must() {
+        let fills = fills(
+            &[(60, 100), (60, 100), (60, 100), (60, 100), (60, 100), (0, 100)]
+                .map(|(used, all)| (used * GIB, all * GIB)),
+        );
+        assert_eq!(spread_permille(&fills), 600);
+        let balance = Balance::of(&fills, 50);
+        // With a spread of exactly 5 %, 45.8 GiB would have to move.
+        let least = 45.833 * GIB as f64;
+        let moved = balance.bytes() as f64;
+        assert!(moved >= least && moved <= 1.1 * least, "{moved}");
+        let after = balance.after(&fills);
+        assert!(spread_permille(&after) <= 26, "{after:?}");
+        assert_eq!(balance.givers().len(), 5);
+        assert_eq!(balance.flows().len(), 5);
+        assert_eq!(Balance::of(&after, 50), Balance::default(), "and then it rests");
+    }
+
+    #[test]
+    fn a_move_spreads_no_worse_and_goes_where_most_is_lacking() {
+        let fills = fills(&[
+            (90 * GIB, 100 * GIB),
+            (50 * GIB, 100 * GIB),
+            (50 * GIB, 100 * GIB),
+            (10 * GIB, 100 * GIB),
+            (20 * GIB, 100 * GIB),
+        ]);
+        let balance = Balance::of(&fills, 50);
+        let set = [ServerId(1), ServerId(2), ServerId(3)];
+        let propose = |view: &ClusterView| {
+            let moved = balance.propose(view, &Busy::new(2), (&set, ServerId(1)), 64 << 20);
+            moved.map(|repair| (repair.kept, repair.targets))
+        };
+        let kept = vec![ServerId(2), ServerId(3)];
+        assert_eq!(propose(&view(5, |number| number)), Some((kept.clone(), vec![ServerId(4)])));
+        let same_rack = view(5, |number| if number == 4 { 2 } else { number });
+        assert_eq!(propose(&same_rack), Some((kept, vec![ServerId(5)])), "not beside another one");
+        let mut away = view(5, |number| number);
+        away.servers.get_mut(&ServerId(3)).unwrap().health = ServerHealth::Suspect;
+        assert_eq!(propose(&away), None, "its chunk is not whole at present");
+        assert!(!balance.gives(ServerId(4)) && balance.gives(ServerId(1)));
+        assert_eq!(
+            balance.propose(&view(5, |n| n), &Busy::new(2), (&[ServerId(4)], ServerId(4)), 1 << 20),
+            None
+        );
+    }
+
+    /// Ten million chunks on a thousand servers, of which fifty are new: a round looks at each replica that may go once.
+    #[test]
+    fn a_large_cluster_is_planned_in_one_walk() {
+        let (servers, chunks, bytes) = (1000_u32, 10_000_000_u64, 8_u64 << 20);
+        let view = view(servers, |number| number % 40);
+        let old = 950;
+        let place = |chunk: u64| {
+            let at = |part: u64| ServerId(1 + ((chunk * 7 + part * 317) % old) as u32);
+            [at(0), at(1), at(2)]
+        };
+        let mut fills: Fills = (1..=servers)
+            .map(|number| (ServerId(number), Fill { used_bytes: 0, capacity_bytes: 500 * GIB }))
+            .collect();
+        for chunk in 0..chunks {
+            place(chunk).iter().for_each(|server| fills.get_mut(server).unwrap().used_bytes += bytes);
+        }
+        let mut balance = Balance::of(&fills, 50);
+        let (wanted, busy, mut moved) = (balance.bytes(), Busy::new(1), 0);
+        for chunk in 0..chunks {
+            if balance.is_done() {
+                break;
+            }
+            let set = place(chunk);
+            let Some(&from) = set.iter().find(|&&server| balance.gives(server)) else { continue };
+            if let Some(repair) = balance.propose(&view, &busy, (&set, from), bytes) {
+                balance.take(from, repair.targets[0], bytes);
+                moved += bytes;
+            }
+        }
+        assert!(moved >= wanted - wanted / 100, "{moved} of {wanted}");
+    }
+
+    #[test]
+    fn what_one_of_a_thousand_held_is_made_anew_by_nearly_all() {
+        let view = view(1000, |number| number);
+        let mut seen = std::collections::BTreeSet::new();
+        for chunk in 0..30_000_u64 {
+            let hash = chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let kept = [ServerId(2 + (hash % 999) as u32), ServerId(2 + (hash >> 20) as u32 % 999)];
+            let targets =
+                place_more(&view, &kept, 1, hash, |server| server.get() != 1 && !kept.contains(&server));
+            seen.extend(targets);
+        }
+        assert!(seen.len() > 900, "{}", seen.len());
+    }
+
+    proptest! {
+        #[test]
+        fn every_balance_ends_within_the_tolerance(
+            servers in proptest::collection::vec((0u64..=1000, 1u64..=100), 1..20), tolerance in 10u32..300,
+        ) {
+            let servers: Vec<_> =
+                servers.iter().map(|&(share, gib)| (gib * GIB / 1000 * share, gib * GIB)).collect();
+            let fills = fills(&servers);
+            let balance = Balance::of(&fills, tolerance);
+            let after = balance.after(&fills);
+            prop_assert!(spread_permille(&after) <= tolerance, "{after:?}");
+            let sum = |fills: &Fills| fills.values().map(|fill| fill.used_bytes).sum::<u64>();
+            prop_assert_eq!(sum(&fills), sum(&after));
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Evening chunk servers out, as an operator asks for it: the plan, the steps that are journaled, and how it stands. What moves is
+//! decided and done in `work/rebalance`.
+
+use crate::admin_service::to_status;
+use crate::parts::Parts;
+use crate::servers::ServerReport;
+use cairn_core::cluster::ServerHealth;
+use cairn_core::cluster::balance::{Balance, Fill, Fills, spread_permille};
+use cairn_core::error::FsError;
+use cairn_core::ids::{ChunkId, ServerId};
+use cairn_core::limits::{MOVE_BYTES_PER_SECOND, MOVE_SETTLE, MOVES_REMEMBERED, REBALANCE_PERIOD};
+use cairn_core::namespace::internal::{Internal, RebalanceStep};
+use cairn_core::namespace::work::{RebalanceRow, RebalanceState, rebalance};
+use cairn_proto::v1::{
+    DiskState, RebalanceFlow, RebalanceReply, RebalanceRequest, RebalanceServer, RebalanceVerb,
+};
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tonic::Status;
+
+/// What the work remembers and shows; the state knows the rest.
+#[derive(Default)]
+pub(crate) struct Rebalancing {
+    shown: Mutex<Shown>,
+    /// Replicas that moved away from there, the oldest first.
+    left_behind: Mutex<VecDeque<(ServerId, ChunkId)>>,
+}
+
+/// How it goes at present.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shown {
+    /// What nothing moves for.
+    pub(crate) waits_for: &'static str,
+    /// Bytes a second of late; 0: not known.
+    pub(crate) rate_bytes: u64,
+    /// Replicas that move.
+    pub(crate) under_way: u64,
+    /// Moved and not yet journaled: bytes, replicas.
+    pub(crate) untold: (u64, u64),
+    /// Counts the steps of operators: what goes on looks at the row when it changes.
+    pub(crate) steps: u64,
+}
+
+impl Rebalancing {
+    pub(crate) fn shown(&self) -> Shown {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn show(&self, change: impl FnOnce(&mut Shown)) {
+        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A replica has moved away from there. Of very many only the newest are remembered: what came before is deleted before.
+    pub(crate) fn left_behind(&self, server: ServerId, chunk: ChunkId) {
+        let mut left = self.left();
+        left.push_back((server, chunk));
+        if left.len() > MOVES_REMEMBERED {
+            left.pop_front();
+        }
+    }
+
+    pub(crate) fn oldest_left_behind(&self) -> Option<(ServerId, ChunkId)> {
+        self.left().front().copied()
+    }
+
+    pub(crate) fn forget_oldest(&self) {
+        self.left().pop_front();
+    }
+
+    fn left(&self) -> MutexGuard<'_, VecDeque<(ServerId, ChunkId)>> {
+        self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How full the servers are that take part: those that are alive or away for a moment, and are not being emptied. What is not
+/// ours on their disks does not count.
+pub(crate) fn fills(reports: &[ServerReport]) -> Fills {
+    let takes_part = |report: &&ServerReport| {
+        report.health != ServerHealth::Dead && report.draining.is_none() && !report.disks.is_empty()
+    };
+    let fill = |report: &ServerReport| {
+        let disks = report.disks.iter().filter(|disk| disk.state() != DiskState::DiskFailed);
+        let (used, free) = disks.fold((0_u64, 0_u64), |(used, free), disk| {
+            (used.saturating_add(disk.used_bytes), free.saturating_add(disk.free_bytes))
+        });
+        (report.server, Fill { used_bytes: used, capacity_bytes: used.saturating_add(free) })
+    };
+    reports.iter().filter(takes_part).map(fill).collect()
+}
+
+/// Does what an operator asks for, and tells how it stands then.
+pub(crate) async fn answer(parts: &Parts, request: RebalanceRequest) -> Result<RebalanceReply, FsError> {
+    let reports = parts.servers.reports(parts.now());
+    let fills = fills(&reports);
+    let tolerance = request.tolerance_permille.clamp(1, 999);
+    let limit = request.limit_bytes.unwrap_or_else(|| MOVE_BYTES_PER_SECOND * fills.len().max(1) as u64);
+    let step = match request.verb() {
+        RebalanceVerb::RebalanceStatus | RebalanceVerb::RebalancePlan => None,
+        RebalanceVerb::RebalanceStart => Some(RebalanceStep::Begin {
+            tolerance_permille: tolerance as u16,
+            limit_bytes: limit,
+            planned_bytes: Balance::of(&fills, tolerance).bytes(),
+            spread_before_permille: spread_permille(&fills),
+        }),
+        RebalanceVerb::RebalancePause => Some(RebalanceStep::Pause),
+        RebalanceVerb::RebalanceResume => Some(RebalanceStep::Resume),
+        RebalanceVerb::RebalanceCancel => Some(RebalanceStep::Cancel),
+    };
+    if let Some(step) = step {
+        parts.sequencer.internal(Internal::Rebalance(step)).await?;
+        parts.rebalancing.show(|shown| shown.steps += 1);
+        parts.nudge();
+    }
+    let row = parts.reader.read(rebalance).await?;
+    let plans = request.verb() == RebalanceVerb::RebalancePlan;
+    let (tolerance, limit) = match row.filter(|_| !plans) {
+        Some(row) => (u32::from(row.tolerance_permille), row.limit_bytes),
+        None => (tolerance, limit),
+    };
+    Ok(tell(parts, &fills, &reports, (tolerance, limit), row))
+}
+
+fn tell(
+    parts: &Parts,
+    fills: &Fills,
+    reports: &[ServerReport],
+    (tolerance, limit): (u32, u64),
+    row: Option<RebalanceRow>,
+) -> RebalanceReply {
+    let balance = Balance::of(fills, tolerance);
+    let after = balance.after(fills);
+    let shown = parts.rebalancing.shown();
+    let state = match row.map(|row| row.state) {
+        None => "idle",
+        Some(RebalanceState::Running) if !shown.waits_for.is_empty() => "waiting",
+        Some(RebalanceState::Running) => "running",
+        Some(RebalanceState::Paused) => "paused",
+        Some(RebalanceState::Done) => "done",
+        Some(RebalanceState::Cancelled) => "cancelled",
+    };
+    let remaining = match state {
+        "running" | "waiting" | "paused" | "idle" => balance.bytes(),
+        _ => 0,
+    };
+    let flows = balance.flows().into_iter().map(|flow| RebalanceFlow {
+        from: flow.from.get(),
+        to: flow.to.get(),
+        bytes: flow.bytes,
+    });
+    let server = |(&server, fill): (&ServerId, &Fill)| RebalanceServer {
+        server: server.get(),
+        used_bytes: fill.used_bytes,
+        capacity_bytes: fill.capacity_bytes,
+        after_bytes: after.get(&server).map_or(0, |fill| fill.used_bytes),
+    };
+    RebalanceReply {
+        state: state.to_owned(),
+        waits_for: if state == "waiting" { shown.waits_for.to_owned() } else { String::new() },
+        tolerance_permille: tolerance,
+        limit_bytes: limit,
+        elapsed_ms: row.map_or(0, |row| elapsed(parts, &row).as_millis() as u64),
+        planned_bytes: row.map_or(0, |row| row.planned_bytes),
+        moved_bytes: row.map_or(0, |row| row.moved_bytes + shown.untold.0),
+        moved_replicas: row.map_or(0, |row| row.moved_replicas + shown.untold.1),
+        to_move_bytes: balance.bytes(),
+        estimated_ms: estimate(remaining, limit, mean_bytes(reports), &shown).as_millis() as u64,
+        rate_bytes: shown.rate_bytes,
+        spread_before_permille: row.map_or(0, |row| row.spread_before_permille),
+        spread_permille: spread_permille(fills),
+        spread_after_permille: spread_permille(&after),
+        flows: flows.collect(),
+        servers: fills.iter().map(server).collect(),
+        under_way: shown.under_way,
+    }
+}
+
+fn elapsed(parts: &Parts, row: &RebalanceRow) -> Duration {
+    let until = match row.state {
+        RebalanceState::Running | RebalanceState::Paused => parts.env.clock.wall(),
+        RebalanceState::Done | RebalanceState::Cancelled => row.ended,
+    };
+    let millis =
+        |seconds: i64, nanos: u32| seconds.saturating_mul(1000).saturating_add(i64::from(nanos / 1_000_000));
+    let took = millis(until.seconds, until.nanos) - millis(row.begun.seconds, row.begun.nanos);
+    Duration::from_millis(took.max(0) as u64)
+}
+
+/// Mean size of a replica.
+fn mean_bytes(reports: &[ServerReport]) -> u64 {
+    let disks = reports.iter().flat_map(|report| &report.disks);
+    let (bytes, count) =
+        disks.fold((0, 0), |sum: (u64, u64), disk| (sum.0 + disk.used_bytes, sum.1 + disk.replicas));
+    bytes / count.max(1)
+}
+
+/// By the limit and what each replica costs whatever its size, and once it moves by how fast it does.
+fn estimate(bytes: u64, limit: u64, mean: u64, shown: &Shown) -> Duration {
+    /// Journal entries and syncs of a replica that moves, of which some go on side by side.
+    const EACH: Duration = Duration::from_millis(3);
+    if shown.under_way > 0 && shown.rate_bytes > 0 {
+        return Duration::from_millis(bytes.saturating_mul(1000) / shown.rate_bytes);
+    }
+    let paced = Duration::from_millis(
+        bytes.saturating_mul(1000) / if limit > 0 { limit } else { 4 * MOVE_BYTES_PER_SECOND },
+    );
+    let replicas = u32::try_from(bytes / mean.max(1)).unwrap_or(u32::MAX);
+    // At its end it is looked once more how even they are.
+    let look = MOVE_SETTLE + REBALANCE_PERIOD / 2;
+    paced.max(EACH.saturating_mul(replicas)) + if bytes > 0 { look } else { Duration::ZERO }
+}
+
+/// An error for the operator.
+pub(crate) fn refusal(parts: &Parts, error: &FsError) -> Status {
+    let address = &parts.address;
+    match error {
+        FsError::Busy => Status::failed_precondition(format!(
+            "master {address}: a rebalancing goes on: see `cairn admin rebalance status`, end it with `cancel`"
+        )),
+        FsError::NotFound => Status::failed_precondition(format!(
+            "master {address}: no rebalancing goes on: begin one with `cairn admin rebalance start`"
+        )),
+        other => to_status(parts, other),
+    }
+}
