@@ -116,6 +116,9 @@ fn a_drained_server_is_removed_and_its_machine_joins_anew() {
     assert!(there > 100 && targets.len() == 4 && plan["state"] == "serving", "{plan}");
     let planned: u64 = targets.iter().map(|target| count(target, "replicas")).sum();
     assert!(planned + 50 > there && count(&plan, "stuck") == 0, "{plan}");
+    let without = cluster.json(&["admin", "whatif", "lose", &server]);
+    assert!(without["fits"] == true && count(&without, "unreadable") == 0, "{without}");
+    assert!(without["by_copies_left"][2].as_u64().unwrap() >= there - 50, "{without}");
     cluster.cairn(&["admin", "drain", &server, "start"]);
     while count(&cluster.json(&["admin", "drain", &server, "status"]), "replicas_left") + 20 > there {
         std::thread::sleep(Duration::from_millis(10));
@@ -151,6 +154,12 @@ fn a_drain_that_nobody_can_take_over_says_so_and_harms_nothing() {
     let plan = cluster.json(&["admin", "drain", "chunkserver-1", "plan"]);
     let there = count(&plan, "replicas_left");
     assert!(there > 0 && count(&plan, "stuck") == there && count(&plan, "needed") == there, "{plan}");
+    let without = cluster.json(&["admin", "whatif", "lose", "1"]);
+    assert!(without["fits"] == false && count(&without, "cannot_be_whole") == there, "{without}");
+    assert!(
+        !cluster.try_cairn(&["admin", "whatif", "lose", "rack=7"]).status.success(),
+        "nobody has that label"
+    );
     let told = cluster.cairn(&["admin", "drain", "1", "start"]);
     assert!(told.contains("can go nowhere"), "{told}");
     // New files get their three copies all the same.

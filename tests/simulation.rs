@@ -18,6 +18,8 @@ mod invariants;
 mod kernel;
 #[path = "sim/linear.rs"]
 mod linear;
+#[path = "sim/mover.rs"]
+mod mover;
 #[path = "sim/operator.rs"]
 mod operator;
 #[path = "sim/oracle.rs"]

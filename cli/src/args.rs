@@ -2,6 +2,7 @@
 
 use crate::admin::drain::{DrainCommand, ServerArgument};
 use crate::admin::rebalance::RebalanceCommand;
+use crate::admin::whatif::WhatIfCommand;
 use clap::{Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -208,6 +209,9 @@ pub enum AdminCommand {
     /// Even out how full the chunk servers are
     #[command(subcommand)]
     Rebalance(RebalanceCommand),
+    /// What would become of the data if something happened
+    #[command(subcommand)]
+    Whatif(WhatIfCommand),
     /// Empty a chunk server, so that it can be removed with nothing at risk
     Drain(DrainCommand),
     /// Let a chunk server that is being emptied serve again as before

@@ -5,7 +5,7 @@ use crate::damage::Report;
 use crate::driven::Driven;
 use crate::fsck_pages;
 use crate::hello::printable;
-use crate::moving::{drain, rebalance};
+use crate::moving::{drain, rebalance, whatif};
 use crate::parts::Parts;
 use crate::placement_pages;
 use crate::sequencer::GroupRefusal;
@@ -26,7 +26,7 @@ use cairn_proto::v1::{
     CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, DrainReply, DrainRequest, FsckReply,
     FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest,
     RemoveServerReply, RemoveServerRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest,
-    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest,
+    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -165,6 +165,11 @@ impl Admin for AdminService {
     ) -> Result<Response<RebalanceReply>, Status> {
         let asked = rebalance::answer(&self.parts, request.into_inner()).await;
         asked.map(Response::new).map_err(|error| rebalance::refusal(&self.parts, &error))
+    }
+
+    async fn what_if(&self, request: Request<WhatIfRequest>) -> Result<Response<WhatIfReply>, Status> {
+        let asked = whatif::lose(&self.parts, &request.into_inner().lose).await;
+        asked.map(Response::new).map_err(|error| drain::refusal(&self.parts, &error))
     }
 
     async fn remove_server(

@@ -9,6 +9,7 @@ use super::invariants::{
     i07_one_log, i11_equal_states, i12_no_journal_is_cut, i21_recorded_replicas_are_there,
     i28_everybody_gets_on, i32_fsck_finds_nothing,
 };
+use super::mover::run_mover;
 use super::operator::{Orders, Replacing, run_operator};
 use super::oracle::Oracle;
 use super::remains::{Remains, replicas};
@@ -77,6 +78,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
     set_up(&mut cluster, seed, &machines, &oracle, &phase);
     let theirs = orders.clone();
     cluster.add("operator", move |env| run_operator(env, theirs.clone()).boxed_local());
+    cluster.add("mover", move |env| run_mover(env).boxed_local());
     let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders.clone());
     let random = hosts::random(seed, 7);
     let mut next = Duration::from_secs(3);

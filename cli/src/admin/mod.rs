@@ -9,6 +9,7 @@ mod masters;
 pub(crate) mod rebalance;
 mod servers;
 mod status;
+pub(crate) mod whatif;
 
 use crate::args::{
     AdminCommand, FsckCommand, Global, JournalCommand, MastersAction, MastersCommand, ServersAction,
@@ -79,6 +80,7 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
                 drain::drain(&mut admin, global.json, &command.server, action).await
             }
             AdminCommand::Rebalance(command) => rebalance::rebalance(&mut admin, global.json, &command).await,
+            AdminCommand::Whatif(command) => whatif::whatif(&mut admin, global.json, command).await,
             AdminCommand::Undrain(argument) => {
                 drain::drain(&mut admin, global.json, &argument.server, drain::DrainAction::Cancel).await
             }

@@ -143,3 +143,5 @@ pub const MOVES_TOLD_EVERY: Duration = Duration::from_secs(2);
 pub const MOVE_SETTLE: Duration = Duration::from_millis(700);
 /// Replicas that moved away and whose deletion a round waits for: those of the last round or two.
 pub const MOVES_REMEMBERED: usize = 65_536;
+/// What a server copies in a second when something is to be made anew, for estimates: a hard disk that does other things too.
+pub const REPAIR_BYTES_PER_SECOND: u64 = 64 << 20;

@@ -3,3 +3,4 @@
 
 pub(crate) mod drain;
 pub(crate) mod rebalance;
+pub(crate) mod whatif;

@@ -198,12 +198,13 @@ fn mean_bytes(reports: &[ServerReport]) -> u64 {
 fn estimate(bytes: u64, limit: u64, mean: u64, shown: &Shown) -> Duration {
     /// Journal entries and syncs of a replica that moves, of which some go on side by side.
     const EACH: Duration = Duration::from_millis(3);
-    if shown.under_way > 0 && shown.rate_bytes > 0 {
-        return Duration::from_millis(bytes.saturating_mul(1000) / shown.rate_bytes);
+    let known = if shown.under_way > 0 { shown.rate_bytes } else { 0 };
+    if let Some(millis) = bytes.saturating_mul(1000).checked_div(known) {
+        return Duration::from_millis(millis);
     }
-    let paced = Duration::from_millis(
-        bytes.saturating_mul(1000) / if limit > 0 { limit } else { 4 * MOVE_BYTES_PER_SECOND },
-    );
+    let paced = bytes.saturating_mul(1000).checked_div(limit);
+    let paced = paced.unwrap_or(bytes.saturating_mul(1000) / (4 * MOVE_BYTES_PER_SECOND));
+    let paced = Duration::from_millis(paced);
     let replicas = u32::try_from(bytes / mean.max(1)).unwrap_or(u32::MAX);
     // At its end it is looked once more how even they are.
     let look = MOVE_SETTLE + REBALANCE_PERIOD / 2;

@@ -191,10 +191,9 @@ impl<'p> Round<'p> {
     fn begin(&mut self, one: &Move) {
         self.busy.begin(&one.repair);
         self.balance.take(one.from, one.repair.targets[0], one.bytes);
-        if self.limit_bytes > 0 {
-            let takes = Duration::from_micros(one.bytes.saturating_mul(1_000_000) / self.limit_bytes);
-            self.not_before = self.not_before.max(self.parts.now()).after(takes);
-        }
+        // No limit, no pause.
+        let micros = one.bytes.saturating_mul(1_000_000).checked_div(self.limit_bytes).unwrap_or(0);
+        self.not_before = self.not_before.max(self.parts.now()).after(Duration::from_micros(micros));
     }
 
     fn ended(&mut self, one: &Move, outcome: Result<(), FsError>) {
