@@ -140,6 +140,9 @@ pub struct DevUp {
     /// Replicas of each chunk [default: 3]
     #[arg(long, value_name = "N")]
     pub replicas: Option<u8>,
+    /// Data directories of each chunk server, as if each were a disk [default: 1]
+    #[arg(long, value_name = "N")]
+    pub disks: Option<u32>,
     /// Loopback address at which everything listens [default: 127.0.0.1]
     // A cluster with an address of its own never meets another's ports, not even while one of its servers is down.
     #[arg(long, value_name = "A")]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a failed test says what it left behind")]
 
+use crate::faulty_disk::{Faults, FaultyDisk};
 use serde::Deserialize;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,8 @@ impl Default for ClusterOptions {
 
 /// A running cluster. Dropping it stops everything and removes the directory.
 pub struct Cluster {
+    /// Before the directory that they are mounted in.
+    faulty: Vec<FaultyDisk>,
     root: TempDir,
     cairn: PathBuf,
     extra_mounts: Vec<PathBuf>,
@@ -122,14 +125,42 @@ impl Cluster {
 
     /// Starts a cluster, whose processes find this in their environment.
     pub fn up_with(options: ClusterOptions, environment: Vec<(String, String)>) -> Self {
+        let cluster = Self::prepared(environment);
+        cluster.begin(options, 1);
+        cluster
+    }
+
+    /// Starts a cluster whose chunk servers have so many disks each, every one a [`FaultyDisk`].
+    pub fn up_on_faulty_disks(options: ClusterOptions, disks: u32) -> Self {
+        let mut cluster = Self::prepared(Vec::new());
+        for server in 1..=options.chunkservers {
+            let folder = cluster.root().join(format!("chunkserver-{server}"));
+            let mounted = (1..=disks).map(|disk| FaultyDisk::mount(&folder.join(format!("disk-{disk}"))));
+            cluster.faulty.extend(mounted);
+        }
+        cluster.begin(options, disks);
+        cluster
+    }
+
+    fn prepared(environment: Vec<(String, String)>) -> Self {
         let (root, cairn) = (test_dir(), cairn_binary());
-        let cluster = Self { root, cairn, extra_mounts: Vec::new(), environment };
+        Self { faulty: Vec::new(), root, cairn, extra_mounts: Vec::new(), environment }
+    }
+
+    fn begin(&self, options: ClusterOptions, disks: u32) {
         let ClusterOptions { masters, chunkservers, replicas } = options;
         let (masters, chunkservers) = (masters.to_string(), chunkservers.to_string());
-        let replicas = replicas.to_string();
+        let (replicas, disks) = (replicas.to_string(), disks.to_string());
         let shape = ["--masters", &masters, "--chunkservers", &chunkservers, "--replicas", &replicas];
-        cluster.dev(&[&["up", "--address", &own_address().to_string()], &shape[..]].concat());
-        cluster
+        let up = ["up", "--address", &own_address().to_string(), "--disks", &disks];
+        self.dev(&[&up[..], &shape[..]].concat());
+    }
+
+    /// What is wrong with a disk of a cluster that was started on faulty ones.
+    pub fn faults(&self, server: &str, disk: u32) -> &Faults {
+        let path = self.root().join(server).join(format!("disk-{disk}"));
+        let found = self.faulty.iter().find(|faulty| faulty.path() == path);
+        found.unwrap_or_else(|| panic!("{} is no faulty disk", path.display())).faults()
     }
 
     /// Its directory.

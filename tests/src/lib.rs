@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod corpus;
 pub mod fake_s3;
+pub mod faulty_disk;
 pub mod history;
 pub mod load;
 pub mod network;

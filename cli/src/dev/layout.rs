@@ -25,6 +25,9 @@ pub(super) struct Layout {
     pub(super) cluster: Option<uuid::Uuid>,
     /// Replicas of a chunk.
     pub(super) replicas: u8,
+    /// Data directories of each chunk server.
+    #[serde(default = "one_disk")]
+    pub(super) disks: u32,
     /// Where it is mounted, absolute.
     pub(super) mount: PathBuf,
     /// Options of the mount.
@@ -59,6 +62,10 @@ fn loopback() -> IpAddr {
     LOOPBACK
 }
 
+const fn one_disk() -> u32 {
+    1
+}
+
 impl Layout {
     /// A cluster that does not exist yet. `ports` must hold two for each master and chunk server.
     pub(super) fn new(
@@ -86,6 +93,7 @@ impl Layout {
             cluster,
             address,
             replicas,
+            disks: one_disk(),
             mount,
             mount_options,
             members,
@@ -185,7 +193,9 @@ impl Layout {
     pub(super) fn data_dirs(&self, member: &Member) -> Vec<PathBuf> {
         match member.role {
             Role::Master => vec![self.directory(member).join("data")],
-            Role::Chunkserver => vec![self.directory(member).join("disk-1")],
+            Role::Chunkserver => {
+                (1..=self.disks).map(|disk| self.directory(member).join(format!("disk-{disk}"))).collect()
+            }
             Role::Mount => Vec::new(),
         }
     }

@@ -5,7 +5,7 @@
 //! ```text
 //! ROOT/cluster.json            what the cluster consists of (see layout.rs)
 //! ROOT/master-1/               config.toml, data/, log, pid
-//! ROOT/chunkserver-1/          config.toml, disk-1/, log, pid
+//! ROOT/chunkserver-1/          config.toml, disk-1/ (and more with --disks), log, pid
 //! ROOT/mount/                  log, pid
 //! ROOT/mnt                     the mount point, unless another was named
 //! ```

@@ -7,7 +7,7 @@ use super::{down, ports, ready};
 use crate::args::{DevUp, Global};
 use crate::error::CliError;
 use crate::{mounting, output, services};
-use cairn_core::limits::MASTERS_MAX;
+use cairn_core::limits::{MASTERS_MAX, SERVER_DISKS_MAX};
 use cairn_env::Env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,6 +67,7 @@ fn existing(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
         ("--masters", master_count(options)?.map(|asked| asked.to_string()), count(Role::Master)),
         ("--chunkservers", options.chunkservers.map(|asked| asked.to_string()), count(Role::Chunkserver)),
         ("--replicas", options.replicas.map(|asked| asked.to_string()), layout.replicas.to_string()),
+        ("--disks", options.disks.map(|asked| asked.to_string()), layout.disks.to_string()),
         ("--address", options.address.map(|asked| asked.to_string()), layout.address.to_string()),
     ];
     for (name, asked, is) in conflicts {
@@ -115,6 +116,10 @@ fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
             "--replicas {replicas}: between 1 and the number of chunk servers ({chunkservers})"
         )));
     }
+    let disks = options.disks.unwrap_or(1);
+    if disks == 0 || disks as usize > SERVER_DISKS_MAX {
+        return Err(CliError::Usage(format!("--disks {disks}: 1 to {SERVER_DISKS_MAX}")));
+    }
     let address = options.address.unwrap_or(LOOPBACK);
     if !address.is_loopback() {
         return Err(CliError::Usage(format!(
@@ -134,7 +139,8 @@ fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     let mut uuid = [0; 16];
     Env::real().random.fill(&mut uuid);
     let cluster = uuid::Builder::from_random_bytes(uuid).into_uuid();
-    let layout = Layout::new(&root, cluster, address, shape, mount, options.options.clone(), &ports);
+    let mut layout = Layout::new(&root, cluster, address, shape, mount, options.options.clone(), &ports);
+    layout.disks = disks;
     layout.save()?;
     Ok((layout, reserved))
 }
