@@ -64,12 +64,13 @@ impl DataService {
     async fn answer(&self, request: Request<Session>, started: Tick) -> Frame {
         let header = &request.frame.header;
         if self.gave_up(&request, started) {
+            self.metrics.expired();
             return Frame::bare(header.reply(Status::Overloaded));
         }
         let reply = match header.op {
             Op::Write => write_path::write(self, &request, started).await,
             Op::Sync => write_path::sync(self, &request, started).await,
-            Op::Read => read_path::read(self, &request).await,
+            Op::Read => read_path::read(self, &request, started).await,
             Op::BlockSums => read_path::block_sums(self, &request).await,
             Op::Stat => read_path::stat(self, &request),
             Op::Hello | Op::Ping => Frame::bare(header.reply(Status::BadRequest)),

@@ -44,5 +44,7 @@ fn tell(event: StoreEvent, metrics: &Metrics) -> Happened {
             error!(%disk, path = %path.display(), detail, "disk has failed");
             Happened::DisksChanged
         }
+        // Told and logged by the disk itself.
+        StoreEvent::DiskPaceChanged { .. } => Happened::DisksChanged,
     }
 }

@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::store::{ChunkStore, DiskState, DiskStatusReport};
 use cairn_core::cluster::Labels;
 use cairn_core::cluster::digest::digest_ranges;
+use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ClusterId, ServerId};
 use cairn_core::limits::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_REPLIES_WAITING, DATA_HANDSHAKE_MAX, INVENTORY_PERIOD,
@@ -236,6 +237,9 @@ impl Reporter {
             let message = tokio::select! {
                 command = next(commands) => match command {
                     Ok(Down::HeartbeatSeen(seen)) => {
+                        let micros = |number| Duration::from_micros(u64::from(number));
+                        let (read, sync) = (micros(seen.typical_read_us), micros(seen.typical_sync_us));
+                        self.store.hear_of_typical_pace(DiskPace { read, sync });
                         self.hear_of(seen.masters);
                         continue;
                     }
@@ -301,8 +305,10 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
     let state = match disk.state {
         DiskState::Healthy => v1::DiskState::DiskHealthy,
         DiskState::Full => v1::DiskState::DiskFull,
+        DiskState::Slow => v1::DiskState::DiskSlow,
         DiskState::Failed => v1::DiskState::DiskFailed,
     };
+    let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
     v1::DiskStatus {
         disk: disk.disk.0.as_bytes().to_vec().into(),
         path: disk.path.display().to_string(),
@@ -312,6 +318,8 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
         replicas: disk.replicas,
         state: state.into(),
         detail: disk.detail.clone(),
+        read_us: micros(disk.pace.read),
+        sync_us: micros(disk.pace.sync),
     }
 }
 

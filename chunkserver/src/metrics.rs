@@ -39,6 +39,8 @@ pub(crate) struct Metrics {
     disk_used: Family<DiskLabel, Gauge>,
     disk_replicas: Family<DiskLabel, Gauge>,
     disk_healthy: Family<DiskLabel, Gauge>,
+    disk_slow: Family<DiskLabel, Gauge>,
+    expired: Counter,
     places: Arc<Semaphore>,
 }
 
@@ -59,6 +61,8 @@ impl Metrics {
             disk_used: Family::default(),
             disk_replicas: Family::default(),
             disk_healthy: Family::default(),
+            disk_slow: Family::default(),
+            expired: Counter::default(),
             places,
         };
         metrics.register();
@@ -91,7 +95,17 @@ impl Metrics {
         registry.register_with_unit("disk_free", "Room for new data", Unit::Bytes, self.disk_free.clone());
         registry.register_with_unit("disk_used", "Stored blocks", Unit::Bytes, self.disk_used.clone());
         registry.register("disk_replicas", "Replicas held", self.disk_replicas.clone());
-        registry.register("disk_healthy", "1 healthy, 0 full or failed", self.disk_healthy.clone());
+        registry.register("disk_healthy", "1 healthy, 0 full, slow or failed", self.disk_healthy.clone());
+        registry.register(
+            "disk_slow",
+            "1 much slower than before and than its peers",
+            self.disk_slow.clone(),
+        );
+        registry.register(
+            "requests_expired",
+            "Requests dropped because their deadline had passed before their turn came",
+            self.expired.clone(),
+        );
     }
 
     pub(crate) fn answered(&self, op: Op, status: Status) {
@@ -104,6 +118,10 @@ impl Metrics {
 
     pub(crate) fn read(&self, bytes: usize) {
         self.read.inc_by(bytes as u64);
+    }
+
+    pub(crate) fn expired(&self) {
+        self.expired.inc();
     }
 
     pub(crate) fn hop_failed(&self) {
@@ -142,6 +160,7 @@ impl Metrics {
             self.disk_used.get_or_create(&label).set(disk.used_bytes as i64);
             self.disk_replicas.get_or_create(&label).set(disk.replicas as i64);
             self.disk_healthy.get_or_create(&label).set(i64::from(disk.state == DiskState::Healthy));
+            self.disk_slow.get_or_create(&label).set(i64::from(disk.state == DiskState::Slow));
         }
         let mut page = String::new();
         // Writing to a string does not fail.
@@ -179,5 +198,6 @@ const fn status_name(status: Status) -> &'static str {
         Status::Refused => "refused",
         Status::ShuttingDown => "shutting_down",
         Status::Io => "io",
+        Status::SlowDisk => "slow_disk",
     }
 }

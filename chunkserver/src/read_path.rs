@@ -1,33 +1,54 @@
 //! Read, BlockSums and Stat: what leaves was verified by the store, and carries its checksums for the reader.
 
 use crate::data_service::{DataService, Session};
-use crate::store::{BlockSum, ReplicaStat};
+use crate::store::{BlockSum, ReadTerms, ReplicaStat, StoreError};
 use crate::write_path::refusal;
 use bytes::{BufMut, BytesMut};
 use cairn_core::limits::FRAME_PAYLOAD_BYTES_MAX;
+use cairn_core::time::Tick;
 use cairn_core::units::CHUNK_BYTES;
 use cairn_proto::data_conn::Request;
-use cairn_proto::frame::{Frame, Status};
+use cairn_proto::frame::{Frame, Status, flags};
+use std::time::Duration;
 
 /// Whole blocks with their checksums.
-pub(crate) async fn read(service: &DataService, request: &Request<Session>) -> Frame {
+pub(crate) async fn read(service: &DataService, request: &Request<Session>, started: Tick) -> Frame {
     let header = &request.frame.header;
     let length = header.length;
     let fits = header.offset.checked_add(u64::from(length)).is_some_and(|end| end <= CHUNK_BYTES);
     if length == 0 || length as usize > FRAME_PAYLOAD_BYTES_MAX || !fits {
         return Frame::bare(header.reply(Status::BadRequest));
     }
-    match service.store().read(header.chunk, header.part, header.version, header.offset, length).await {
+    let deadline = Duration::from_millis(u64::from(header.deadline_ms));
+    let terms = ReadTerms {
+        deadline: (!deadline.is_zero()).then(|| started.after(deadline)),
+        may_decline: header.flags & flags::MAY_DECLINE != 0,
+    };
+    let (store, range) = (service.store(), (header.offset, length));
+    match store.read_on_terms(header.chunk, header.part, header.version, range, terms).await {
         Ok(blocks) => {
             service.metrics().read(blocks.payload.len());
             let mut reply = Frame::bare(header.reply(Status::Ok));
             reply.header.offset = blocks.offset;
+            reply.header.disk = disk_number(Some(blocks.disk));
             reply.sums = blocks.sums;
             reply.payload = blocks.payload;
             reply
         }
-        Err(error) => refusal(header, &error),
+        Err(error) => {
+            if error == StoreError::Expired {
+                service.metrics().expired();
+            }
+            let mut reply = refusal(header, &error);
+            reply.header.disk = disk_number(store.disk_of(header.chunk, header.part));
+            reply
+        }
     }
+}
+
+/// As a reply carries it; not told beyond what a byte counts.
+fn disk_number(index: Option<usize>) -> u8 {
+    index.and_then(|index| u8::try_from(index + 1).ok()).unwrap_or(0)
 }
 
 /// Checksums and generations of all blocks.

@@ -208,7 +208,7 @@ fn log_opened(report: &OpenReport) {
                 error!(%path, detail = %disk.detail, "disk cannot be used; the others serve")
             }
             DiskState::Full => warn!(%path, replicas = disk.replicas, "disk is full"),
-            DiskState::Healthy => {
+            DiskState::Healthy | DiskState::Slow => {
                 info!(%path, replicas = disk.replicas, free_bytes = disk.free_bytes, "disk opened");
             }
         }

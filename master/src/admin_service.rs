@@ -297,15 +297,7 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
                 .to_owned(),
         );
     }
-    for report in reports {
-        for disk in report.disks.iter().filter(|disk| disk.state() == DiskState::DiskFailed) {
-            let (server, path) = (report.server, &disk.path);
-            warnings.push(format!(
-                "disk {path} of {server} has failed: {}; replace it and restart the server",
-                disk.detail
-            ));
-        }
-    }
+    warnings.extend(reports.iter().flat_map(disk_warnings));
     if status.short_chunks + status.replicas_on_dead > 0 {
         warnings.push(redundancy_warning(status));
     }
@@ -328,6 +320,25 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
         ));
     }
     warnings
+}
+
+fn disk_warnings(report: &ServerReport) -> Vec<String> {
+    let server = report.server;
+    let warning = |disk: &DiskStatus| {
+        let (path, detail) = (&disk.path, &disk.detail);
+        match disk.state() {
+            DiskState::DiskFailed => Some(format!(
+                "disk {path} of {server} has failed: {detail}; what it held is made anew elsewhere; replace it and \
+                 restart the server"
+            )),
+            DiskState::DiskSlow => Some(format!(
+                "disk {path} of {server} is slow: {detail}; it is read only where nobody else can serve and gets no \
+                 new replicas; look at it with `smartctl` or `iostat -x` there"
+            )),
+            _ => None,
+        }
+    };
+    report.disks.iter().filter_map(warning).collect()
 }
 
 fn redundancy_warning(status: &StatusReply) -> String {
@@ -451,6 +462,7 @@ fn server_disk(disk: DiskStatus) -> ServerDisk {
         DiskState::DiskHealthy => "healthy",
         DiskState::DiskFull => "full",
         DiskState::DiskFailed => "failed",
+        DiskState::DiskSlow => "slow",
         DiskState::DiskUnspecified => "unknown",
     };
     ServerDisk {
@@ -461,6 +473,8 @@ fn server_disk(disk: DiskStatus) -> ServerDisk {
         free_bytes: disk.free_bytes,
         used_bytes: disk.used_bytes,
         replicas: disk.replicas,
+        read_us: disk.read_us,
+        sync_us: disk.sync_us,
         detail: disk.detail,
     }
 }

@@ -26,6 +26,7 @@ use cairn_proto::v1::{
 use futures::future::{BoxFuture, OptionFuture};
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{info, warn};
@@ -226,7 +227,11 @@ fn take(
             let term = parts.term().map_or(0, cairn_core::ids::Term::get);
             let masters = parts.master_addresses();
             // A full queue shows that it does not read: it will see silence, as it should.
-            drop(commands.try_send(down(Message::HeartbeatSeen(HeartbeatSeen { term, masters }))));
+            let pace = parts.servers.typical_pace(parts.now());
+            let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
+            let (typical_read_us, typical_sync_us) = (micros(pace.read), micros(pace.sync));
+            let seen = HeartbeatSeen { term, masters, typical_read_us, typical_sync_us };
+            drop(commands.try_send(down(Message::HeartbeatSeen(seen))));
         }
         Said::Done(done) => link.settle(done),
         Said::Replicas(page) => link.settle_list(page),

@@ -1,21 +1,29 @@
 //! The chunk servers as this master hears them: connections, heartbeats, disks. In memory only; the state knows the rest.
 
 use crate::link::Link;
+use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::cluster::{ClusterView, Labels, ServerHealth, ServerView};
 use cairn_core::ids::{NodeId, ServerId};
-use cairn_core::limits::{OBSERVER_PAUSE, SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT};
+use cairn_core::limits::{
+    DISK_TYPICAL_PERIOD, OBSERVER_PAUSE, SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT,
+};
 use cairn_core::namespace::work::{Draining, ServerRecord};
 use cairn_core::time::Tick;
+use cairn_core::units::CHUNK_BYTES;
 use cairn_proto::v1::{DiskState, DiskStatus, Heartbeat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+/// With fewer servers that have room on disks that are not slow, slow ones count: copies are worth more than pace.
+const QUICK_SERVERS_MIN: usize = 3;
 
 /// Every chunk server of the cluster.
 pub(crate) struct Servers {
     table: Mutex<BTreeMap<ServerId, Server>>,
     dead_after: Duration,
     watch: Mutex<Watch>,
+    typical: Mutex<(Tick, DiskPace)>,
 }
 
 /// This master's own presence: whoever was not there to listen cannot tell that others were silent.
@@ -68,7 +76,7 @@ pub(crate) struct ServerReport {
 impl Servers {
     /// Nobody yet. Who is silent for `dead_after` is dead.
     pub(crate) fn new(dead_after: Duration) -> Self {
-        Self { table: Mutex::default(), dead_after, watch: Mutex::default() }
+        Self { table: Mutex::default(), dead_after, watch: Mutex::default(), typical: Mutex::default() }
     }
 
     /// Takes over what the state knows, all of it, at the start of a leader. Who is connected to this master already stays so,
@@ -147,6 +155,21 @@ impl Servers {
         found
     }
 
+    /// What the disks of the cluster usually take: what a chunk server holds its own against.
+    pub(crate) fn typical_pace(&self, now: Tick) -> DiskPace {
+        let mut typical = self.typical.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.since(typical.0) >= DISK_TYPICAL_PERIOD {
+            let micros = |number| Duration::from_micros(u64::from(number));
+            let pace =
+                |disk: &DiskStatus| DiskPace { read: micros(disk.read_us), sync: micros(disk.sync_us) };
+            let table = self.locked();
+            let connected = table.values().filter(|server| server.link.is_some());
+            let known: Vec<DiskPace> = connected.flat_map(|server| server.disks.iter().map(pace)).collect();
+            *typical = (now, DiskPace::typical(&known));
+        }
+        typical.1
+    }
+
     /// A client could not reach `server`: it gets no new chunks until it is heard of again or its silence shows.
     pub(crate) fn distrust(&self, server: ServerId, now: Tick) {
         if let Some(server) = self.locked().get_mut(&server) {
@@ -168,7 +191,16 @@ impl Servers {
     pub(crate) fn view(&self, now: Tick) -> ClusterView {
         let dead = self.dead_rule(now);
         let table = self.locked();
-        ClusterView { servers: table.iter().map(|(&id, server)| (id, server.view(now, dead))).collect() }
+        let mut servers: BTreeMap<ServerId, ServerView> =
+            table.iter().map(|(&id, server)| (id, server.view(now, dead))).collect();
+        let takes = |view: &&ServerView| view.health == ServerHealth::Alive && view.free_bytes >= CHUNK_BYTES;
+        // Slow disks take new replicas where there is hardly any other room.
+        if servers.values().filter(takes).count() < QUICK_SERVERS_MIN {
+            for (id, view) in servers.iter_mut().filter(|(_, view)| view.free_bytes < CHUNK_BYTES) {
+                view.free_bytes = table.get(id).map_or(0, |server| server.room(DiskState::DiskSlow));
+            }
+        }
+        ClusterView { servers }
     }
 
     /// Every server, for operators.
@@ -236,19 +268,26 @@ impl Server {
     }
 
     fn view(&self, now: Tick, dead: (Tick, Duration)) -> ServerView {
-        let usable = |disk: &&DiskStatus| disk.state() == DiskState::DiskHealthy;
         let has_room = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
-        let sum = |disks: &mut dyn Iterator<Item = u64>| disks.fold(0u64, u64::saturating_add);
         ServerView {
             health: self.health(now, dead),
             address: if self.link.is_some() { self.data_address.clone() } else { String::new() },
-            total_bytes: sum(&mut self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
-            free_bytes: sum(&mut self.disks.iter().filter(usable).map(|disk| disk.free_bytes)),
+            total_bytes: sum(self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
+            free_bytes: self.room(DiskState::DiskHealthy),
             load: self.load,
             draining: self.draining.is_some(),
             labels: self.labels.clone(),
         }
     }
+
+    /// Free bytes of its disks in this state.
+    fn room(&self, state: DiskState) -> u64 {
+        sum(self.disks.iter().filter(|disk| disk.state() == state).map(|disk| disk.free_bytes))
+    }
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
 }
 
 fn bounded(mut disks: Vec<DiskStatus>) -> Vec<DiskStatus> {
@@ -350,6 +389,27 @@ mod tests {
         assert!(!servers.view(at(20)).is_alive(ServerId(1)));
         servers.heartbeat(&present, Heartbeat::default(), at(30));
         assert!(servers.view(at(40)).is_alive(ServerId(1)));
+    }
+
+    #[test]
+    fn slow_disks_take_new_replicas_only_where_few_others_have_room() {
+        let servers = Servers::new(DEAD_AFTER);
+        let disk = |state: DiskState| DiskStatus {
+            state: state.into(),
+            total_bytes: 100 << 30,
+            free_bytes: 50 << 30,
+            ..DiskStatus::default()
+        };
+        for number in 1..=4 {
+            let state = if number == 1 { DiskState::DiskSlow } else { DiskState::DiskHealthy };
+            let record = ServerRecord { server: ServerId(number), ..record() };
+            let link = Arc::new(Link::new(ServerId(number), mpsc::channel(1).0));
+            servers.connected(record, vec![disk(state)], link, at(0));
+        }
+        let free = |number| servers.view(at(10)).servers[&ServerId(number)].free_bytes;
+        assert_eq!((free(1), free(2)), (0, 50 << 30));
+        servers.disconnected(&servers.link(ServerId(4)).unwrap());
+        assert_eq!((free(1), free(2)), (50 << 30, 50 << 30), "two others are too few");
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //!     64    1 status         replies: see Status; requests: 0
 //!     65    1 minimum        requests: fewest replicas that must hold the write; informative
 //!     66    1 cipher         0: plain
-//!     67    1 reserved       0
+//!     67    1 disk           replies to Read: 1 + number of the disk that the replica stands on; 0: not told; requests: 0
 //!     68    2 auth_len       0 today: room for a capability
 //!     70    2 reserved       0
 //!     72    4 deadline_ms    the sender gives up after so long; 0: none
@@ -101,6 +101,8 @@ pub mod flags {
     /// Notice `NextHopSlow`: the named hop has answered a ping since; it is slow, not dead. A notice without this flag
     /// whose `length` is beyond `HOP_SILENCE + PING_SILENCE` means that pings stay unanswered too.
     pub const ANSWERS_PINGS: u16 = 8;
+    /// Read: others can serve this; a server whose disk is slow at present may answer `SlowDisk` at once.
+    pub const MAY_DECLINE: u16 = 16;
 }
 
 /// How a request ended.
@@ -138,6 +140,8 @@ pub enum Status {
     ShuttingDown = 13,
     /// Any other failure of the store.
     Io = 14,
+    /// The replica's disk is slow at present, and the request said that others can serve it.
+    SlowDisk = 15,
 }
 
 impl Status {
@@ -158,6 +162,7 @@ impl Status {
             12 => Self::Refused,
             13 => Self::ShuttingDown,
             14 => Self::Io,
+            15 => Self::SlowDisk,
             _ => return None,
         })
     }
@@ -196,6 +201,8 @@ pub struct Header {
     pub status: Status,
     /// Fewest replicas wanted.
     pub minimum: u8,
+    /// Replies to Read: 1 + number of the replica's disk among its server's; 0: not told.
+    pub disk: u8,
     /// Deadline of the sender in ms from sending; 0: none.
     pub deadline_ms: u32,
 }
@@ -252,6 +259,7 @@ impl Header {
             sums: 0,
             status: Status::Ok,
             minimum: 0,
+            disk: 0,
             deadline_ms: 0,
         }
     }
@@ -294,7 +302,7 @@ impl Header {
         out.put_u8(self.status as u8);
         out.put_u8(self.minimum);
         out.put_u8(0);
-        out.put_u8(0);
+        out.put_u8(self.disk);
         out.put_u16_le(0);
         out.put_u16_le(0);
         out.put_u32_le(self.deadline_ms);
@@ -337,11 +345,13 @@ impl Header {
             sums: at.get_u32_le(),
             status: Status::from_number(at.get_u8()).ok_or(FrameError::Invalid("status"))?,
             minimum: at.get_u8(),
-            deadline_ms: {
+            disk: {
                 if at.get_u8() != 0 {
                     return Err(FrameError::Invalid("cipher"));
                 }
-                at.advance(1);
+                at.get_u8()
+            },
+            deadline_ms: {
                 if at.get_u16_le() != 0 {
                     return Err(FrameError::Invalid("auth_len"));
                 }
@@ -435,6 +445,7 @@ mod tests {
         header.version = ChunkVersion(2);
         header.offset = 4096;
         header.flags = flags::SYNC;
+        header.disk = 3;
         Frame {
             header,
             hops: vec!["127.0.0.1:9000".into(), "[::1]:9001".into()],
@@ -453,6 +464,7 @@ mod tests {
         assert_eq!(back.hops, frame.hops);
         assert_eq!(back.sums, frame.sums);
         assert_eq!(back.header.offset, 4096);
+        assert_eq!(back.header.disk, 3);
     }
 
     #[test]

@@ -50,6 +50,12 @@ pub enum StoreError {
     /// A queue of the disk is full: try again after a pause.
     #[error("overloaded")]
     Overloaded,
+    /// Its deadline has passed while it waited for its turn.
+    #[error("too late: nobody waits for the answer any more")]
+    Expired,
+    /// The replica's disk is slow at present, and others can serve the read.
+    #[error("the disk is slow at present")]
+    SlowDisk,
     /// The request makes no sense.
     #[error("bad request: {0}")]
     BadRequest(&'static str),
@@ -72,7 +78,8 @@ impl StoreError {
             Self::DiskFull => Status::DiskFull,
             Self::DiskFailed => Status::DiskFailed,
             Self::PayloadCorrupt => Status::PayloadCorrupt,
-            Self::Overloaded => Status::Overloaded,
+            Self::Overloaded | Self::Expired => Status::Overloaded,
+            Self::SlowDisk => Status::SlowDisk,
             Self::BadRequest(_) => Status::BadRequest,
             Self::ShuttingDown => Status::ShuttingDown,
             Self::StaleTerm { .. } | Self::Io(_) => Status::Io,

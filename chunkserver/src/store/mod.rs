@@ -13,6 +13,7 @@ mod error;
 mod files;
 mod journal;
 mod open;
+mod pace;
 mod portions;
 mod read;
 mod replica;
@@ -26,15 +27,17 @@ mod write_back;
 
 pub use error::StoreError;
 pub use types::{
-    BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReplicaStat, StoreEvent,
-    WriteRequest,
+    BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReadTerms, ReplicaStat,
+    StoreEvent, WriteRequest,
 };
 
 use cairn_core::chunk::ReplicaKey;
+use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, NodeId, PartId, Term};
 use cairn_core::limits::STORE_EVENTS_MAX;
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::superblock::{SUPERBLOCK_FILE, Superblock};
+use cairn_core::units::CHUNK_BYTES;
 use cairn_env::Env;
 use cairn_env::disk::replace_durably;
 use files::OpenFiles;
@@ -44,6 +47,7 @@ use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use volume::{REPLICA_OVERHEAD_BYTES, Volume};
 
@@ -61,6 +65,8 @@ struct Shared {
     highest_term: std::sync::atomic::AtomicU64,
     events: Mutex<Option<mpsc::Receiver<StoreEvent>>>,
     closing: AtomicBool,
+    /// What the disks of the cluster take.
+    typical: Mutex<DiskPace>,
 }
 
 /// A configured disk.
@@ -91,6 +97,16 @@ impl Shared {
 
     fn find(&self, chunk: ChunkId, part: PartId) -> Option<Arc<Replica>> {
         self.map().get(&ReplicaKey { chunk, part }).cloned()
+    }
+
+    /// What the other disks take: those of the cluster, else those of this server.
+    fn peers(&self, volume: &Arc<Volume>) -> DiskPace {
+        let cluster = *self.typical.lock().expect("no holder of the pace panics");
+        let now = self.env.clock.now();
+        let others = self.volumes().filter(|other| !Arc::ptr_eq(other, volume));
+        let here = DiskPace::typical(&others.map(|other| other.pace.present(now)).collect::<Vec<_>>());
+        let known = |cluster: Duration, here| if cluster.is_zero() { here } else { cluster };
+        DiskPace { read: known(cluster.read, here.read), sync: known(cluster.sync, here.sync) }
     }
 
     fn held_by(&self, volume: &Arc<Volume>) -> Vec<Arc<Replica>> {
@@ -186,8 +202,33 @@ impl ChunkStore {
         offset: u64,
         length: u32,
     ) -> Result<ReadBlocks, StoreError> {
+        self.read_on_terms(chunk, part, version, (offset, length), ReadTerms::default()).await
+    }
+
+    /// As [`ChunkStore::read`], when somebody waits only so long or can ask others.
+    ///
+    /// # Errors
+    /// `Expired` and `SlowDisk` as well.
+    pub async fn read_on_terms(
+        &self,
+        chunk: ChunkId,
+        part: PartId,
+        version: ChunkVersion,
+        range: (u64, u32),
+        terms: ReadTerms,
+    ) -> Result<ReadBlocks, StoreError> {
         self.check_open()?;
-        read::read(&self.find(chunk, part)?, version, offset, length).await
+        read::read(&self.find(chunk, part)?, version, range, terms).await
+    }
+
+    /// Number of the disk that a replica stands on.
+    pub fn disk_of(&self, chunk: ChunkId, part: PartId) -> Option<usize> {
+        self.shared.find(chunk, part).map(|replica| replica.volume.index)
+    }
+
+    /// What the disks of the cluster take, as a master has told.
+    pub fn hear_of_typical_pace(&self, pace: DiskPace) {
+        *self.shared.typical.lock().expect("no holder of the pace panics") = pace;
     }
 
     /// One entry per block up to the end of the last stored one.
@@ -247,6 +288,11 @@ impl ChunkStore {
     pub async fn delete(&self, chunk: ChunkId, part: PartId, up_to: ChunkVersion) -> Result<(), StoreError> {
         self.check_open()?;
         let Some(replica) = self.shared.find(chunk, part) else { return Ok(()) };
+        if replica.volume.has_failed() {
+            // As absent: should the disk work after a restart, the replica is a stray.
+            self.shared.map_mut().remove(&replica.key);
+            return Ok(());
+        }
         let shared = Arc::clone(&self.shared);
         // A task of its own: a caller that goes away must not leave the deletion half done.
         let deletion = tokio::spawn(async move {
@@ -261,7 +307,8 @@ impl ChunkStore {
     }
 
     /// At most `limit` replicas with `first <= chunk <= last`, in order; the next page begins at the last chunk's successor
-    /// (all parts of one chunk stay on one page, which may therefore be slightly longer).
+    /// (all parts of one chunk stay on one page, which may therefore be slightly longer). Nobody counts on what stands on a
+    /// failed disk: it is not listed.
     pub fn list(&self, first: ChunkId, last: ChunkId, limit: usize) -> Vec<ReplicaStat> {
         let first = ReplicaKey { chunk: first, part: PartId(0) };
         let last = ReplicaKey { chunk: last, part: PartId(u16::MAX) };
@@ -270,20 +317,21 @@ impl ChunkStore {
             if listed.len() >= limit && listed.last().is_some_and(|before| before.chunk != key.chunk) {
                 break;
             }
-            if !replica.state().deleted {
+            if !replica.state().deleted && !replica.volume.has_failed() {
                 listed.push(replica.stat());
             }
         }
         listed
     }
 
-    /// Every replica in order of (chunk, part), for `cairn_core::cluster::digest`.
+    /// Every replica on a disk that has not failed, in order of (chunk, part), for `cairn_core::cluster::digest`.
     pub fn held(&self) -> Vec<(ChunkId, ChunkVersion, PartId)> {
         let map = self.shared.map();
-        let held = map.iter().filter_map(|(key, replica)| {
-            let state = replica.state();
-            (!state.deleted).then_some((key.chunk, state.version, key.part))
-        });
+        let held =
+            map.iter().filter(|(_, replica)| !replica.volume.has_failed()).filter_map(|(key, replica)| {
+                let state = replica.state();
+                (!state.deleted).then_some((key.chunk, state.version, key.part))
+            });
         held.collect()
     }
 
@@ -383,6 +431,7 @@ impl ChunkStore {
             highest_term: term.get().into(),
             events: Mutex::new(Some(receiver)),
             closing: AtomicBool::new(false),
+            typical: Mutex::default(),
         });
         if settings.upkeep {
             upkeep::start(&shared);
@@ -411,12 +460,18 @@ impl ChunkStore {
     }
 
     async fn find_or_create(&self, request: &WriteRequest) -> Result<Arc<Replica>, StoreError> {
+        let mut in_place_of = None;
         if let Some(replica) = self.shared.find(request.chunk, request.part) {
             let stale = replica.state().version < request.version;
-            if stale && request.create && request.repair {
-                commands::remake(&replica, request).await?;
+            let anew = stale && request.create && request.repair;
+            // What a failed disk holds is made anew on another one; whoever writes to it must hear that it is lost.
+            if !(anew && replica.volume.has_failed()) {
+                if anew {
+                    commands::remake(&replica, request).await?;
+                }
+                return Ok(replica);
             }
-            return Ok(replica);
+            in_place_of = Some(replica);
         }
         if !request.create {
             return Err(StoreError::NoSuchChunk);
@@ -428,7 +483,9 @@ impl ChunkStore {
         let state =
             ReplicaState { version: request.version, lease: request.lease, ..ReplicaState::default() };
         let mut map = self.shared.map_mut();
-        if let Some(replica) = map.get(&key) {
+        let found =
+            map.get(&key).filter(|held| !in_place_of.as_ref().is_some_and(|lost| Arc::ptr_eq(held, lost)));
+        if let Some(replica) = found {
             return Ok(Arc::clone(replica));
         }
         let replica = Replica::new(key, Arc::clone(&volume), state);
@@ -437,9 +494,16 @@ impl ChunkStore {
         Ok(replica)
     }
 
-    /// The freer of two disks drawn at random: even filling without a herd on the emptiest.
+    /// The freer of two disks drawn at random: even filling without a herd on the emptiest. Slow ones only when all others are
+    /// full.
     fn choose_disk(&self) -> Result<Arc<Volume>, StoreError> {
-        let living: Vec<_> = self.shared.volumes().filter(|volume| volume.check_alive().is_ok()).collect();
+        let mut living: Vec<_> = self.shared.volumes().filter(|volume| !volume.has_failed()).collect();
+        let takes = |volume: &&Arc<Volume>| {
+            !volume.pace.is_slow() && volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES
+        };
+        if living.iter().any(takes) {
+            living.retain(|volume| !volume.pace.is_slow());
+        }
         let draw = || living.get(self.shared.env.random.below(living.len() as u64) as usize);
         let (Some(one), Some(other)) = (draw(), draw()) else { return Err(StoreError::DiskFailed) };
         let freer = if one.free_bytes() >= other.free_bytes() { one } else { other };
@@ -471,6 +535,7 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
         replicas: 0,
         state: DiskState::Failed,
         detail: detail.to_owned(),
+        pace: DiskPace::default(),
     }
 }
 
@@ -478,6 +543,8 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
 mod crash_model_test;
 #[cfg(test)]
 mod crash_test;
+#[cfg(test)]
+mod failed_disk_test;
 #[cfg(test)]
 mod fault_test;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::error::StoreError;
 use super::files::OpenFile;
 use super::replica::{Replica, ReplicaState};
-use super::types::{BlockSum, ReadBlocks};
+use super::types::{BlockSum, ReadBlocks, ReadTerms};
 use super::volume::Queue;
 use bytes::BytesMut;
 use cairn_core::checksum::block_crc;
@@ -38,15 +38,24 @@ enum Wait {
 /// Why one attempt gave no blocks.
 enum Failure {
     Refused(StoreError),
-    Bad { offset: u64, detail: String },
+    /// The system could not read it.
+    Unread {
+        offset: u64,
+        detail: String,
+    },
+    /// It does not verify.
+    Bad {
+        offset: u64,
+        detail: String,
+    },
 }
 
 /// See [`ChunkStore::read`](super::ChunkStore::read).
 pub(super) async fn read(
     replica: &Arc<Replica>,
     version: ChunkVersion,
-    offset: u64,
-    length: u32,
+    (offset, length): (u64, u32),
+    terms: ReadTerms,
 ) -> Result<ReadBlocks, StoreError> {
     let end = offset.saturating_add(u64::from(length));
     if length == 0 || end > CHUNK_BYTES || u64::from(length) > FRAME_PAYLOAD_BYTES_MAX as u64 + BLOCK_BYTES {
@@ -55,15 +64,23 @@ pub(super) async fn read(
         ));
     }
     let (first, end) = ((offset / BLOCK_BYTES) as u32, end.div_ceil(BLOCK_BYTES) as u32);
-    match attempt(replica, version, first, end).await {
+    match attempt(replica, version, (first, end), terms).await {
         Ok(blocks) => return Ok(blocks),
         Err(Failure::Refused(error)) => return Err(error),
-        Err(Failure::Bad { .. }) => {}
+        Err(Failure::Bad { .. } | Failure::Unread { .. }) => {}
     }
     let _lane = replica.lane().await;
-    match attempt(replica, version, first, end).await {
+    match attempt(replica, version, (first, end), ReadTerms::default()).await {
         Ok(blocks) => Ok(blocks),
         Err(Failure::Refused(error)) => Err(error),
+        Err(Failure::Unread { offset, detail }) => {
+            replica.volume.read_failed(replica.key, &detail);
+            if replica.volume.has_failed() {
+                return Err(StoreError::DiskFailed);
+            }
+            replica.volume.report_corrupt(replica, offset, &detail);
+            Err(StoreError::Corrupt { offset })
+        }
         Err(Failure::Bad { offset, detail }) => {
             replica.volume.report_corrupt(replica, offset, &detail);
             Err(StoreError::Corrupt { offset })
@@ -74,8 +91,8 @@ pub(super) async fn read(
 async fn attempt(
     replica: &Arc<Replica>,
     version: ChunkVersion,
-    first: u32,
-    end: u32,
+    (first, end): (u32, u32),
+    terms: ReadTerms,
 ) -> Result<ReadBlocks, Failure> {
     let sources = {
         let state = replica.state();
@@ -86,16 +103,21 @@ async fn attempt(
         }
         state.sources(first, end)
     };
+    let disk = replica.volume.index;
     if !sources.iter().any(|source| matches!(source, Source::InFile)) {
-        return assemble(replica.key.chunk, first, &sources, None);
+        return assemble(replica.key.chunk, (first, disk), &sources, None);
     }
     if let Some(blocks) = attempt_at_once(replica, first, &sources) {
         return Ok(blocks);
     }
     let job = Arc::clone(replica);
-    let blocks = replica.volume.call(Queue::Read, move || {
-        let file = open_to_read(&job).map_err(|error| bad(first, format!("open: {error}")))?;
-        assemble(job.key.chunk, first, &sources, Some((&file, Wait::ForDisk)))
+    let blocks = replica.volume.read_call(terms, move || {
+        let file = open_to_read(&job).map_err(|error| unread(first, format!("open: {error}")))?;
+        let blocks = assemble(job.key.chunk, (first, disk), &sources, Some((&file, Wait::ForDisk)));
+        if !matches!(blocks, Err(Failure::Unread { .. })) {
+            job.volume.pace.read_worked();
+        }
+        blocks
     });
     blocks.await.map_err(Failure::Refused)?
 }
@@ -103,7 +125,7 @@ async fn attempt(
 /// Without leaving the thread, when all is in memory: a hand-over to another core costs more than such a read.
 fn attempt_at_once(replica: &Replica, first: u32, sources: &[Source]) -> Option<ReadBlocks> {
     let file = replica.volume.files.get(replica.volume.index, replica.key)?;
-    assemble(replica.key.chunk, first, sources, Some((&file, Wait::Never))).ok()
+    assemble(replica.key.chunk, (first, replica.volume.index), sources, Some((&file, Wait::Never))).ok()
 }
 
 impl ReplicaState {
@@ -126,6 +148,10 @@ fn bad(block: u32, detail: String) -> Failure {
     Failure::Bad { offset: u64::from(block) * BLOCK_BYTES, detail }
 }
 
+fn unread(block: u32, detail: String) -> Failure {
+    Failure::Unread { offset: u64::from(block) * BLOCK_BYTES, detail }
+}
+
 fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
     let volume = &replica.volume;
     let open = || volume.disk().open(&volume.replica_path(replica.key), OpenMode::Write);
@@ -135,7 +161,7 @@ fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
 /// Puts blocks together and verifies each, journaled ones included.
 fn assemble(
     chunk: ChunkId,
-    first: u32,
+    (first, disk): (u32, usize),
     sources: &[Source],
     file: Option<(&Arc<OpenFile>, Wait)>,
 ) -> Result<ReadBlocks, Failure> {
@@ -159,7 +185,7 @@ fn assemble(
         }
         sums.push(crc);
     }
-    Ok(ReadBlocks { offset: u64::from(first) * BLOCK_BYTES, payload: payload.freeze(), sums })
+    Ok(ReadBlocks { offset: u64::from(first) * BLOCK_BYTES, payload: payload.freeze(), sums, disk })
 }
 
 fn fill_from_file(
@@ -191,7 +217,7 @@ fn fill_from_file(
                 found.ok_or_else(|| io::ErrorKind::WouldBlock.into())
             }
         };
-        let found = found.map_err(|error| bad(block, format!("read failed: {error}")))?;
+        let found = found.map_err(|error| unread(block, format!("read failed: {error}")))?;
         entries[range].copy_from_slice(&found);
     }
     Ok(())
@@ -231,7 +257,9 @@ pub(super) async fn block_sums(
             .map(|entry| BlockSum { crc: entry.crc, generation: entry.generation })
             .collect()),
         Err(error) => {
-            replica.volume.report_corrupt(replica, 0, &format!("read of the checksum table failed: {error}"));
+            let detail = format!("read of the checksum table failed: {error}");
+            replica.volume.read_failed(replica.key, &detail);
+            replica.volume.report_corrupt(replica, 0, &detail);
             Err(StoreError::Corrupt { offset: 0 })
         }
     }

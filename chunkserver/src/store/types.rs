@@ -1,7 +1,9 @@
 //! What callers hand to the store and get from it.
 
 use bytes::Bytes;
+use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
+use cairn_core::time::Tick;
 use std::path::PathBuf;
 
 /// One data directory, as configured.
@@ -33,7 +35,9 @@ pub enum DiskState {
     Healthy,
     /// Takes deletes, version raises and overwrites of what is stored, but no new bytes.
     Full,
-    /// A write or sync failed, or it could not be opened: takes nothing until the server is restarted.
+    /// Takes everything, many times slower than before and than its peers: new replicas go elsewhere where they can.
+    Slow,
+    /// A write or sync failed, it cannot be read, or it could not be opened: takes nothing until the server is restarted.
     Failed,
 }
 
@@ -56,6 +60,17 @@ pub struct DiskStatusReport {
     pub state: DiskState,
     /// Why it is not healthy.
     pub detail: String,
+    /// What it takes at present.
+    pub pace: DiskPace,
+}
+
+/// Under which terms a read is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadTerms {
+    /// Nobody waits for it any more then.
+    pub deadline: Option<Tick>,
+    /// Others can serve it: a slow disk may decline.
+    pub may_decline: bool,
 }
 
 /// A write of one frame.
@@ -93,6 +108,8 @@ pub struct ReadBlocks {
     pub payload: Bytes,
     /// `block_crc` of each block, zeros included.
     pub sums: Vec<u32>,
+    /// Number of the disk among the configured ones.
+    pub disk: usize,
 }
 
 /// One block in a comparison of replicas.
@@ -148,6 +165,15 @@ pub enum StoreEvent {
         /// Its path.
         path: PathBuf,
         /// The system's error.
+        detail: String,
+    },
+    /// A disk has turned slow, or is as quick as before.
+    DiskPaceChanged {
+        /// Its identity.
+        disk: DiskId,
+        /// Its path.
+        path: PathBuf,
+        /// What has changed.
         detail: String,
     },
 }

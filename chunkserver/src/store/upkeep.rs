@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::replica::Replica;
 use super::volume::{Queue, Volume};
 use super::write_back::write_back;
-use cairn_core::limits::INTENT_AGE_MAX;
+use cairn_core::limits::{DISK_LOOK_PERIOD, DISK_TRIAL_PERIOD, INTENT_AGE_MAX};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use std::time::Duration;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Pause after a write-back that found no room.
 const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Looks at the pace of a slow disk from one trial to the next.
+const LOOKS_PER_TRIAL: u128 = DISK_TRIAL_PERIOD.as_millis() / DISK_LOOK_PERIOD.as_millis();
 
 /// Replicas synced in one round when too many wait for their writers' sync.
 const SYNCS_AT_ONCE: usize = 64;
@@ -22,6 +25,7 @@ pub(super) fn start(shared: &Arc<Shared>) {
     for volume in shared.volumes() {
         tokio::spawn(run(Arc::downgrade(shared), Arc::downgrade(volume)));
         tokio::spawn(relieve(Arc::downgrade(shared), Arc::downgrade(volume)));
+        tokio::spawn(watch_pace(Arc::downgrade(shared), Arc::downgrade(volume)));
     }
 }
 
@@ -67,6 +71,26 @@ async fn relieve(shared: Weak<Shared>, volume: Weak<Volume>) {
         }
         if volume.files.many_pinned() {
             sync_some(&shared, &volume).await;
+        }
+    }
+}
+
+/// A task of its own: the others may be waiting for the disk whose pace this judges.
+async fn watch_pace(shared: Weak<Shared>, volume: Weak<Volume>) {
+    let mut trial: Option<tokio::task::JoinHandle<()>> = None;
+    let mut looks = 0;
+    loop {
+        tokio::time::sleep(DISK_LOOK_PERIOD).await;
+        let (Some(shared), Some(volume)) = (shared.upgrade(), volume.upgrade()) else { return };
+        if volume.has_failed() {
+            return;
+        }
+        let peers = shared.peers(&volume);
+        volume.look_at_pace(peers);
+        looks += 1;
+        let is_due = volume.pace.is_slow() && looks % LOOKS_PER_TRIAL == 0;
+        if is_due && trial.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            trial = Some(tokio::spawn(async move { volume.try_out().await }));
         }
     }
 }

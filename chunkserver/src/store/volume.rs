@@ -4,11 +4,13 @@ use super::commit_pace::CommitPace;
 use super::error::StoreError;
 use super::files::{OpenFile, OpenFiles};
 use super::journal::Journal;
+use super::pace::Pace;
 use super::replica::Replica;
-use super::types::{DiskConfig, DiskState, DiskStatusReport, StoreEvent};
+use super::types::{DiskConfig, DiskState, DiskStatusReport, ReadTerms, StoreEvent};
 use super::write_back::CatalogueWriter;
 use cairn_core::chunk::ReplicaKey;
 use cairn_core::chunk::replica_file::file_name;
+use cairn_core::cluster::disk_health::{DiskPace, DiskWork};
 use cairn_core::ids::{DiskId, Term};
 use cairn_core::limits::{DISK_CALLS_MAX, DISK_QUEUE_MAX, QUICK_COMMITS_IN_A_ROW_MAX};
 use cairn_core::units::BLOCK_BYTES;
@@ -23,6 +25,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// Bytes that a new replica takes besides its blocks: header, one block of table, the file system's own.
 pub(super) const REPLICA_OVERHEAD_BYTES: u64 = 4 * BLOCK_BYTES;
+
+/// Written now and then while a disk is slow; holds nothing.
+const TRIAL_FILE: &str = "trial";
 
 /// Which queue of a disk a call stands in: reads are not held up by syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ pub(super) struct Volume {
     /// Blocks of a replica that a write-back writes in one go.
     pub(super) portion_blocks: usize,
     commit_pace: CommitPace,
+    pub(super) pace: Pace,
     failure: OnceLock<String>,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -98,6 +104,7 @@ impl Volume {
             events: parts.events,
             portion_blocks: parts.portion_blocks,
             commit_pace: CommitPace::default(),
+            pace: Pace::default(),
             failure: OnceLock::new(),
             reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
             writes: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
@@ -129,6 +136,30 @@ impl Volume {
         };
         let spawn = Arc::clone(&self.env.spawn);
         spawn.blocking(work).await.map_err(|lost| StoreError::Io(lost.to_string()))
+    }
+
+    /// As [`Volume::call`], for a read: measured, and not begun when nobody waits for it any more, or when the disk is slow and
+    /// others can serve it.
+    pub(super) async fn read_call<T: Send + 'static>(
+        self: &Arc<Self>,
+        terms: ReadTerms,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if terms.may_decline && self.pace.declines(self.env.clock.now()) {
+            return Err(StoreError::SlowDisk);
+        }
+        let volume = Arc::clone(self);
+        let timed = move || {
+            let now = || volume.env.clock.now();
+            if terms.deadline.is_some_and(|deadline| now() >= deadline) {
+                return Err(StoreError::Expired);
+            }
+            let number = volume.pace.begin(DiskWork::Read, now());
+            let outcome = work();
+            volume.pace.end(number, now());
+            Ok(outcome)
+        };
+        self.call(Queue::Read, timed).await?
     }
 
     /// Waits until the journal record of `ticket` is durable.
@@ -168,9 +199,13 @@ impl Volume {
     /// Whether another round is due.
     fn commit_round(&self) -> bool {
         let begun = self.env.clock.now();
-        match self.journal.commit_round() {
+        let number = self.pace.begin(DiskWork::Sync, begun);
+        let round = self.journal.commit_round();
+        let ended = self.env.clock.now();
+        self.pace.end(number, ended);
+        match round {
             Ok(more) => {
-                self.commit_pace.took(self.env.clock.now().since(begun));
+                self.commit_pace.took(ended.since(begun));
                 more
             }
             Err(error) => {
@@ -192,9 +227,50 @@ impl Volume {
         }
     }
 
+    /// The system failed to read of a replica. Where it fails for one after the other, the disk has failed.
+    pub(super) fn read_failed(&self, replica: ReplicaKey, detail: &str) {
+        if self.pace.read_failed(replica) {
+            self.fail(&format!("reads fail: {detail}"));
+        }
+    }
+
+    /// A small durable write, for its pace alone.
+    pub(super) async fn try_out(self: &Arc<Self>) {
+        let volume = Arc::clone(self);
+        let attempt = move || {
+            let number = volume.pace.begin(DiskWork::Sync, volume.env.clock.now());
+            let written =
+                volume.disk().open(&volume.config.path.join(TRIAL_FILE), OpenMode::Create).and_then(|file| {
+                    file.write_all_at(&[0; BLOCK_BYTES as usize], 0)?;
+                    file.sync_data()
+                });
+            volume.pace.end(number, volume.env.clock.now());
+            if let Err(error) = written {
+                // A full disk is none of its business; anything else is noted as for other writes.
+                let _ = volume.write_failed("trial", &error);
+            }
+        };
+        // Overloaded or stopping: the next one will do.
+        let _ = self.call(Queue::Write, attempt).await;
+    }
+
+    /// Whether it has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.get().is_some()
+    }
+
+    /// Judges the pace; tells when that changes the state.
+    pub(super) fn look_at_pace(&self, peers: DiskPace) {
+        let Some(detail) = self.pace.look(peers, self.env.clock.now()) else { return };
+        let (disk, path) = (self.disk_id, self.config.path.clone());
+        tracing::warn!(%disk, path = %path.display(), detail, "the pace of a disk has changed");
+        // Full: the state itself is in `disks()`.
+        let _ = self.events.try_send(StoreEvent::DiskPaceChanged { disk, path, detail });
+    }
+
     /// Refuses what a failed disk may not do.
     pub(super) fn check_alive(&self) -> Result<(), StoreError> {
-        if self.failure.get().is_some() { Err(StoreError::DiskFailed) } else { Ok(()) }
+        if self.has_failed() { Err(StoreError::DiskFailed) } else { Ok(()) }
     }
 
     /// What a failed write means: a full disk is refused, everything else fails the disk.
@@ -283,9 +359,11 @@ impl Volume {
     pub(super) fn status(&self) -> DiskStatusReport {
         let failure = self.failure.get();
         let free = self.free_bytes();
+        let slow = self.pace.slow();
         let state = match failure {
             Some(_) => DiskState::Failed,
             None if free < BLOCK_BYTES + REPLICA_OVERHEAD_BYTES => DiskState::Full,
+            None if slow.is_some() => DiskState::Slow,
             None => DiskState::Healthy,
         };
         let total = self.space.total.load(Ordering::Relaxed).saturating_sub(self.config.reserve_bytes);
@@ -297,12 +375,17 @@ impl Volume {
             used_bytes: self.used_bytes(),
             replicas: self.space.replicas.load(Ordering::Relaxed).max(0) as u64,
             state,
-            detail: failure.cloned().unwrap_or_default(),
+            detail: failure.cloned().or(slow).unwrap_or_default(),
+            pace: self.pace.present(self.env.clock.now()),
         }
     }
 
-    /// Tells of a block that does not verify, once per replica and start, and remembers it.
+    /// Tells of a block that does not verify, once per replica and start, and remembers it. Of a failed disk nothing is told:
+    /// nobody counts on its replicas.
     pub(super) fn report_corrupt(&self, replica: &Arc<Replica>, offset: u64, detail: &str) {
+        if self.has_failed() {
+            return;
+        }
         {
             let mut state = replica.state();
             if state.deleted || std::mem::replace(&mut state.reported, true) {

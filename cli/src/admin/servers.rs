@@ -55,7 +55,7 @@ fn as_json(server: &ServerStatus) -> serde_json::Value {
             serde_json::json!({
                 "disk": uuid_text(&disk.disk), "path": disk.path, "state": disk.state, "detail": disk.detail,
                 "total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes, "used_bytes": disk.used_bytes,
-                "replicas": disk.replicas,
+                "replicas": disk.replicas, "read_us": disk.read_us, "sync_us": disk.sync_us,
             })
         })
         .collect();

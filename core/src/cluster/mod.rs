@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod digest;
+pub mod disk_health;
 pub mod labels;
 pub mod placement;
 pub mod repair;

@@ -4,12 +4,14 @@
 mod client;
 mod cluster;
 mod data;
+mod health;
 mod masters;
 mod wire;
 
 pub use client::*;
 pub use cluster::*;
 pub use data::*;
+pub use health::*;
 pub use masters::*;
 pub use wire::*;
 

@@ -264,6 +264,7 @@ impl FakeServer {
             http_address: String::new(),
             disks: vec![disk()],
             highest_term: 0,
+            labels: Vec::new(),
         };
         said.send(ChunkServerMessage { message: Some(Said::Register(register)) }).await.unwrap();
         let mut stub = ClusterClient::new(channel);
@@ -314,6 +315,8 @@ pub fn disk() -> DiskStatus {
         replicas: 0,
         state: DiskState::DiskHealthy.into(),
         detail: String::new(),
+        read_us: 0,
+        sync_us: 0,
     }
 }
 
