@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) env: Env,
     pub(crate) options: ConnectOptions,
     pub(crate) meta: Meta,
-    pub(crate) data: Data,
+    pub(crate) data: Arc<Data>,
     pub(crate) pool: ChunkPool,
     pub(crate) lookups: Lookups,
     pub(crate) views: Views,
@@ -82,7 +82,7 @@ impl EventDoor {
 }
 
 impl Shared {
-    pub(crate) fn new(env: Env, options: ConnectOptions, meta: Meta, data: Data) -> Self {
+    pub(crate) fn new(env: Env, options: ConnectOptions, meta: Meta, data: Arc<Data>) -> Self {
         let half = half_budget(&options);
         Self {
             env,

@@ -4,16 +4,19 @@ use super::Data;
 use super::server::Server;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
-use cairn_core::ids::RequestId;
-use cairn_core::limits::{FETCH_STALL_MAX, STREAM_READ_BYTES_MIN};
+use cairn_core::ids::{ChunkId, ChunkVersion, RequestId};
+use cairn_core::io::breaker::Gate;
+use cairn_core::limits::{FETCH_STALL_MAX, HEDGE_DELAY_MIN, HEDGE_UNBUDGETED, STREAM_READ_BYTES_MIN};
 use cairn_core::namespace::answer::ChunkLocation;
+use cairn_core::time::Tick;
 use cairn_core::units::{block_ceil, block_floor};
-use cairn_proto::frame::{Frame, Header, Op, Status};
-use futures::StreamExt;
+use cairn_proto::frame::{Frame, Header, Op, Status, flags};
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Why a stretch could not be read.
 #[derive(Clone, Debug)]
@@ -30,61 +33,68 @@ pub(crate) enum FetchError {
 enum Refusal {
     Old(String),
     Corrupt(String),
+    Declined(String),
     Failed(String),
+}
+
+/// One replica is asked.
+struct Ask {
+    data: Arc<Data>,
+    server: Arc<Server>,
+    chunk: ChunkId,
+    version: ChunkVersion,
+    offset: u64,
+    length: u32,
+    may_decline: bool,
+    /// Later than this, somebody else was asked.
+    patience: Duration,
+}
+
+type Asked = (Arc<Server>, Result<Bytes, Refusal>);
+
+/// A stretch that is being read.
+struct Fetching<'a> {
+    data: &'a Arc<Data>,
+    at: &'a ChunkLocation,
+    offset: u64,
+    length: u32,
+    started: Tick,
+    candidates: std::vec::IntoIter<Arc<Server>>,
+    /// Others can be asked than whoever is asked first.
+    has_choice: bool,
+    /// Without an answer so far, in the order in which they were asked.
+    asked: Vec<Arc<Server>>,
+    /// Would serve, slowly.
+    declined: Vec<Arc<Server>>,
+    refusals: Vec<Refusal>,
+    attempts: FuturesUnordered<BoxFuture<'static, Asked>>,
 }
 
 impl Data {
     /// Reads `offset .. offset + length` of a chunk; the blocks that it touches must fit one frame.
     pub(crate) async fn fetch(
-        &self,
+        self: &Arc<Self>,
         at: &ChunkLocation,
         offset: u64,
         length: u32,
     ) -> Result<Bytes, FetchError> {
-        let mut candidates = self.candidates(at, offset, length).into_iter();
-        let mut attempts = FuturesUnordered::new();
-        let mut refusals = Vec::new();
-        let mut asked: Vec<Arc<Server>> = Vec::new();
-        let mut patience = Duration::ZERO;
-        let started = self.env.clock.now();
+        let candidates = self.candidates(at, offset, length);
         self.pulse.feel();
-        loop {
-            if attempts.is_empty() || patience.is_zero() {
-                match candidates.next() {
-                    Some(server) => {
-                        patience = server.health.hedge_delay();
-                        asked.push(server.clone());
-                        attempts.push(self.fetch_from(server, at, offset, length));
-                    }
-                    None if attempts.is_empty() => return Err(verdict(at, refusals)),
-                    None => {
-                        patience = FETCH_STALL_MAX.saturating_sub(self.env.clock.now().since(started));
-                        if patience.is_zero() {
-                            return Err(FetchError::Unreachable(format!(
-                                "{}: no replica answered in time",
-                                at.chunk
-                            )));
-                        }
-                    }
-                }
-            }
-            match tokio::time::timeout(patience, attempts.next()).await {
-                Ok(Some((server, Ok(bytes)))) => {
-                    // Who was asked earlier and overtaken is slow at present.
-                    let late = asked.iter().take_while(|one| !Arc::ptr_eq(one, &server));
-                    late.for_each(|one| one.health.failed(self.env.clock.now()));
-                    return Ok(bytes);
-                }
-                Ok(Some((server, Err(refusal)))) => {
-                    asked.retain(|one| !Arc::ptr_eq(one, &server));
-                    debug!(chunk = %at.chunk, server = %server.address, reason = refusal.text(), "replica does not serve");
-                    refusals.push(refusal);
-                    patience = Duration::ZERO;
-                }
-                Ok(None) => patience = Duration::ZERO,
-                Err(_) => patience = Duration::ZERO,
-            }
-        }
+        self.budget().request();
+        let fetching = Fetching {
+            data: self,
+            at,
+            offset,
+            length,
+            started: self.env.clock.now(),
+            has_choice: candidates.len() > 1,
+            candidates: candidates.into_iter(),
+            asked: Vec::new(),
+            declined: Vec::new(),
+            refusals: Vec::new(),
+            attempts: FuturesUnordered::new(),
+        };
+        fetching.run().await
     }
 
     /// The servers to ask, best first. While somebody writes the chunk, its last replica has what all have.
@@ -99,9 +109,10 @@ impl Data {
         if servers.len() < 2 {
             return servers;
         }
+        let standing = |server: &Arc<Server>| server.health.standing(at.chunk, now);
         if at.write_leased {
             servers.reverse();
-            servers.sort_by_key(|server| server.health.cost(now).0);
+            servers.sort_by_key(|server| standing(server).gate_rank());
             return servers;
         }
         // Equal costs are spread by chunk, so that one file's stretches stay on one disk's read-ahead.
@@ -109,63 +120,164 @@ impl Data {
         servers.rotate_left(turn);
         if length >= STREAM_READ_BYTES_MIN {
             // A stream stays with one replica unless that is slow: each server that sees a part of it reads the whole ahead.
-            let known = servers.iter().map(|server| server.health.mean_us()).filter(|&mean_us| mean_us > 0);
+            let known = servers.iter().map(|server| standing(server).mean_us).filter(|&mean_us| mean_us > 0);
             let quickest = known.min().unwrap_or_default();
-            servers.sort_by_key(|server| server.health.lags_behind(quickest, now));
+            servers.sort_by_key(|server| standing(server).stream_rank(quickest));
         } else {
-            servers.sort_by_key(|server| server.health.cost(now));
+            servers.sort_by_key(|server| standing(server).rank());
         }
         servers
     }
+}
 
-    async fn fetch_from(
-        &self,
-        server: Arc<Server>,
-        at: &ChunkLocation,
-        offset: u64,
-        length: u32,
-    ) -> (Arc<Server>, Result<Bytes, Refusal>) {
-        let outcome = self.try_fetch(&server, at, offset, length).await;
-        if matches!(outcome, Err(Refusal::Failed(_))) {
-            server.health.failed(self.env.clock.now());
+impl Fetching<'_> {
+    async fn run(mut self) -> Result<Bytes, FetchError> {
+        let mut patience = Duration::ZERO;
+        loop {
+            if self.attempts.is_empty() || patience.is_zero() {
+                patience = match self.ask_another() {
+                    Some(patience) => patience,
+                    None if self.attempts.is_empty() => return Err(verdict(self.at, self.refusals)),
+                    None => FETCH_STALL_MAX.saturating_sub(self.waited()),
+                };
+                if patience.is_zero() {
+                    let chunk = self.at.chunk;
+                    return Err(FetchError::Unreachable(format!("{chunk}: no replica answered in time")));
+                }
+            }
+            match tokio::time::timeout(patience, self.attempts.next()).await {
+                Ok(Some((server, Ok(bytes)))) => {
+                    self.overtaken_by(&server);
+                    return Ok(bytes);
+                }
+                Ok(Some((server, Err(refusal)))) => {
+                    self.refused(server, refusal);
+                    patience = Duration::ZERO;
+                }
+                Ok(None) | Err(_) => patience = Duration::ZERO,
+            }
         }
-        (server, outcome)
     }
 
-    async fn try_fetch(
-        &self,
-        server: &Server,
-        at: &ChunkLocation,
-        offset: u64,
-        length: u32,
-    ) -> Result<Bytes, Refusal> {
+    fn waited(&self) -> Duration {
+        self.data.env.clock.now().since(self.started)
+    }
+
+    /// Asks whoever is next, and tells how long to wait for the answer before the one after. Nobody when all have been asked.
+    fn ask_another(&mut self) -> Option<Duration> {
+        // One who failed is followed at once; one who is late only if that is affordable.
+        let is_hedge = !self.attempts.is_empty();
+        if self.candidates.len() + self.declined.len() == 0 {
+            return None;
+        }
+        if is_hedge && !self.data.budget().take() && self.waited() < HEDGE_UNBUDGETED {
+            debug!(chunk = %self.at.chunk, "no second server is asked: too many were of late");
+            return Some(HEDGE_DELAY_MIN);
+        }
+        let (server, may_decline) = match self.candidates.next() {
+            Some(server) => (server, self.has_choice),
+            None => (self.declined.pop()?, false),
+        };
+        let now = self.data.env.clock.now();
+        let standing = server.health.standing(self.at.chunk, now);
+        let patience = match standing.gate {
+            Gate::Closed => standing.hedge_delay,
+            Gate::Open => HEDGE_DELAY_MIN,
+            Gate::Probe => {
+                server.health.probe(self.at.chunk, now);
+                HEDGE_DELAY_MIN
+            }
+        };
+        if is_hedge {
+            debug!(chunk = %self.at.chunk, server = %server.address, "a second server is asked");
+        }
+        let ask = Ask {
+            data: self.data.clone(),
+            server: server.clone(),
+            chunk: self.at.chunk,
+            version: self.at.version,
+            offset: self.offset,
+            length: self.length,
+            may_decline,
+            patience,
+        };
+        self.asked.push(server);
+        self.attempts.push(ask.run().boxed());
+        Some(patience)
+    }
+
+    fn refused(&mut self, server: Arc<Server>, refusal: Refusal) {
+        self.asked.retain(|one| !Arc::ptr_eq(one, &server));
+        debug!(chunk = %self.at.chunk, server = %server.address, reason = refusal.text(), "replica does not serve");
+        match refusal {
+            Refusal::Declined(_) => self.declined.push(server),
+            refusal => self.refusals.push(refusal),
+        }
+    }
+
+    /// Who was asked earlier and overtaken is slow at present. Their answers are waited for elsewhere: they tell which disk is.
+    fn overtaken_by(mut self, winner: &Arc<Server>) {
+        let now = self.data.env.clock.now();
+        for late in self.asked.iter().take_while(|one| !Arc::ptr_eq(one, winner)) {
+            if late.health.late(self.at.chunk, now) {
+                info!(chunk = %self.at.chunk, server = %late.address, "answers late; asking others for a while");
+            }
+        }
+        if !self.attempts.is_empty() {
+            let rest = async move { while self.attempts.next().await.is_some() {} };
+            drop(tokio::spawn(tokio::time::timeout(FETCH_STALL_MAX, rest)));
+        }
+    }
+}
+
+impl Ask {
+    async fn run(self) -> Asked {
+        let outcome = self.attempt().await;
+        let now = self.data.env.clock.now();
+        if matches!(outcome, Err(Refusal::Failed(_))) && self.server.health.failed(now) {
+            info!(server = %self.server.address, "failed; asking others for a while");
+        }
+        (self.server, outcome)
+    }
+
+    async fn attempt(&self) -> Result<Bytes, Refusal> {
+        let (data, server, length) = (&self.data, &self.server, self.length);
         let _under_way = server.health.begin();
-        let lane = offset / u64::from(length.max(4096));
-        let connected = server.connected(self, lane).await.map_err(Refusal::Failed)?;
+        let lane = self.offset / u64::from(length.max(4096));
+        let connected = server.connected(data, lane).await.map_err(Refusal::Failed)?;
         let mut header = Header::request(Op::Read, RequestId(0));
-        header.chunk = at.chunk;
-        header.version = at.version;
-        header.offset = offset;
+        header.chunk = self.chunk;
+        header.version = self.version;
+        header.offset = self.offset;
         header.length = length;
         header.deadline_ms = FETCH_STALL_MAX.as_millis() as u32;
-        let sent = self.env.clock.now();
+        header.flags = if self.may_decline { flags::MAY_DECLINE } else { 0 };
+        let sent = data.env.clock.now();
         let _expected = connected.demand.expect();
         let reply = connected.connection.call(Frame::bare(header)).await;
         let reply = reply.map_err(|error| Refusal::Failed(error.to_string()))?;
-        let bytes = judge(server, at, offset, length, reply)?;
-        server.health.answered(self.env.clock.now().since(sent));
-        Ok(bytes)
+        let (disk, now) = (reply.header.disk, data.env.clock.now());
+        let judged = judge(server, (self.chunk, self.offset, length), reply);
+        match &judged {
+            Ok(_) => {
+                let took = now.since(sent);
+                server.health.answered(self.chunk, disk, took, took <= self.patience, now);
+            }
+            Err(Refusal::Declined(_)) if server.health.declined(self.chunk, disk, now) => {
+                info!(server = %server.address, disk, "a disk is slow; asking others for a while");
+            }
+            Err(_) => {}
+        }
+        judged
     }
 }
 
 fn judge(
     server: &Server,
-    at: &ChunkLocation,
-    offset: u64,
-    length: u32,
+    (chunk, offset, length): (ChunkId, u64, u32),
     reply: Frame,
 ) -> Result<Bytes, Refusal> {
-    let (address, chunk) = (&server.address, at.chunk);
+    let address = &server.address;
     match reply.header.status {
         Status::Ok => {}
         Status::NoSuchChunk | Status::StaleVersion => {
@@ -175,6 +287,11 @@ fn judge(
             warn!(%chunk, server = %address, offset = reply.header.offset, "replica is damaged; reading elsewhere");
             return Err(Refusal::Corrupt(format!("{address} has a damaged replica of {chunk}")));
         }
+        Status::SlowDisk => {
+            return Err(Refusal::Declined(format!("{address} has {chunk} on a slow disk")));
+        }
+        // Nothing is wrong with the server; what the disk held is being made anew elsewhere.
+        Status::DiskFailed => return Err(Refusal::Old(format!("{address} had {chunk} on a failed disk"))),
         status => return Err(Refusal::Failed(format!("{address} answered {status:?}"))),
     }
     let floor = block_floor(offset);
@@ -203,7 +320,7 @@ fn verdict(at: &ChunkLocation, refusals: Vec<Refusal>) -> FetchError {
 impl Refusal {
     fn text(&self) -> &str {
         match self {
-            Self::Old(text) | Self::Corrupt(text) | Self::Failed(text) => text,
+            Self::Old(text) | Self::Corrupt(text) | Self::Declined(text) | Self::Failed(text) => text,
         }
     }
 }

@@ -10,6 +10,7 @@ pub(crate) use fetch::FetchError;
 pub(crate) use watched::{CallFailure, Watch};
 
 use cairn_core::ids::{ClusterId, NodeId};
+use cairn_core::io::retry_budget::RetryBudget;
 use cairn_env::Env;
 use cairn_proto::data_conn::PayloadPool;
 use cairn_proto::hello;
@@ -17,7 +18,7 @@ use cairn_proto::v1::{Hello, Role};
 use pulse::Pulse;
 use server::Server;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The data plane as this client sees it.
 pub(crate) struct Data {
@@ -27,13 +28,19 @@ pub(crate) struct Data {
     pool: PayloadPool,
     /// By `host:port`. Grows with the servers ever met, never with time.
     servers: Mutex<BTreeMap<String, Arc<Server>>>,
+    budget: Mutex<RetryBudget>,
 }
 
 impl Data {
-    pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Self {
+    pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Arc<Self> {
         let hello = hello::hello(cluster, node, Role::Client);
         let pulse = Pulse::new(Arc::clone(&env.clock));
-        Self { env, pulse, hello, pool: PayloadPool::default(), servers: Mutex::new(BTreeMap::new()) }
+        let (pool, servers) = (PayloadPool::default(), Mutex::new(BTreeMap::new()));
+        Arc::new(Self { env, pulse, hello, pool, servers, budget: Mutex::default() })
+    }
+
+    fn budget(&self) -> MutexGuard<'_, RetryBudget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn server(&self, address: &str) -> Arc<Server> {

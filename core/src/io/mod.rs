@@ -2,10 +2,12 @@
 //!
 //! Everything here is synchronous and holds no clock. Payloads are shared [`bytes::Bytes`], so nothing is copied by deciding.
 
+pub mod breaker;
 pub mod extent_map;
 pub mod ranges;
 pub mod read_ahead;
 pub mod read_plan;
+pub mod retry_budget;
 pub mod sync_habit;
 mod write_run;
 pub mod write_session;
