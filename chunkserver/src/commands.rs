@@ -3,7 +3,9 @@
 use crate::reconcile::{Care, Reconciler};
 use crate::store::{ChunkStore, ReplicaStat, StoreError};
 use cairn_core::ids::{ChunkId, ChunkVersion, PartId, Term};
-use cairn_core::limits::{COMMANDS_HELD_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE};
+use cairn_core::limits::{
+    COMMANDS_HELD_MAX, FRAME_PAYLOAD_BYTES_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE,
+};
 use cairn_proto::v1;
 use cairn_proto::v1::chunk_server_message::Message as Up;
 use cairn_proto::v1::master_command::Message as Down;
@@ -58,6 +60,7 @@ impl Commands {
             Down::Raise(raise) => (raise.command, self.raise(&raise).await),
             Down::Reconcile(reconcile) => (reconcile.command, self.reconcile(&reconcile).await),
             Down::Fence(fence) => (fence.command, outcome(self.store.fence_term(Term(fence.term)).await)),
+            Down::Check(check) => (check.command, self.check(&check).await),
             Down::List(list) => match self.list(&list, answers).await {
                 Ok(()) => return,
                 Err(error) => (list.command, outcome(Err(error))),
@@ -106,6 +109,21 @@ impl Commands {
             Ok(()) => outcome(Ok(())),
             Err(error) => error.outcome(),
         }
+    }
+
+    /// The store tells of what does not verify.
+    async fn check(&self, check: &v1::CheckReplica) -> Outcome {
+        let work = async {
+            self.store.fence_term(Term(check.term)).await?;
+            let (chunk, part) = (ChunkId(check.chunk), PartId(0));
+            let stat = self.store.stat(chunk, part).ok_or(StoreError::NoSuchChunk)?;
+            for offset in (0..stat.length).step_by(FRAME_PAYLOAD_BYTES_MAX) {
+                let length = (stat.length - offset).min(FRAME_PAYLOAD_BYTES_MAX as u64) as u32;
+                self.store.read(chunk, part, stat.version, offset, length).await?;
+            }
+            Ok(())
+        };
+        outcome(work.await)
     }
 
     async fn list(&self, list: &v1::ListReplicas, answers: &Answers) -> Result<(), StoreError> {

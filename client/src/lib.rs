@@ -8,6 +8,7 @@ pub mod error;
 pub mod fs;
 mod inode;
 mod meta;
+mod observations;
 pub mod options;
 mod path;
 mod remembered;

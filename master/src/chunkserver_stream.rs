@@ -58,7 +58,7 @@ struct Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        if self.parts.servers.disconnected(&self.link) {
+        if self.parts.servers.disconnected(&self.link, self.parts.now()) {
             warn!(server = %self.link.server, "chunk server is disconnected");
             self.parts.publish_view();
         }

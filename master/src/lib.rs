@@ -28,6 +28,7 @@ mod leases;
 mod link;
 mod metrics;
 mod moving;
+mod observations;
 pub mod offline;
 mod operations;
 mod parts;

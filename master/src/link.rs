@@ -7,8 +7,8 @@ use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
-    CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas, MasterCommand,
-    RaiseVersion, Reconcile, ReplicaList,
+    CheckReplica, CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas,
+    MasterCommand, RaiseVersion, Reconcile, ReplicaList,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -110,6 +110,17 @@ impl Link {
     /// Fences commands of leaders of terms before `term`.
     pub(crate) async fn fence(&self, term: Term, patience: Duration) -> Result<(), CommandError> {
         self.command(patience, |command| Message::Fence(FenceTerm { command, term: term.get() })).await
+    }
+
+    /// Has every block of a replica read, which verifies it.
+    pub(crate) async fn check(
+        &self,
+        term: Term,
+        chunk: ChunkId,
+        patience: Duration,
+    ) -> Result<(), CommandError> {
+        let check = |command| CheckReplica { command, term: term.get(), chunk: chunk.get() };
+        self.command(patience, |command| Message::Check(check(command))).await
     }
 
     /// Fences frames below version `to`; `whole`: unless the replica has lost acknowledged writes.

@@ -2,11 +2,11 @@
 
 use crate::link::Link;
 use cairn_core::cluster::disk_health::DiskPace;
+use cairn_core::cluster::failure_detector::{Listener, Presence};
+use cairn_core::cluster::witness::Witnesses;
 use cairn_core::cluster::{ClusterView, Labels, ServerHealth, ServerView};
-use cairn_core::ids::{NodeId, ServerId};
-use cairn_core::limits::{
-    DISK_TYPICAL_PERIOD, OBSERVER_PAUSE, SERVER_DISKS_MAX, SERVER_DISTRUST, SERVER_DOWN, SERVER_SUSPECT,
-};
+use cairn_core::ids::{ChunkId, NodeId, ServerId, SessionId};
+use cairn_core::limits::{DISK_TYPICAL_PERIOD, OBSERVER_PAUSE, SERVER_DISKS_MAX};
 use cairn_core::namespace::work::{Draining, ServerRecord};
 use cairn_core::time::Tick;
 use cairn_core::units::CHUNK_BYTES;
@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// With fewer servers that have room on disks that are not slow, slow ones count: copies are worth more than pace.
-const QUICK_SERVERS_MIN: usize = 3;
+/// With fewer steady servers that have room on quick disks, the others count: copies are worth more than pace.
+const GOOD_SERVERS_MIN: usize = 3;
 
 /// Every chunk server of the cluster.
 pub(crate) struct Servers {
@@ -24,6 +24,7 @@ pub(crate) struct Servers {
     dead_after: Duration,
     watch: Mutex<Watch>,
     typical: Mutex<(Tick, DiskPace)>,
+    witnesses: Mutex<Witnesses>,
 }
 
 /// This master's own presence: whoever was not there to listen cannot tell that others were silent.
@@ -49,10 +50,7 @@ struct Server {
     data_address: String,
     http_address: String,
     link: Option<Arc<Link>>,
-    heard: Option<Tick>,
-    /// When this master learned of it.
-    known: Tick,
-    distrusted_until: Tick,
+    presence: Presence,
     disks: Vec<DiskStatus>,
     load: u64,
     corrupt_blocks: u64,
@@ -76,7 +74,13 @@ pub(crate) struct ServerReport {
 impl Servers {
     /// Nobody yet. Who is silent for `dead_after` is dead.
     pub(crate) fn new(dead_after: Duration) -> Self {
-        Self { table: Mutex::default(), dead_after, watch: Mutex::default(), typical: Mutex::default() }
+        Self {
+            table: Mutex::default(),
+            dead_after,
+            watch: Mutex::default(),
+            typical: Mutex::default(),
+            witnesses: Mutex::default(),
+        }
     }
 
     /// Takes over what the state knows, all of it, at the start of a leader. Who is connected to this master already stays so,
@@ -103,9 +107,13 @@ impl Servers {
     /// A server has registered. A former connection of it is closed: the newest is the one that counts.
     pub(crate) fn connected(&self, record: ServerRecord, disks: Vec<DiskStatus>, link: Arc<Link>, now: Tick) {
         let id = record.server;
-        let server =
-            Server { link: Some(link), heard: Some(now), disks: bounded(disks), ..Server::of(record, now) };
-        let before = self.locked().insert(id, server);
+        let mut table = self.locked();
+        let before = table.remove(&id);
+        let mut presence =
+            before.as_ref().map_or_else(|| Presence::known(now), |before| before.presence.clone());
+        presence.connected(now);
+        let server = Server { link: Some(link), presence, disks: bounded(disks), ..Server::of(record, now) };
+        table.insert(id, server);
         if let Some(link) = before.and_then(|before| before.link) {
             link.close();
         }
@@ -126,26 +134,27 @@ impl Servers {
     }
 
     /// The connection has ended, unless a later one has taken its place. True when it was the present one.
-    pub(crate) fn disconnected(&self, link: &Arc<Link>) -> bool {
+    pub(crate) fn disconnected(&self, link: &Arc<Link>, now: Tick) -> bool {
         link.close();
         let mut table = self.locked();
         let Some(server) = table.get_mut(&link.server) else { return false };
         let is_present = server.link.as_ref().is_some_and(|present| Arc::ptr_eq(present, link));
         if is_present {
             server.link = None;
+            server.presence.disconnected(now);
         }
         is_present
     }
 
     /// A heartbeat over `link`. Returns how many corrupt blocks it has found since the last one.
     pub(crate) fn heartbeat(&self, link: &Arc<Link>, heartbeat: Heartbeat, now: Tick) -> u64 {
+        let listener = self.listener(now);
         let mut table = self.locked();
         let Some(server) = table.get_mut(&link.server) else { return 0 };
         if !server.link.as_ref().is_some_and(|present| Arc::ptr_eq(present, link)) {
             return 0;
         }
-        server.heard = Some(now);
-        server.distrusted_until = Tick::default();
+        server.presence.heard(now, listener);
         if !heartbeat.disks.is_empty() {
             server.disks = bounded(heartbeat.disks);
         }
@@ -173,8 +182,29 @@ impl Servers {
     /// A client could not reach `server`: it gets no new chunks until it is heard of again or its silence shows.
     pub(crate) fn distrust(&self, server: ServerId, now: Tick) {
         if let Some(server) = self.locked().get_mut(&server) {
-            server.distrusted_until = now.after(SERVER_DISTRUST);
+            server.presence.distrusted(now);
         }
+    }
+
+    /// `by` finds the server at `address` slow or cannot reach it: it gets no new chunks for a while if others agree.
+    pub(crate) fn doubt(&self, address: &str, by: SessionId, now: Tick) {
+        let listener = self.listener(now);
+        let mut table = self.locked();
+        let Some((&id, server)) = table.iter_mut().find(|(_, server)| server.data_address == address) else {
+            return;
+        };
+        let is_missed = server.presence.is_missed(now, listener);
+        if self.witnesses().doubt(id, by, is_missed, now) {
+            server.presence.doubted(now);
+        }
+    }
+
+    /// Somebody got bytes of `chunk` from the server at `address` that do not verify: whom to tell to look, if that is due.
+    pub(crate) fn to_check(&self, address: &str, chunk: ChunkId, now: Tick) -> Option<Arc<Link>> {
+        let table = self.locked();
+        let (&id, server) = table.iter().find(|(_, server)| server.data_address == address)?;
+        let link = server.link.clone()?;
+        self.witnesses().wants_check(id, chunk, now).then_some(link)
     }
 
     /// The connection of `server`, if it has one.
@@ -189,15 +219,21 @@ impl Servers {
 
     /// What decisions and answers are told of the servers.
     pub(crate) fn view(&self, now: Tick) -> ClusterView {
-        let dead = self.dead_rule(now);
+        let listener = self.listener(now);
         let table = self.locked();
         let mut servers: BTreeMap<ServerId, ServerView> =
-            table.iter().map(|(&id, server)| (id, server.view(now, dead))).collect();
+            table.iter().map(|(&id, server)| (id, server.view(now, listener))).collect();
         let takes = |view: &&ServerView| view.health == ServerHealth::Alive && view.free_bytes >= CHUNK_BYTES;
-        // Slow disks take new replicas where there is hardly any other room.
-        if servers.values().filter(takes).count() < QUICK_SERVERS_MIN {
-            for (id, view) in servers.iter_mut().filter(|(_, view)| view.free_bytes < CHUNK_BYTES) {
-                view.free_bytes = table.get(id).map_or(0, |server| server.room(DiskState::DiskSlow));
+        // Unsteady servers and slow disks take new replicas where there is hardly any other room.
+        if servers.values().filter(takes).count() < GOOD_SERVERS_MIN {
+            for (id, view) in &mut servers {
+                let Some(server) = table.get(id) else { continue };
+                if view.free_bytes < CHUNK_BYTES {
+                    view.free_bytes = server.room(DiskState::DiskSlow);
+                }
+                if server.presence.is_usable(now, listener) {
+                    view.health = ServerHealth::Alive;
+                }
             }
         }
         ClusterView { servers }
@@ -205,14 +241,14 @@ impl Servers {
 
     /// Every server, for operators.
     pub(crate) fn reports(&self, now: Tick) -> Vec<ServerReport> {
-        let dead = self.dead_rule(now);
+        let listener = self.listener(now);
         let table = self.locked();
         let report = |(&id, server): (&ServerId, &Server)| ServerReport {
             server: id,
             node: server.node,
             address: server.data_address.clone(),
-            health: server.health(now, dead),
-            silent: server.heard.map(|heard| now.since(heard)),
+            health: server.presence.health(now, listener),
+            silent: server.presence.silent(now),
             disks: server.disks.clone(),
             draining: server.draining,
             labels: server.labels.clone(),
@@ -220,9 +256,14 @@ impl Servers {
         table.iter().map(report).collect()
     }
 
-    /// From when on silence counts, and how much of it is death.
-    fn dead_rule(&self, now: Tick) -> (Tick, Duration) {
-        (self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now), self.dead_after)
+    /// How this master itself has been listening.
+    fn listener(&self, now: Tick) -> Listener {
+        let since = self.watch.lock().unwrap_or_else(PoisonError::into_inner).look(now);
+        Listener { since, dead_after: self.dead_after }
+    }
+
+    fn witnesses(&self) -> MutexGuard<'_, Witnesses> {
+        self.witnesses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<ServerId, Server>> {
@@ -238,9 +279,7 @@ impl Server {
             data_address: record.data_address,
             http_address: record.http_address,
             link: None,
-            heard: None,
-            known: now,
-            distrusted_until: Tick::default(),
+            presence: Presence::known(now),
             disks: Vec::new(),
             load: 0,
             corrupt_blocks: 0,
@@ -249,28 +288,10 @@ impl Server {
         }
     }
 
-    fn health(&self, now: Tick, (since, dead_after): (Tick, Duration)) -> ServerHealth {
-        let last = self.heard.unwrap_or(self.known);
-        if now.since(last.max(since)) > dead_after {
-            return ServerHealth::Dead;
-        }
-        if self.heard.is_none() {
-            return ServerHealth::Down;
-        }
-        let silent = now.since(last);
-        match (&self.link, silent) {
-            (_, silent) if silent > SERVER_DOWN => ServerHealth::Down,
-            (None, _) => ServerHealth::Down,
-            (Some(_), silent) if silent > SERVER_SUSPECT => ServerHealth::Suspect,
-            (Some(_), _) if now < self.distrusted_until => ServerHealth::Suspect,
-            (Some(_), _) => ServerHealth::Alive,
-        }
-    }
-
-    fn view(&self, now: Tick, dead: (Tick, Duration)) -> ServerView {
+    fn view(&self, now: Tick, listener: Listener) -> ServerView {
         let has_room = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
         ServerView {
-            health: self.health(now, dead),
+            health: self.presence.health(now, listener),
             address: if self.link.is_some() { self.data_address.clone() } else { String::new() },
             total_bytes: sum(self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
             free_bytes: self.room(DiskState::DiskHealthy),
@@ -331,7 +352,7 @@ mod tests {
         assert_eq!(health(1100), ServerHealth::Suspect);
         servers.heartbeat(&present, Heartbeat::default(), at(1200));
         assert_eq!(health(1300), ServerHealth::Alive);
-        assert!(servers.disconnected(&present));
+        assert!(servers.disconnected(&present, at(0)));
         assert_eq!(health(1300), ServerHealth::Down);
         assert_eq!(servers.view(at(1300)).address(ServerId(1)), "");
     }
@@ -341,7 +362,7 @@ mod tests {
         let servers = Servers::new(DEAD_AFTER);
         let present = link();
         servers.connected(record(), Vec::new(), present.clone(), at(0));
-        assert!(servers.disconnected(&present));
+        assert!(servers.disconnected(&present, at(0)));
         let watched = |from: u64, to: u64| {
             let looks = (from..=to).step_by(100).map(|millis| servers.view(at(millis)).health(ServerId(1)));
             looks.last()
@@ -372,7 +393,7 @@ mod tests {
         let (old, new) = (link(), link());
         servers.connected(record(), Vec::new(), old.clone(), at(0));
         servers.connected(record(), Vec::new(), new.clone(), at(10));
-        assert!(!servers.disconnected(&old));
+        assert!(!servers.disconnected(&old, at(20)));
         assert_eq!(
             servers.heartbeat(&old, Heartbeat { corrupt_blocks_found: 9, ..Heartbeat::default() }, at(20)),
             0
@@ -408,8 +429,36 @@ mod tests {
         }
         let free = |number| servers.view(at(10)).servers[&ServerId(number)].free_bytes;
         assert_eq!((free(1), free(2)), (0, 50 << 30));
-        servers.disconnected(&servers.link(ServerId(4)).unwrap());
+        servers.disconnected(&servers.link(ServerId(4)).unwrap(), at(10));
         assert_eq!((free(1), free(2)), (50 << 30, 50 << 30), "two others are too few");
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_is_suspect_unless_it_is_needed() {
+        let servers = Servers::new(DEAD_AFTER);
+        let disk = || DiskStatus {
+            state: DiskState::DiskHealthy.into(),
+            total_bytes: 100 << 30,
+            free_bytes: 50 << 30,
+            ..DiskStatus::default()
+        };
+        let connect = |number, millis| {
+            let record = ServerRecord { server: ServerId(number), ..record() };
+            let link = Arc::new(Link::new(ServerId(number), mpsc::channel(1).0));
+            servers.connected(record, vec![disk()], link.clone(), at(millis));
+            link
+        };
+        let others: Vec<_> = (2..=4).map(|number| connect(number, 0)).collect();
+        for millis in [100, 200, 300] {
+            let link = connect(1, millis);
+            assert!(servers.view(at(millis)).is_alive(ServerId(1)));
+            servers.disconnected(&link, at(millis));
+        }
+        connect(1, 400);
+        assert!(!servers.view(at(500)).is_alive(ServerId(1)));
+        assert_eq!(servers.reports(at(500))[0].health, ServerHealth::Suspect);
+        servers.disconnected(&others[0], at(600));
+        assert!(servers.view(at(600)).is_alive(ServerId(1)), "two others are too few");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! and not yet written is bounded by places: while a client does not read, it is not read either.
 
 use crate::leases;
+use crate::observations;
 use crate::operations;
 use crate::parts::Parts;
 use crate::session_open;
@@ -175,6 +176,7 @@ impl Serving {
                 let leases = parts.reader.holds_lease() && parts.caching.renew(session.id, parts.now());
                 let renewed = Renewed { sent_at_ns: renew.sent_at_ns, leases };
                 self.link.send(sent(Message::Renewed(renewed), Vec::new()))?;
+                observations::take(parts, session.id, renew.seen);
             }
             Asked::Declare(declare) => {
                 let opened = declare.opened.into_iter().map(InodeId);

@@ -17,8 +17,8 @@ use cairn_proto::v1::chunk_server_message::Message as Said;
 use cairn_proto::v1::client_message::Message as Asked;
 use cairn_proto::v1::master_command::Message as Command;
 use cairn_proto::v1::{
-    ChunkPlacement, ChunksRequest, Detach, Inventory, RangeDigest, RefusedReason, ReplicaEvent, ReplicaState,
-    ServersRequest, StatusReply, StatusRequest,
+    ChunkPlacement, ChunksRequest, Detach, Inventory, Observation, ObservationKind, RangeDigest,
+    RefusedReason, Renew, ReplicaEvent, ReplicaState, ServersRequest, StatusReply, StatusRequest,
 };
 use std::time::Duration;
 use support::{Client, FakeServer, Running, config, eventually, name};
@@ -365,5 +365,48 @@ async fn corruption_is_counted_and_shown() {
     assert!(status.warnings.iter().any(|warning| warning.contains("cairn admin")), "{:?}", status.warnings);
     assert_eq!(status.servers_alive, 1);
     assert!(!status.leader.is_empty());
+    master.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_acts_on_the_word_of_one_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Running::start(config(&dir)).await;
+    let mut servers = Vec::new();
+    for number in 1..=4 {
+        servers.push(FakeServer::join(&master, number).await);
+    }
+    let (mut one, mut two) = (Client::open(&master).await, Client::open(&master).await);
+    let seen = |kind: ObservationKind, chunk| {
+        let seen = Observation { address: "127.0.0.1:1001".to_owned(), kind: kind.into(), chunk };
+        Asked::Renew(Renew { sent_at_ns: 1, seen: vec![seen] })
+    };
+    let suspects = async || {
+        let servers = admin(&master).await.servers(ServersRequest {}).await.unwrap().into_inner().servers;
+        servers
+            .iter()
+            .filter(|server| server.state == "suspect")
+            .map(|server| server.server)
+            .collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        one.send(seen(ObservationKind::ObservedUnreachable, 0)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(suspects().await, Vec::<u32>::new(), "one client");
+    two.send(seen(ObservationKind::ObservedSlow, 0)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(suspects().await, [servers[0].server.get()], "heartbeats do not speak against two clients");
+
+    // Damage is looked at by whoever has it, once; what it finds counts, and it finds nothing here.
+    one.send(seen(ObservationKind::ObservedCorrupt, 7)).await;
+    two.send(seen(ObservationKind::ObservedCorrupt, 7)).await;
+    servers[0].saw(|command| matches!(command, Command::Check(check) if check.chunk == 7)).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let asked =
+        servers[0].seen.lock().unwrap().iter().filter(|seen| matches!(seen, Command::Check(_))).count();
+    assert_eq!(asked, 1);
+    let status = admin(&master).await.status(StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!(status.corrupt_replicas, 0);
     master.stop().await;
 }

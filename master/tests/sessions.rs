@@ -85,7 +85,7 @@ async fn slots_out_of_range_and_odd_messages_are_refused_one_by_one() {
         _ => None,
     });
     assert!(refused.await.is_some());
-    client.send(Asked::Renew(Renew { sent_at_ns: 42 })).await;
+    client.send(Asked::Renew(Renew { sent_at_ns: 42, ..Renew::default() })).await;
     let renewed = client.wait_for(|told| match told {
         Told::Renewed(renewed) => Some(renewed.sent_at_ns),
         _ => None,

@@ -11,6 +11,7 @@ use cairn_core::namespace::answer::ChunkLocation;
 use cairn_core::time::Tick;
 use cairn_core::units::{block_ceil, block_floor};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
+use cairn_proto::v1::ObservationKind;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -221,6 +222,7 @@ impl Fetching<'_> {
         for late in self.asked.iter().take_while(|one| !Arc::ptr_eq(one, winner)) {
             if late.health.late(self.at.chunk, now) {
                 info!(chunk = %self.at.chunk, server = %late.address, "answers late; asking others for a while");
+                self.data.observations.note(&late.address, ObservationKind::ObservedSlow, self.at.chunk);
             }
         }
         if !self.attempts.is_empty() {
@@ -244,7 +246,11 @@ impl Ask {
         let (data, server, length) = (&self.data, &self.server, self.length);
         let _under_way = server.health.begin();
         let lane = self.offset / u64::from(length.max(4096));
-        let connected = server.connected(data, lane).await.map_err(Refusal::Failed)?;
+        let unreachable = |reason| {
+            data.observations.note(&server.address, ObservationKind::ObservedUnreachable, self.chunk);
+            Refusal::Failed(reason)
+        };
+        let connected = server.connected(data, lane).await.map_err(unreachable)?;
         let mut header = Header::request(Op::Read, RequestId(0));
         header.chunk = self.chunk;
         header.version = self.version;
@@ -255,8 +261,8 @@ impl Ask {
         let sent = data.env.clock.now();
         let _expected = connected.demand.expect();
         let reply = connected.connection.call(Frame::bare(header)).await;
-        let reply = reply.map_err(|error| Refusal::Failed(error.to_string()))?;
-        let (disk, now) = (reply.header.disk, data.env.clock.now());
+        let reply = reply.map_err(|error| unreachable(error.to_string()))?;
+        let (disk, now, status) = (reply.header.disk, data.env.clock.now(), reply.header.status);
         let judged = judge(server, (self.chunk, self.offset, length), reply);
         match &judged {
             Ok(_) => {
@@ -265,6 +271,10 @@ impl Ask {
             }
             Err(Refusal::Declined(_)) if server.health.declined(self.chunk, disk, now) => {
                 info!(server = %server.address, disk, "a disk is slow; asking others for a while");
+            }
+            // The server took them for good.
+            Err(Refusal::Corrupt(_)) if status == Status::Ok => {
+                data.observations.note(&server.address, ObservationKind::ObservedCorrupt, self.chunk);
             }
             Err(_) => {}
         }

@@ -9,6 +9,7 @@ mod watched;
 pub(crate) use fetch::FetchError;
 pub(crate) use watched::{CallFailure, Watch};
 
+use crate::observations::Observations;
 use cairn_core::ids::{ClusterId, NodeId};
 use cairn_core::io::retry_budget::RetryBudget;
 use cairn_env::Env;
@@ -29,14 +30,20 @@ pub(crate) struct Data {
     /// By `host:port`. Grows with the servers ever met, never with time.
     servers: Mutex<BTreeMap<String, Arc<Server>>>,
     budget: Mutex<RetryBudget>,
+    observations: Arc<Observations>,
 }
 
 impl Data {
-    pub(crate) fn new(env: Env, cluster: ClusterId, node: NodeId) -> Arc<Self> {
+    pub(crate) fn new(
+        env: Env,
+        cluster: ClusterId,
+        node: NodeId,
+        observations: Arc<Observations>,
+    ) -> Arc<Self> {
         let hello = hello::hello(cluster, node, Role::Client);
         let pulse = Pulse::new(Arc::clone(&env.clock));
         let (pool, servers) = (PayloadPool::default(), Mutex::new(BTreeMap::new()));
-        Arc::new(Self { env, pulse, hello, pool, servers, budget: Mutex::default() })
+        Arc::new(Self { env, pulse, hello, pool, servers, budget: Mutex::default(), observations })
     }
 
     fn budget(&self) -> MutexGuard<'_, RetryBudget> {

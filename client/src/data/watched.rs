@@ -2,10 +2,12 @@
 
 use super::Data;
 use super::server::{Connected, Server};
+use cairn_core::ids::ChunkId;
 use cairn_core::limits::{HOP_SILENCE, PING_SILENCE, STORE_STALL_MAX};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::data_conn::ConnError;
 use cairn_proto::frame::{Frame, Status};
+use cairn_proto::v1::ObservationKind;
 use std::time::Duration;
 
 /// A ping that is not answered in time is asked once more: on a busy machine the first may be late without a fault.
@@ -142,6 +144,7 @@ impl Data {
 
     fn blamed(&self, server: &Server, failure: CallFailure) -> CallFailure {
         server.health.was_silent(self.env.clock.now());
+        self.observations.note(&server.address, ObservationKind::ObservedUnreachable, ChunkId(0));
         failure
     }
 }

@@ -59,7 +59,7 @@ impl FileSystem {
         let node = NodeId(env.random.uuid());
         let door = EventDoor::default();
         let meta = Meta::connect(env.clone(), options.clone(), node, door.events()).await?;
-        let data = Data::new(env.clone(), meta.cluster(), node);
+        let data = Data::new(env.clone(), meta.cluster(), node, meta.observations());
         let shared = Arc::new(Shared::new(env, options, meta, data));
         door.open(&shared);
         shared.spawn(inode::sweep(Arc::downgrade(&shared)));

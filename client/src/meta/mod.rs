@@ -19,6 +19,7 @@ mod table;
 pub(crate) use session::{Event, Events};
 
 use crate::error::ConnectError;
+use crate::observations::Observations;
 use crate::options::ConnectOptions;
 use cairn_core::caching::cache::{Cache, Ticket};
 use cairn_core::error::{Advice, FsError};
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     stopped: Notify,
     /// Of the task, by whoever waits for an answer.
     demand: OnceLock<Demand>,
+    /// Told with the next renewal.
+    observations: Arc<Observations>,
 }
 
 /// An answer to a question, and what it is worth.
@@ -124,9 +127,15 @@ impl Meta {
             kick: Notify::new(),
             stopped: Notify::new(),
             demand: OnceLock::new(),
+            observations: Arc::default(),
         });
         session::start(shared.clone()).await?;
         Ok(Self { shared })
+    }
+
+    /// What is told to the master of chunk servers.
+    pub(crate) fn observations(&self) -> Arc<Observations> {
+        self.shared.observations.clone()
     }
 
     /// The cluster, as its master names itself.

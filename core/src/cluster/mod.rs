@@ -3,10 +3,12 @@
 pub mod balance;
 pub mod digest;
 pub mod disk_health;
+pub mod failure_detector;
 pub mod labels;
 pub mod placement;
 pub mod repair;
 pub mod view;
+pub mod witness;
 
 pub use labels::Labels;
 pub use view::{ClusterView, ServerHealth, ServerView};

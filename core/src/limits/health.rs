@@ -44,3 +44,30 @@ pub const BREAKER_LATE_MAX: u32 = 2;
 pub const BREAKER_PROBE_MAX: Duration = Duration::from_secs(5);
 /// Chunks of which a client remembers on which disk of a server they stand, for each server with several: 1 MiB.
 pub const CHUNK_DISKS_REMEMBERED: usize = 16_384;
+
+/// A chunk server that was lost at most so often of late is counted on at once when it returns.
+pub const SERVER_LOSSES_TOLERATED: usize = 2;
+/// Losses this long ago are forgotten.
+pub const SERVER_LOSS_FORGOTTEN: Duration = Duration::from_secs(300);
+/// One that was lost more often must be there without a break for so long before it gets new chunks; doubles with each loss.
+pub const SERVER_STEADY_MIN: Duration = Duration::from_secs(5);
+/// Longest such time: the chunks that wait for its room must not wait for minutes.
+pub const SERVER_STEADY_MAX: Duration = Duration::from_secs(40);
+/// Two heartbeats are missing: the master itself begins to miss a server, before its silence makes it suspect.
+pub const SERVER_MISSED: Duration = Duration::from_millis(650);
+/// A server that clients and master agree to doubt gets no new chunks for so long after the last word of it.
+pub const SERVER_DOUBTED: Duration = Duration::from_secs(3);
+/// What clients say of a server within this span is taken together.
+pub const WITNESS_SPAN: Duration = Duration::from_secs(3);
+/// So many clients must say the same: one may lie, or stand behind a broken cable.
+pub const WITNESSES_NEEDED: usize = 2;
+/// Words of clients remembered, at 40 bytes each.
+pub const WITNESSES_MAX: usize = 4096;
+/// Things that a client tells of chunk servers with one renewal, hence every half second.
+pub const OBSERVATIONS_PER_RENEWAL_MAX: usize = 16;
+/// A replica of which a client got bytes that do not verify is looked at by its server at most this often.
+pub const REPLICA_CHECK_PAUSE: Duration = Duration::from_secs(60);
+/// Such looks within that time: each reads a chunk.
+pub const REPLICA_CHECKS_REMEMBERED: usize = 256;
+/// How long such a look may take: a chunk at 2 MB/s.
+pub const REPLICA_CHECK_PATIENCE: Duration = Duration::from_secs(30);
