@@ -67,6 +67,7 @@ pub(super) async fn read(
     match attempt(replica, version, (first, end), terms).await {
         Ok(blocks) => return Ok(blocks),
         Err(Failure::Refused(error)) => return Err(error),
+        Err(Failure::Unread { .. }) if replica.volume.has_failed() => return Err(StoreError::DiskFailed),
         Err(Failure::Bad { .. } | Failure::Unread { .. }) => {}
     }
     let _lane = replica.lane().await;

@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -47,8 +48,8 @@ struct Ask {
     offset: u64,
     length: u32,
     may_decline: bool,
-    /// Later than this, somebody else was asked.
-    patience: Duration,
+    /// Somebody else has answered meanwhile.
+    overtaken: Arc<AtomicBool>,
 }
 
 type Asked = (Arc<Server>, Result<Bytes, Refusal>);
@@ -68,6 +69,7 @@ struct Fetching<'a> {
     /// Would serve, slowly.
     declined: Vec<Arc<Server>>,
     refusals: Vec<Refusal>,
+    overtaken: Arc<AtomicBool>,
     attempts: FuturesUnordered<BoxFuture<'static, Asked>>,
 }
 
@@ -93,6 +95,7 @@ impl Data {
             asked: Vec::new(),
             declined: Vec::new(),
             refusals: Vec::new(),
+            overtaken: Arc::default(),
             attempts: FuturesUnordered::new(),
         };
         fetching.run().await
@@ -182,8 +185,7 @@ impl Fetching<'_> {
         let now = self.data.env.clock.now();
         let standing = server.health.standing(self.at.chunk, now);
         let patience = match standing.gate {
-            Gate::Closed => standing.hedge_delay,
-            Gate::Open => HEDGE_DELAY_MIN,
+            Gate::Closed | Gate::Open => standing.hedge_delay,
             Gate::Probe => {
                 server.health.probe(self.at.chunk, now);
                 HEDGE_DELAY_MIN
@@ -200,7 +202,7 @@ impl Fetching<'_> {
             offset: self.offset,
             length: self.length,
             may_decline,
-            patience,
+            overtaken: self.overtaken.clone(),
         };
         self.asked.push(server);
         self.attempts.push(ask.run().boxed());
@@ -226,6 +228,7 @@ impl Fetching<'_> {
             }
         }
         if !self.attempts.is_empty() {
+            self.overtaken.store(true, Ordering::Relaxed);
             let rest = async move { while self.attempts.next().await.is_some() {} };
             drop(tokio::spawn(tokio::time::timeout(FETCH_STALL_MAX, rest)));
         }
@@ -267,10 +270,13 @@ impl Ask {
         match &judged {
             Ok(_) => {
                 let took = now.since(sent);
-                server.health.answered(self.chunk, disk, took, took <= self.patience, now);
+                let in_time = !self.overtaken.load(Ordering::Relaxed);
+                server.health.answered(self.chunk, disk, took, in_time, now);
             }
-            Err(Refusal::Declined(_)) if server.health.declined(self.chunk, disk, now) => {
-                info!(server = %server.address, disk, "a disk is slow; asking others for a while");
+            Err(_) if matches!(status, Status::SlowDisk | Status::DiskFailed) => {
+                if server.health.declined(self.chunk, disk, now) {
+                    info!(server = %server.address, disk, ?status, "a disk does not serve; asking others for a while");
+                }
             }
             // The server took them for good.
             Err(Refusal::Corrupt(_)) if status == Status::Ok => {

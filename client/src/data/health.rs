@@ -69,7 +69,7 @@ impl Health {
         UnderWay(self)
     }
 
-    /// An answer came from `disk` after `took`; `in_time`: before somebody else was asked.
+    /// An answer came from `disk` after `took`; `in_time`: before somebody else did.
     pub(super) fn answered(&self, chunk: ChunkId, disk: u8, took: Duration, in_time: bool, now: Tick) {
         let mut records = self.records();
         records.learn(chunk, disk);
@@ -84,7 +84,7 @@ impl Health {
         }
     }
 
-    /// The server says that the replica's disk is slow. True when that is news.
+    /// The server says that the replica's disk is slow or has failed. True when that is news.
     pub(super) fn declined(&self, chunk: ChunkId, disk: u8, now: Tick) -> bool {
         let mut records = self.records();
         records.learn(chunk, disk);
