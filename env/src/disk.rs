@@ -4,6 +4,7 @@
 //! `sync_all` of their file, a name after `sync_dir` of its directory. A failed sync is final: the bytes may be lost and
 //! the file must not be synced again (I3). No mmap.
 
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct DirItem {
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file to see what its medium has, whatever memory remembers of it.
+    fn open_medium(&self, path: &Path) -> io::Result<Arc<dyn MediumFile>>;
     /// Makes a directory and its missing parents (mode 0700).
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Names in a directory, sorted.
@@ -105,6 +108,33 @@ pub trait DiskFile: Send + Sync {
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Bytes allocated on the device (`st_blocks * 512`).
     fn allocated(&self) -> io::Result<u64>;
+}
+
+/// A file past the page cache. What was written and not synced may be written out first, and is then seen.
+pub trait MediumFile: Send + Sync {
+    /// Reads into `buffer` from `offset`; short only at the end of the file. Whole pages cost least. What memory keeps of the
+    /// file for others stays there, where the file system allows.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Bytes in the file.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+}
+
+/// Whether an error says that the file, or what it holds, is gone or unreadable: neither a want of memory or descriptors, nor a
+/// machine that stops.
+pub fn is_damage(error: &io::Error) -> bool {
+    const DAMAGE: [Errno; 7] =
+        [Errno::IO, Errno::UCLEAN, Errno::NODATA, Errno::REMOTEIO, Errno::ISDIR, Errno::NOTDIR, Errno::LOOP];
+    if error.kind() == io::ErrorKind::NotFound {
+        return true;
+    }
+    // The doors name the file around the system's error.
+    let named = error.get_ref().and_then(std::error::Error::source);
+    let inner = named.and_then(|source| source.downcast_ref::<io::Error>()).unwrap_or(error);
+    inner.raw_os_error().is_some_and(|code| DAMAGE.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Reads a whole small file.

@@ -3,7 +3,8 @@
 //! Directories are made with mode 0700, files with 0600: what a server stores is nobody else's to read. Interrupted calls
 //! are taken up again; a failed sync is passed on and never retried (I3).
 
-use crate::disk::{DirItem, Disk, DiskFile, OpenMode, Space};
+use crate::disk::{DirItem, Disk, DiskFile, MediumFile, OpenMode, Space};
+use crate::disk_medium::RealMedium;
 use rustix::fs::{FallocateFlags, FlockOperation, FsWord, fallocate, flock, fstatfs, statvfs};
 use rustix::io::{Errno, ReadWriteFlags, preadv, preadv2, pwritev, retry_on_intr};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -74,6 +75,10 @@ impl Disk for RealDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let file = at(path, options(mode).open(path))?;
         Ok(Arc::new(RealFile(file)))
+    }
+
+    fn open_medium(&self, path: &Path) -> io::Result<Arc<dyn MediumFile>> {
+        Ok(Arc::new(at(path, RealMedium::open(path))?))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {

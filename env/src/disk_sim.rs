@@ -28,7 +28,7 @@ mod tree;
 
 pub use control::{Operation, OperationKind};
 
-use crate::disk::{DirItem, Disk, DiskFile, OpenMode, Space};
+use crate::disk::{DirItem, Disk, DiskFile, MediumFile, OpenMode, Space};
 use choice::{CrashChoice, Seeded};
 use control::Control;
 use file::{FileNode, Usage};
@@ -184,6 +184,15 @@ impl SimDisk {
         Ok(())
     }
 
+    /// Flips a bit on the medium alone, as it rots at rest: the page cache goes on showing what was written.
+    ///
+    /// # Errors
+    /// No such file.
+    pub fn rot_bit(&self, path: &Path, offset: u64, bit: u8) -> io::Result<()> {
+        self.file(path)?.rot_bit(offset, bit);
+        Ok(())
+    }
+
     /// Bytes that all files may take, in whole 4 KiB pages; beyond, writes fail with ENOSPC.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.usage.set_capacity(bytes);
@@ -251,6 +260,11 @@ impl Disk for SimDisk {
         };
         let writable = mode != OpenMode::Read;
         Ok(Arc::new(SimFile { shared: self.shared.clone(), node, path: path.to_owned(), writable }))
+    }
+
+    fn open_medium(&self, path: &Path) -> io::Result<Arc<dyn MediumFile>> {
+        self.shared.powered()?;
+        Ok(Arc::new(SimMedium { shared: self.shared.clone(), node: self.file(path)? }))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -364,6 +378,23 @@ impl SimFile {
                 Err(error)
             }
         }
+    }
+}
+
+struct SimMedium {
+    shared: Arc<Shared>,
+    node: Arc<FileNode>,
+}
+
+impl MediumFile for SimMedium {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.shared.powered()?;
+        self.node.read_medium(buffer, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.shared.powered()?;
+        Ok(self.node.length())
     }
 }
 

@@ -293,3 +293,38 @@ fn ten_thousand_crash_states_take_little_time() {
     }
     assert_eq!(states, 10_100);
 }
+
+#[test]
+fn what_rots_at_rest_shows_on_the_medium_only() {
+    let (disk, file) = disk_with(&[7; 8192]);
+    let medium = disk.open_medium(&at("f")).unwrap();
+    disk.rot_bit(&at("f"), 5000, 0).unwrap();
+    file.write_all_at(&[8; 100], 0).unwrap();
+    let read = |offset: u64| {
+        let (mut cached, mut there) = ([0; 1], [0; 1]);
+        file.read_at(&mut cached, offset).unwrap();
+        medium.read_at(&mut there, offset).unwrap();
+        (cached[0], there[0])
+    };
+    assert_eq!((read(5000), read(50), read(5001)), ((7, 6), (8, 8), (7, 7)));
+    file.sync_data().unwrap();
+    assert_eq!((read(5000), read(50)), ((7, 6), (8, 8)), "a sync writes what is dirty, and no more");
+    file.write_all_at(&[9; 100], 4990).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(read(5000), (9, 9));
+}
+
+#[test]
+fn damage_is_told_from_other_failures() {
+    use crate::disk::is_damage;
+    let disk = SimDisk::new();
+    assert!(is_damage(&disk.open_medium(&at("none")).map(|_| ()).unwrap_err()));
+    let (disk, _) = disk_with(&[7; 8192]);
+    disk.fail_reads(&at("f"), 0..10).unwrap();
+    let medium = disk.open_medium(&at("f")).unwrap();
+    assert!(is_damage(&medium.read_at(&mut [0; 20], 0).unwrap_err()));
+    disk.crash_after(0);
+    assert!(!is_damage(&medium.read_at(&mut [0; 20], 0).unwrap_err()));
+    let real = crate::disk_real::RealDisk;
+    assert!(is_damage(&real.open_medium(&at("/proc/self/none/none")).map(|_| ()).unwrap_err()));
+}

@@ -7,6 +7,7 @@ pub mod busy_poll;
 pub mod clock;
 pub mod config;
 pub mod disk;
+mod disk_medium;
 pub mod disk_real;
 pub mod disk_sim;
 pub mod errand;

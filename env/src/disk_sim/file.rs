@@ -65,7 +65,7 @@ struct State {
     durable: Content,
     /// What was done since `durable`, in order.
     unsynced: Vec<Change>,
-    /// A sync failed: `live` shows what the disk will never have.
+    /// A sync failed, or the medium has rotted: `live` shows what the disk will never have.
     diverged: bool,
     unreadable: Vec<Range<u64>>,
 }
@@ -123,6 +123,20 @@ impl FileNode {
             return Err(eio());
         }
         Ok(state.live.read(buffer, offset))
+    }
+
+    /// As a direct read, which writes out first what is dirty: what a sync would leave, and shows nothing but the medium.
+    pub(super) fn read_medium(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let state = lock(&self.state);
+        let end = offset.saturating_add(buffer.len() as u64);
+        if state.unreadable.iter().any(|bad| bad.start < end && offset < bad.end) {
+            return Err(eio());
+        }
+        if state.unsynced.is_empty() {
+            return Ok(state.durable.read(buffer, offset));
+        }
+        let all = &mut crate::disk_sim::choice::KeepAll;
+        Ok(left_on_disk(&state.durable, &state.unsynced, all).read(buffer, offset))
     }
 
     pub(super) fn write(&self, bytes: Bytes, offset: u64) -> io::Result<()> {
@@ -189,6 +203,12 @@ impl FileNode {
 
     pub(super) fn fail_reads(&self, range: Range<u64>) {
         lock(&self.state).unreadable.push(range);
+    }
+
+    pub(super) fn rot_bit(&self, offset: u64, bit: u8) {
+        let state = &mut *lock(&self.state);
+        state.durable.flip_bit(offset, bit);
+        state.diverged = true;
     }
 
     pub(super) fn flip_bit(&self, offset: u64, bit: u8) {
