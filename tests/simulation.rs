@@ -30,6 +30,8 @@ mod process;
 mod remains;
 #[path = "sim/run.rs"]
 mod run;
+#[path = "sim/scrubs.rs"]
+mod scrubs;
 #[path = "sim/turmoil_net.rs"]
 mod turmoil_net;
 #[path = "sim/workload.rs"]

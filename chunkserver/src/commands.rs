@@ -1,7 +1,9 @@
 //! A master's commands: fenced by term, idempotent, each answered with its outcome.
 
+use crate::heartbeat::heartbeat;
+use crate::metrics::Metrics;
 use crate::reconcile::{Care, Reconciler};
-use crate::store::{ChunkStore, ReplicaStat, StoreError};
+use crate::store::{ChunkStore, ReplicaStat, ScrubAct, StoreError};
 use cairn_core::ids::{ChunkId, ChunkVersion, PartId, Term};
 use cairn_core::limits::{
     COMMANDS_HELD_MAX, FRAME_PAYLOAD_BYTES_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE,
@@ -9,7 +11,7 @@ use cairn_core::limits::{
 use cairn_proto::v1;
 use cairn_proto::v1::chunk_server_message::Message as Up;
 use cairn_proto::v1::master_command::Message as Down;
-use cairn_proto::v1::{ChunkServerMessage, CommandOutcome};
+use cairn_proto::v1::{ChunkServerMessage, CommandOutcome, ScrubAction};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -22,6 +24,7 @@ type Answers = mpsc::Sender<ChunkServerMessage>;
 pub(crate) struct Commands {
     store: ChunkStore,
     reconciler: Reconciler,
+    metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     reconciliations: Semaphore,
     tasks: TaskTracker,
@@ -31,10 +34,16 @@ pub(crate) struct Commands {
 type Outcome = (CommandOutcome, String);
 
 impl Commands {
-    pub(crate) fn new(store: ChunkStore, reconciler: Reconciler, tasks: TaskTracker) -> Arc<Self> {
+    pub(crate) fn new(
+        store: ChunkStore,
+        reconciler: Reconciler,
+        metrics: Arc<Metrics>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
         Arc::new(Self {
             store,
             reconciler,
+            metrics,
             places: Arc::new(Semaphore::new(COMMANDS_HELD_MAX)),
             reconciliations: Semaphore::new(RECONCILIATIONS_MAX),
             tasks,
@@ -61,6 +70,13 @@ impl Commands {
             Down::Reconcile(reconcile) => (reconcile.command, self.reconcile(&reconcile).await),
             Down::Fence(fence) => (fence.command, outcome(self.store.fence_term(Term(fence.term)).await)),
             Down::Check(check) => (check.command, self.check(&check).await),
+            Down::Scrub(scrub) => {
+                let outcome = self.scrub(&scrub).await;
+                // So that whoever is told that it is done sees it.
+                let beat = heartbeat(&self.store, &self.metrics);
+                drop(answers.send(ChunkServerMessage { message: Some(Up::Heartbeat(beat)) }).await);
+                (scrub.command, outcome)
+            }
             Down::List(list) => match self.list(&list, answers).await {
                 Ok(()) => return,
                 Err(error) => (list.command, outcome(Err(error))),
@@ -93,6 +109,20 @@ impl Commands {
                 true => self.store.raise_whole(chunk, part, from, to).await,
                 false => self.store.raise_version(chunk, part, from, to).await,
             }
+        };
+        outcome(work.await)
+    }
+
+    async fn scrub(&self, scrub: &v1::Scrub) -> Outcome {
+        let work = async {
+            self.store.fence_term(Term(scrub.term)).await?;
+            let act = match scrub.action() {
+                ScrubAction::ScrubNothing => return Ok(()),
+                ScrubAction::ScrubStart => ScrubAct::Start { limit: scrub.limit },
+                ScrubAction::ScrubPause => ScrubAct::Pause,
+                ScrubAction::ScrubResume => ScrubAct::Resume,
+            };
+            self.store.scrub(act).await
         };
         outcome(work.await)
     }

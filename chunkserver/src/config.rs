@@ -2,13 +2,17 @@
 
 use crate::store::DiskConfig;
 use cairn_core::address::host_port;
+use cairn_core::chunk::scrub::Pace;
 use cairn_core::cluster::Labels;
+use cairn_core::limits::{SCRUB_MIB_PER_SECOND, SCRUB_PERIOD_DAYS};
 use cairn_env::config::{self, ConfigError, LogFormat};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What reads it.
 const COMMAND: &str = "cairn chunkserver";
@@ -29,6 +33,10 @@ pub struct ChunkServerConfig {
     pub labels: Vec<String>,
     /// The data directories.
     pub disks: Vec<DiskSetting>,
+    /// Days in which every stored byte is verified once; 0: only by command.
+    pub scrub_period_days: u32,
+    /// Most mebibytes per second that each disk is scrubbed with; 0: as fast as it reads.
+    pub scrub_mib_per_second: u32,
     /// What is logged, in the syntax of `RUST_LOG`.
     pub log: String,
     /// How it is logged.
@@ -66,6 +74,8 @@ impl Default for ChunkServerConfig {
                 capacity_mib: 0,
                 reserve_mib: default_reserve_mib(),
             }],
+            scrub_period_days: SCRUB_PERIOD_DAYS,
+            scrub_mib_per_second: SCRUB_MIB_PER_SECOND,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
         }
@@ -98,6 +108,14 @@ impl ChunkServerConfig {
     /// Where it stands and what it is: none if they cannot be read, which [`Self::parse`] refuses.
     pub fn labels(&self) -> Labels {
         Labels::parse(&self.labels).unwrap_or_default()
+    }
+
+    /// How fast the disks are scrubbed.
+    pub fn scrub_pace(&self) -> Pace {
+        Pace {
+            period: DAY * self.scrub_period_days,
+            limit: u64::from(self.scrub_mib_per_second).saturating_mul(MIB),
+        }
     }
 
     fn check(&self, file: &str) -> Result<(), ConfigError> {
@@ -154,6 +172,13 @@ http_listen = "127.0.0.1:9411"
 
 # Where this server stands, e.g. ["rack=7"]; reserved for placement.
 labels = []
+
+# Every stored byte is read from its disk and verified once in so many days, as idle time allows; 0: only by
+# `cairn admin scrub start`.
+scrub_period_days = 14
+
+# Most mebibytes per second of that on each disk; 0: as fast as it reads. 50 verify 55 TiB in 14 days.
+scrub_mib_per_second = 50
 
 # What is logged, as RUST_LOG writes it: "info", "warn,cairn_chunkserver=debug", ...
 log = "info"

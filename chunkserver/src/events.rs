@@ -2,7 +2,7 @@
 
 use crate::heartbeat::Happened;
 use crate::metrics::Metrics;
-use crate::store::StoreEvent;
+use crate::store::{ReplicaStat, StoreEvent};
 use cairn_proto::v1::{ReplicaEvent, ReplicaState};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc};
@@ -32,13 +32,7 @@ fn tell(event: StoreEvent, metrics: &Metrics) -> Happened {
         StoreEvent::Corrupt { replica, offset, detail } => {
             warn!(chunk = %replica.chunk, disk = %replica.disk, offset, detail, "block does not verify");
             metrics.corrupt_block();
-            Happened::Replica(ReplicaEvent {
-                chunk: replica.chunk.get(),
-                version: replica.version.get(),
-                disk: replica.disk.0.as_bytes().to_vec().into(),
-                state: ReplicaState::ReplicaCorrupt.into(),
-                detail: format!("byte {offset}: {detail}"),
-            })
+            Happened::Replica(corrupt(&replica, format!("byte {offset}: {detail}")))
         }
         StoreEvent::DiskFailed { disk, path, detail } => {
             error!(%disk, path = %path.display(), detail, "disk has failed");
@@ -46,5 +40,16 @@ fn tell(event: StoreEvent, metrics: &Metrics) -> Happened {
         }
         // Told and logged by the disk itself.
         StoreEvent::DiskPaceChanged { .. } => Happened::DisksChanged,
+    }
+}
+
+/// What masters are told of a corrupt replica.
+pub(crate) fn corrupt(replica: &ReplicaStat, detail: String) -> ReplicaEvent {
+    ReplicaEvent {
+        chunk: replica.chunk.get(),
+        version: replica.version.get(),
+        disk: replica.disk.0.as_bytes().to_vec().into(),
+        state: ReplicaState::ReplicaCorrupt.into(),
+        detail,
     }
 }

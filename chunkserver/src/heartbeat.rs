@@ -4,9 +4,10 @@
 //! knows us from the moment it leads, and refuses us before, to be asked again.
 
 use crate::commands::Commands;
+use crate::events;
 use crate::joined::Joined;
 use crate::metrics::Metrics;
-use crate::store::{ChunkStore, DiskState, DiskStatusReport};
+use crate::store::{ChunkStore, DiskState, DiskStatusReport, ScrubReport, ScrubState};
 use cairn_core::cluster::Labels;
 use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::cluster::disk_health::DiskPace;
@@ -193,6 +194,9 @@ impl Reporter {
             return end;
         }
         *backoff = MASTER_BACKOFF_MIN;
+        if self.tell_corrupt(&up).await.is_err() {
+            return StreamEnd::Closed;
+        }
         self.serve(&up, &mut commands, &mut events).await
     }
 
@@ -253,9 +257,17 @@ impl Reporter {
                 _ = inventories.tick() => Up::Inventory(self.inventory()),
                 event = events.recv() => match event {
                     Ok(Happened::Replica(event)) => Up::Event(event),
-                    // The states are reported as a whole, so what was missed is covered.
-                    Ok(Happened::DisksChanged) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    // The states are reported as a whole.
+                    Ok(Happened::DisksChanged) => {
                         inventories.reset_immediately();
+                        Up::Heartbeat(self.heartbeat())
+                    }
+                    // So what was missed is covered.
+                    Err(broadcast::error::RecvError::Lagged(_)) => {
+                        inventories.reset_immediately();
+                        if self.tell_corrupt(up).await.is_err() {
+                            return StreamEnd::Closed;
+                        }
                         Up::Heartbeat(self.heartbeat())
                     }
                     Err(broadcast::error::RecvError::Closed) => return StreamEnd::Closed,
@@ -267,23 +279,27 @@ impl Reporter {
         }
     }
 
+    /// Masters keep in memory only which replicas are corrupt.
+    async fn tell_corrupt(&self, up: &mpsc::Sender<ChunkServerMessage>) -> Result<(), StreamEnd> {
+        for replica in self.store.corrupt_replicas() {
+            send(up, Up::Event(events::corrupt(&replica, "found earlier".to_owned()))).await?;
+        }
+        Ok(())
+    }
+
     fn register(&self) -> v1::Register {
         v1::Register {
             hello: Some(self.joined.hello()),
             data_address: self.data_address.clone(),
             http_address: self.http_address.clone(),
-            disks: self.disks(),
+            disks: disks(&self.store),
             highest_term: self.store.highest_term().get(),
             labels: self.labels.texts().collect(),
         }
     }
 
     fn heartbeat(&self) -> v1::Heartbeat {
-        v1::Heartbeat {
-            disks: self.disks(),
-            requests_in_flight: self.metrics.in_flight(),
-            corrupt_blocks_found: self.metrics.corrupt_blocks(),
-        }
+        heartbeat(&self.store, &self.metrics)
     }
 
     fn inventory(&self) -> v1::Inventory {
@@ -295,10 +311,19 @@ impl Reporter {
         });
         v1::Inventory { ranges: ranges.collect() }
     }
+}
 
-    fn disks(&self) -> Vec<v1::DiskStatus> {
-        self.store.disks().iter().map(disk_status).collect()
+/// How the server is at this moment.
+pub(crate) fn heartbeat(store: &ChunkStore, metrics: &Metrics) -> v1::Heartbeat {
+    v1::Heartbeat {
+        disks: disks(store),
+        requests_in_flight: metrics.in_flight(),
+        corrupt_blocks_found: metrics.corrupt_blocks(),
     }
+}
+
+fn disks(store: &ChunkStore) -> Vec<v1::DiskStatus> {
+    store.disks().iter().map(disk_status).collect()
 }
 
 fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
@@ -320,7 +345,33 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
         detail: disk.detail.clone(),
         read_us: micros(disk.pace.read),
         sync_us: micros(disk.pace.sync),
+        scrub: Some(scrub_status(&disk.scrub)),
     }
+}
+
+fn scrub_status(scrub: &ScrubReport) -> v1::ScrubStatus {
+    let state = match scrub.state {
+        ScrubState::Off => v1::ScrubState::ScrubOff,
+        ScrubState::Scheduled => v1::ScrubState::ScrubScheduled,
+        ScrubState::Demanded => v1::ScrubState::ScrubDemanded,
+        ScrubState::Paused => v1::ScrubState::ScrubPaused,
+    };
+    v1::ScrubStatus {
+        state: state.into(),
+        passed_bytes: scrub.passed_bytes,
+        rate: scrub.rate,
+        limit: scrub.limit,
+        ends: scrub.ends_in.is_some(),
+        ends_in_ms: millis(scrub.ends_in.unwrap_or_default()),
+        oldest_unverified_ms: millis(scrub.oldest_unverified),
+        rounds: scrub.rounds,
+        verified_bytes: scrub.verified_bytes,
+        damaged: scrub.damaged,
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn next(commands: &mut Streaming<MasterCommand>) -> Result<Down, StreamEnd> {

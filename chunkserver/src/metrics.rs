@@ -1,7 +1,7 @@
 //! Counters of one server and their Prometheus page.
 
 use crate::joined::Joined;
-use crate::store::{ChunkStore, DiskState};
+use crate::store::{ChunkStore, DiskState, ScrubReport};
 use cairn_core::limits::FRAMES_HELD_MAX;
 use cairn_proto::frame::{Op, Status};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -24,6 +24,49 @@ struct DiskLabel {
     path: String,
 }
 
+/// Of each disk, as its progress file counts: a restart of the server takes nothing back.
+#[derive(Default)]
+struct ScrubMetrics {
+    verified: Family<DiskLabel, Counter>,
+    rounds: Family<DiskLabel, Counter>,
+    damaged: Family<DiskLabel, Counter>,
+    oldest: Family<DiskLabel, Gauge>,
+}
+
+impl ScrubMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register_with_unit(
+            "scrub_verified",
+            "Stored blocks read from the disk and verified",
+            Unit::Bytes,
+            self.verified.clone(),
+        );
+        registry.register("scrub_rounds", "Rounds of scrubbing completed", self.rounds.clone());
+        registry.register(
+            "scrub_damaged_replicas",
+            "Damaged replicas found by scrubbing",
+            self.damaged.clone(),
+        );
+        registry.register_with_unit(
+            "scrub_oldest_unverified",
+            "Age of the oldest stored byte that was not verified since",
+            Unit::Seconds,
+            self.oldest.clone(),
+        );
+    }
+
+    fn show(&self, label: &DiskLabel, report: &ScrubReport) {
+        let raise = |family: &Family<DiskLabel, Counter>, to: u64| {
+            let counter = family.get_or_create(label);
+            counter.inc_by(to.saturating_sub(counter.get()));
+        };
+        raise(&self.verified, report.verified_bytes);
+        raise(&self.rounds, report.rounds);
+        raise(&self.damaged, report.damaged);
+        self.oldest.get_or_create(label).set(report.oldest_unverified.as_secs() as i64);
+    }
+}
+
 /// All counters; cheap to update from anywhere.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -41,6 +84,7 @@ pub(crate) struct Metrics {
     disk_healthy: Family<DiskLabel, Gauge>,
     disk_slow: Family<DiskLabel, Gauge>,
     expired: Counter,
+    scrub: ScrubMetrics,
     places: Arc<Semaphore>,
 }
 
@@ -63,6 +107,7 @@ impl Metrics {
             disk_healthy: Family::default(),
             disk_slow: Family::default(),
             expired: Counter::default(),
+            scrub: ScrubMetrics::default(),
             places,
         };
         metrics.register();
@@ -106,6 +151,7 @@ impl Metrics {
             "Requests dropped because their deadline had passed before their turn came",
             self.expired.clone(),
         );
+        self.scrub.register(registry);
     }
 
     pub(crate) fn answered(&self, op: Op, status: Status) {
@@ -161,6 +207,7 @@ impl Metrics {
             self.disk_replicas.get_or_create(&label).set(disk.replicas as i64);
             self.disk_healthy.get_or_create(&label).set(i64::from(disk.state == DiskState::Healthy));
             self.disk_slow.get_or_create(&label).set(i64::from(disk.state == DiskState::Slow));
+            self.scrub.show(&label, &disk.scrub);
         }
         let mut page = String::new();
         // Writing to a string does not fail.

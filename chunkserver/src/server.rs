@@ -13,7 +13,7 @@ use crate::identity::{Identity, identify};
 use crate::joined::Joined;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
-use crate::store::{ChunkStore, DiskState, OpenReport};
+use crate::store::{ChunkStore, DiskState, OpenReport, ScrubOptions};
 use cairn_core::address::host_port;
 use cairn_core::ids::NodeId;
 use cairn_core::limits::{EVENTS_WAITING, SHUTDOWN_DRAIN};
@@ -70,8 +70,8 @@ impl ChunkServer {
         let hops = Arc::new(Hops::new(env.clone(), joined.clone(), options.pool.clone()));
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (happened, _) = broadcast::channel(EVENTS_WAITING);
-        let commands =
-            Commands::new(store.clone(), Reconciler::new(store.clone(), hops.clone()), tasks.clone());
+        let reconciler = Reconciler::new(store.clone(), hops.clone());
+        let commands = Commands::new(store.clone(), reconciler, metrics.clone(), tasks.clone());
         let service = Arc::new(DataService::new(
             store.clone(),
             hops,
@@ -79,6 +79,12 @@ impl ChunkServer {
             env.clock.clone(),
             metrics.clone(),
         ));
+        let counted = metrics.clone();
+        store.start_scrub(&ScrubOptions {
+            pace: config.scrub_pace(),
+            busy: Arc::new(move || counted.in_flight() > 0),
+            stopping: stopping.clone(),
+        });
         if let Some(source) = store.take_events() {
             tasks.spawn(events::relay(source, happened.clone(), metrics.clone(), stopping.clone()));
         }

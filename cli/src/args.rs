@@ -226,6 +226,40 @@ pub enum AdminCommand {
     /// The journal of a stopped master
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Verification of what lies on the disks of chunk servers: where it stands, begin it now, pause it
+    Scrub(ScrubCommand),
+}
+
+/// `cairn admin scrub`
+#[derive(Debug, Args)]
+pub struct ScrubCommand {
+    /// What to do; `status` unless told
+    #[command(subcommand)]
+    pub action: Option<ScrubAction>,
+    /// Only this chunk server, by its number
+    #[arg(long, value_name = "N", global = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub server: Option<u32>,
+    /// Show it again each second, until interrupted
+    #[arg(long, global = true)]
+    pub watch: bool,
+}
+
+/// `cairn admin scrub …`
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum ScrubAction {
+    /// Show each disk: progress, speed, estimated end, age of the oldest unverified byte, damage found
+    Status,
+    /// Verify everything from the beginning, now
+    Start {
+        /// Most mebibytes per second of each disk; 0: as fast as it reads, whatever else is under way [default: the
+        /// server's scrub_mib_per_second]
+        #[arg(long, value_name = "MIB_PER_SECOND")]
+        limit: Option<u64>,
+    },
+    /// Stop until `resume`, also across restarts
+    Pause,
+    /// Go on where it was paused
+    Resume,
 }
 
 /// `cairn admin fsck`

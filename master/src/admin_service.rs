@@ -8,6 +8,7 @@ use crate::hello::printable;
 use crate::moving::{drain, rebalance, whatif};
 use crate::parts::Parts;
 use crate::placement_pages;
+use crate::scrubbing;
 use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
 use cairn_core::address::host_port;
@@ -25,8 +26,9 @@ use cairn_proto::v1::{
     BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
     CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, DrainReply, DrainRequest, FsckReply,
     FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest,
-    RemoveServerReply, RemoveServerRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest,
-    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest,
+    RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply,
+    ServersRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply,
+    WhatIfRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -138,6 +140,10 @@ impl Admin for AdminService {
             servers.push(server_status(report, chunks.map_err(|error| to_status(&self.parts, &error))?));
         }
         Ok(Response::new(ServersReply { servers }))
+    }
+
+    async fn scrub(&self, request: Request<ScrubRequest>) -> Result<Response<ScrubReply>, Status> {
+        scrubbing::scrub(&self.parts, request.into_inner()).await.map(Response::new)
     }
 
     async fn chunks(&self, request: Request<ChunksRequest>) -> Result<Response<Self::ChunksStream>, Status> {
@@ -278,6 +284,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     };
     let mut warnings = warnings(parts, &reply, &reports);
     warnings.extend(backup.warning());
+    warnings.extend(scrubbing::warning(parts));
     Ok(StatusReply { warnings, ..reply })
 }
 

@@ -36,6 +36,7 @@ mod peers;
 mod placement_pages;
 pub mod raft;
 mod replace;
+mod scrubbing;
 #[cfg(test)]
 mod seeded_test;
 pub mod sequencer;

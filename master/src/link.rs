@@ -8,7 +8,7 @@ use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
     CheckReplica, CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas,
-    MasterCommand, RaiseVersion, Reconcile, ReplicaList,
+    MasterCommand, RaiseVersion, Reconcile, ReplicaList, Scrub, ScrubAction,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -166,6 +166,17 @@ impl Link {
             })
         })
         .await
+    }
+
+    /// Tells the scrubbers of the server's disks what to do; `limit` as in the message.
+    pub(crate) async fn scrub(
+        &self,
+        term: Term,
+        (action, limit): (ScrubAction, Option<u64>),
+        patience: Duration,
+    ) -> Result<(), CommandError> {
+        let message = |command| Scrub { command, term: term.get(), action: action.into(), limit };
+        self.command(patience, |command| Message::Scrub(message(command))).await
     }
 
     /// Replicas held in a range of chunk ids.

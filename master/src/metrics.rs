@@ -135,6 +135,12 @@ impl Collector for Present {
             "Corrupt blocks reported by chunk servers",
             damage.blocks_found,
         )?;
+        gauge(
+            &mut encoder,
+            "scrub_oldest_unverified_seconds",
+            "Age of the oldest stored byte on any disk that was not verified since",
+            crate::scrubbing::oldest_unverified(parts).as_secs(),
+        )?;
         backup(&mut encoder, &parts.backup.shown(parts.now()))?;
         sequencer(&mut encoder, &parts.sequencer.metrics())
     }

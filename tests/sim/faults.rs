@@ -47,8 +47,8 @@ pub(crate) const KINDS: [&str; 28] = [
 ];
 
 /// The one chunk server whose stored bytes rot, and the one whose syncs fail: others must be enough.
-const ROTTEN: u64 = 1;
-const FAILING: u64 = 2;
+pub(crate) const ROTTEN: u64 = 1;
+pub(crate) const FAILING: u64 = 2;
 /// So long after a master has got its vote everybody has heard of it.
 const AFTER_A_LOSS: Duration = Duration::from_secs(10);
 /// Clocks run apart by this much at the most, each way: with both ways together less than leases allow for.

@@ -13,6 +13,7 @@ use super::mover::run_mover;
 use super::operator::{Orders, Replacing, run_operator};
 use super::oracle::Oracle;
 use super::remains::{Remains, replicas};
+use super::scrubs::{false_damage, run_scrubs};
 use super::workload::{Phase, run_client, verify};
 use cairn_env::random::Random;
 use futures::FutureExt;
@@ -79,6 +80,7 @@ pub(crate) fn run(seed: u64) -> Outcome {
     let theirs = orders.clone();
     cluster.add("operator", move |env| run_operator(env, theirs.clone()).boxed_local());
     cluster.add("mover", move |env| run_mover(env).boxed_local());
+    cluster.add("scrubs", move |env| run_scrubs(env).boxed_local());
     let mut faults = Faults::new(hosts::random(seed, 8), machines.clone(), orders.clone());
     let random = hosts::random(seed, 7);
     let mut next = Duration::from_secs(3);
@@ -139,7 +141,8 @@ fn judge_remains(machines: &Machines, oracle: &Oracle) {
         .chain(i11_equal_states::check(&masters))
         .chain(i12_no_journal_is_cut::check(&masters))
         .chain(i21_recorded_replicas_are_there::check(&masters, &held))
-        .chain(i32_fsck_finds_nothing::check(&masters));
+        .chain(i32_fsck_finds_nothing::check(&masters))
+        .chain(false_damage(machines));
     broken.for_each(|wrong| oracle.break_with(wrong));
 }
 

@@ -8,7 +8,7 @@ use super::volume::{Queue, Volume};
 use super::write::{COMMAND_BYTES, append};
 use bytes::Bytes;
 use cairn_core::chunk::intent::{Intent, IntentRecord};
-use cairn_core::chunk::{BlockSet, ReplicaKey};
+use cairn_core::chunk::{BlockSet, ReplicaKey, table_digest};
 use cairn_core::ids::{ChunkVersion, LeaseNumber, Term};
 use std::io;
 use std::sync::Arc;
@@ -16,27 +16,47 @@ use std::sync::atomic::Ordering;
 
 type Command = Intent<Bytes>;
 
-/// Makes the old replica an empty one of the request's version: a copy begins anew.
+/// Makes the old replica an empty one of the request's version: a copy begins anew, in a file of its own, whatever is wrong with
+/// the old one.
 pub(super) async fn remake(replica: &Arc<Replica>, request: &WriteRequest) -> Result<(), StoreError> {
-    let mut reservation = replica.volume.journal.reserve(COMMAND_BYTES, false).await?;
-    let _lane = replica.lane().await;
-    let mut state = replica.state();
-    if state.deleted || state.version >= request.version {
-        return Ok(());
-    }
-    forget_blocks(replica, &mut state);
-    *state = ReplicaState {
-        version: request.version,
-        lease: request.lease,
-        name_durable: state.name_durable,
-        written_back: state.written_back,
-        ..ReplicaState::default()
+    let volume = &replica.volume;
+    let mut reservation = volume.journal.reserve(COMMAND_BYTES, false).await?;
+    let lane = replica.lane().await;
+    let ticket = {
+        let mut state = replica.state();
+        if state.deleted || state.version >= request.version {
+            return Ok(());
+        }
+        forget_blocks(replica, &mut state);
+        *state = ReplicaState {
+            version: request.version,
+            lease: request.lease,
+            digest: Some(table_digest::EMPTY),
+            files: state.files + 1,
+            ..ReplicaState::default()
+        };
+        if let Some(file) = volume.files.get(volume.index, replica.key) {
+            file.pin(false);
+        }
+        append(replica, &mut state, Command::Create, &mut reservation)
     };
-    append(replica, &mut state, Command::Create, &mut reservation);
-    if let Some(file) = replica.volume.files.get(replica.volume.index, replica.key) {
-        file.pin(false);
+    // The old blocks are given up only when that is on record.
+    volume.durable(ticket).await?;
+    let job = Arc::clone(replica);
+    volume.call(Queue::Write, move || remove_old_file(&job, lane)).await
+}
+
+fn remove_old_file(replica: &Replica, _lane: Lane) {
+    let volume = &replica.volume;
+    volume.files.forget(volume.index, replica.key);
+    match volume.disk().remove_file(&volume.replica_path(replica.key)) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // It is written over, then.
+        Err(error) => {
+            tracing::warn!(chunk = %replica.key.chunk, %error, "cannot remove the file of an old replica")
+        }
     }
-    Ok(())
 }
 
 fn forget_blocks(replica: &Replica, state: &mut ReplicaState) {
@@ -48,6 +68,7 @@ fn forget_blocks(replica: &Replica, state: &mut ReplicaState) {
     state.staged.clear();
     state.stored = BlockSet::default();
     state.unsynced = BlockSet::default();
+    state.digest = Some(table_digest::EMPTY);
 }
 
 /// See [`ChunkStore::raise_version`](super::ChunkStore::raise_version) and `raise_whole`.

@@ -1,5 +1,6 @@
 //! What may be found after a crash: the oracle of the crash proofs, and the small world they run in.
 
+use super::scrub::{assert_sound, scrub_all};
 use super::*;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
@@ -238,6 +239,7 @@ impl Promise {
             self.check_sync(&store, chunk, model, stat.version, &blocks).await;
             found.push((chunk, version, blocks.iter().map(|block| crc_of(block)).collect()));
         }
+        assert_eq!(scrub_all(&store).await, []);
         self.go_on(&store, disk, seed).await;
         found
     }
@@ -289,6 +291,7 @@ impl Promise {
                 again.read(stat.chunk, PART, stat.version, offset, payload.len() as u32).await.unwrap();
             assert!(blocks.payload[offset as usize..][..payload.len()] == payload, "{stat:?}");
         }
+        assert_sound(&again).await;
     }
 }
 

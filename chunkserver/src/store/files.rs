@@ -58,17 +58,19 @@ impl OpenFile {
         (first..end).map(entry).collect()
     }
 
-    /// Changes entries in memory only.
-    pub(super) fn set(&self, block: u32, entry: TableEntry) -> io::Result<()> {
+    /// Changes an entry in memory only, and answers what it was.
+    pub(super) fn set(&self, block: u32, entry: TableEntry) -> io::Result<TableEntry> {
         let mut table = self.lock();
-        self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize] = entry;
-        Ok(())
+        let place = &mut self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize];
+        Ok(std::mem::replace(place, entry))
     }
 
-    /// Writes the entries of `first .. end` into the file; no other byte is touched.
-    pub(super) fn write_entries(&self, first: u32, end: u32) -> io::Result<()> {
-        let bytes: Vec<u8> = self.entries(first, end)?.into_iter().flat_map(TableEntry::encode).collect();
-        self.file.write_all_at(&bytes, entry_at(first))
+    /// Writes the entries of `first .. end` into the file, and answers them; no other byte is touched.
+    pub(super) fn write_entries(&self, first: u32, end: u32) -> io::Result<Vec<TableEntry>> {
+        let entries = self.entries(first, end)?;
+        let bytes: Vec<u8> = entries.iter().copied().flat_map(TableEntry::encode).collect();
+        self.file.write_all_at(&bytes, entry_at(first))?;
+        Ok(entries)
     }
 
     /// Starts writing out what was written in place, every few MiB: so a sync at the end of a chunk finds little to do.

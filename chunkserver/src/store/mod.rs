@@ -2,7 +2,7 @@
 //!
 //! The rooms: [`open`] recovers a disk; a [`volume`] is one disk at work, with its [`journal`], its open [`files`] and its space;
 //! a [`replica`] is one replica's state in memory. [`write`], [`sync`], [`read`], [`commands`] are the operations, [`write_back`]
-//! empties the journal into the files, [`upkeep`] does what time asks for. Bytes on disk: docs/FORMATS.md and `cairn_core::chunk`.
+//! empties the journal into the files, [`upkeep`] does what time asks for, [`scrub`] verifies what lies still. Bytes on disk: docs/FORMATS.md and `cairn_core::chunk`.
 //!
 //! What does not happen here: no retry of a failed write or sync, no memory map, no trust in a block that does not verify,
 //! no acknowledgement of a sync when a write before it was lost.
@@ -11,12 +11,14 @@ mod commands;
 mod commit_pace;
 mod error;
 mod files;
+mod in_file;
 mod journal;
 mod open;
 mod pace;
 mod portions;
 mod read;
 mod replica;
+mod scrub;
 mod settings;
 mod sync;
 mod types;
@@ -26,12 +28,13 @@ mod write;
 mod write_back;
 
 pub use error::StoreError;
+pub use scrub::{ScrubAct, ScrubOptions};
 pub use types::{
     BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReadTerms, ReplicaStat,
-    StoreEvent, WriteRequest,
+    ScrubReport, ScrubState, StoreEvent, WriteRequest,
 };
 
-use cairn_core::chunk::ReplicaKey;
+use cairn_core::chunk::{ReplicaKey, table_digest};
 use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, NodeId, PartId, Term};
 use cairn_core::limits::STORE_EVENTS_MAX;
@@ -107,6 +110,15 @@ impl Shared {
         let here = DiskPace::typical(&others.map(|other| other.pace.present(now)).collect::<Vec<_>>());
         let known = |cluster: Duration, here| if cluster.is_zero() { here } else { cluster };
         DiskPace { read: known(cluster.read, here.read), sync: known(cluster.sync, here.sync) }
+    }
+
+    /// The first replica of `volume` from `key` on.
+    fn next_held_by(&self, volume: &Arc<Volume>, key: ReplicaKey) -> Option<Arc<Replica>> {
+        self.map()
+            .range(key..)
+            .map(|(_, replica)| replica)
+            .find(|held| Arc::ptr_eq(&held.volume, volume))
+            .cloned()
     }
 
     fn held_by(&self, volume: &Arc<Volume>) -> Vec<Arc<Replica>> {
@@ -379,11 +391,35 @@ impl ChunkStore {
         self.shared.events.lock().expect("no holder of the event queue panics").take()
     }
 
+    /// Starts to verify what lies on the disks, until the options' token is cancelled. Once.
+    pub fn start_scrub(&self, options: &ScrubOptions) {
+        scrub::start(&self.shared, options);
+    }
+
+    /// Does what an operator wants of the scrubbers of all disks; durable before it returns.
+    ///
+    /// # Errors
+    /// The first that failed; the others have done it.
+    pub async fn scrub(&self, act: ScrubAct) -> Result<(), StoreError> {
+        self.check_open()?;
+        scrub::command(&self.shared, act).await
+    }
+
+    /// Replicas known to be corrupt.
+    pub fn corrupt_replicas(&self) -> Vec<ReplicaStat> {
+        let corrupt = |replica: &&Arc<Replica>| {
+            let state = replica.state();
+            state.corrupt && !state.deleted
+        };
+        self.shared.map().values().filter(corrupt).map(|replica| replica.stat()).collect()
+    }
+
     /// Clean stop: refuses new work, makes everything durable and in place, writes closing marks.
     pub async fn close(&self) {
         self.shared.closing.store(true, Ordering::Release);
         for volume in self.shared.volumes() {
             upkeep::close(&self.shared, volume).await;
+            scrub::close(volume).await;
         }
     }
 }
@@ -480,8 +516,12 @@ impl ChunkStore {
         volume.admit(REPLICA_OVERHEAD_BYTES + request.payload.len() as u64).await?;
         let mut reservation = volume.journal.reserve(write::COMMAND_BYTES, true).await?;
         let key = ReplicaKey { chunk: request.chunk, part: request.part };
-        let state =
-            ReplicaState { version: request.version, lease: request.lease, ..ReplicaState::default() };
+        let state = ReplicaState {
+            version: request.version,
+            lease: request.lease,
+            digest: Some(table_digest::EMPTY),
+            ..ReplicaState::default()
+        };
         let mut map = self.shared.map_mut();
         let found =
             map.get(&key).filter(|held| !in_place_of.as_ref().is_some_and(|lost| Arc::ptr_eq(held, lost)));
@@ -536,6 +576,7 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
         state: DiskState::Failed,
         detail: detail.to_owned(),
         pace: DiskPace::default(),
+        scrub: ScrubReport::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Random operations against arrays of bytes, with clean stops and write-backs in between.
 
 use super::crash_model_test::{PART, open_tiny, runtime, write_all_back, write_request};
+use super::scrub::scrub_all;
 use super::*;
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk_sim::SimDisk;
@@ -70,6 +71,7 @@ async fn check(store: &ChunkStore, model: &[Option<Vec<u8>>]) {
             assert_eq!(read.sums, vec![sum.crc]);
         }
     }
+    assert_eq!(scrub_all(store).await, []);
 }
 
 /// Writes, and makes room in the journal meanwhile when it is full: nobody else does without upkeep.

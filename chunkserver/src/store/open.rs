@@ -5,6 +5,7 @@
 use super::files::OpenFiles;
 use super::journal::{ActiveSegment, ClosedSegment, Journal, JournalStart, Touched};
 use super::replica::{Replica, ReplicaState};
+use super::scrub::Desk;
 use super::settings::Settings;
 use super::types::{DiskConfig, StoreEvent};
 use super::volume::{Volume, VolumeParts};
@@ -336,6 +337,7 @@ fn put_together(
         known_folders: known_folders(disk, &config.path)?,
         events: opening.events.clone(),
         portion_blocks: opening.settings.portion_blocks,
+        scrub: Arc::new(Desk::open(opening.env, &config.path)),
         lock,
     });
     volume.look_at_space();

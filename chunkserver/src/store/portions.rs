@@ -6,6 +6,7 @@ use super::files::OpenFile;
 use super::replica::{Lane, Replica};
 use super::volume::{Queue, Volume, is_full};
 use cairn_core::chunk::catalogue::StagedBlock;
+use cairn_core::chunk::table_digest::{self, entry_hash};
 use cairn_core::limits::WRITE_BACK_PAUSE;
 use cairn_core::units::BLOCK_BYTES;
 use std::io;
@@ -64,9 +65,10 @@ fn write_portion(
     }
     let file = volume.open_to_write(replica.key)?;
     let blocks: Vec<(&u32, &StagedBlock)> = portion.iter().map(|(index, block)| (index, block)).collect();
-    write_blocks(volume, &file, &blocks)?;
+    let change = write_blocks(replica, &file, &blocks)?;
     {
         let mut state = replica.state();
+        state.digest = state.digest.map(|digest| digest ^ change);
         // Under the lane nothing was staged meanwhile.
         portion.iter().for_each(|(index, _)| drop(state.staged.remove(index)));
         state.written_back = true;
@@ -79,12 +81,14 @@ fn write_portion(
     Ok(Some(file))
 }
 
-/// Blocks, in the order of their numbers, and their table entries. Blocks.
+/// Blocks, in the order of their numbers, and their table entries. Answers by how much the table's digest changes; after an
+/// error that is not known any more. Blocks.
 pub(super) fn write_blocks(
-    volume: &Volume,
+    replica: &Replica,
     file: &OpenFile,
     blocks: &[(&u32, &StagedBlock)],
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
+    let mut change = table_digest::EMPTY;
     for run in blocks.chunk_by(|a, b| a.0 + 1 == *b.0) {
         let first = *run[0].0;
         let offset = u64::from(first) * BLOCK_BYTES;
@@ -92,11 +96,21 @@ pub(super) fn write_blocks(
         let written = file
             .file
             .write_parts_at(&parts, offset)
-            .and_then(|()| run.iter().try_for_each(|(index, block)| file.set(**index, block.entry)))
+            .and_then(|()| {
+                run.iter().try_for_each(|(index, block)| {
+                    let before = file.set(**index, block.entry)?;
+                    let gone = if block.replaces { entry_hash(**index, before) } else { table_digest::EMPTY };
+                    change ^= gone ^ entry_hash(**index, block.entry);
+                    Ok(())
+                })
+            })
             .and_then(|()| file.write_entries(first, first + run.len() as u32));
-        written.map_err(|error| write_back_failed(volume, &error))?;
+        written.map_err(|error| {
+            replica.state().digest = None;
+            write_back_failed(&replica.volume, &error)
+        })?;
     }
-    Ok(())
+    Ok(change)
 }
 
 /// So many blocks are in a file now, and no longer in memory.

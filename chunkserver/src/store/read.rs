@@ -5,6 +5,7 @@
 
 use super::error::StoreError;
 use super::files::OpenFile;
+use super::in_file::InFile;
 use super::replica::{Replica, ReplicaState};
 use super::types::{BlockSum, ReadBlocks, ReadTerms};
 use super::volume::Queue;
@@ -64,6 +65,10 @@ pub(super) async fn read(
         ));
     }
     let (first, end) = ((offset / BLOCK_BYTES) as u32, end.div_ceil(BLOCK_BYTES) as u32);
+    if replica.state().corrupt {
+        // Its blocks may verify and be old ones all the same.
+        check_table(replica, offset).await?;
+    }
     match attempt(replica, version, (first, end), terms).await {
         Ok(blocks) => return Ok(blocks),
         Err(Failure::Refused(error)) => return Err(error),
@@ -87,6 +92,20 @@ pub(super) async fn read(
             Err(StoreError::Corrupt { offset })
         }
     }
+}
+
+/// Whether the file of a replica known to be damaged is at least the one that was written last.
+async fn check_table(replica: &Arc<Replica>, offset: u64) -> Result<(), StoreError> {
+    let _lane = replica.lane().await;
+    let in_file = InFile::of(&replica.state());
+    let job = Arc::clone(replica);
+    let checked = replica.volume.call(Queue::Read, move || match in_file.end() {
+        0 => true,
+        end => open_to_read(&job)
+            .and_then(|file| file.entries(0, end))
+            .is_ok_and(|entries| in_file.check_table(&entries).is_ok()),
+    });
+    if checked.await? { Ok(()) } else { Err(StoreError::Corrupt { offset }) }
 }
 
 async fn attempt(
@@ -153,7 +172,7 @@ fn unread(block: u32, detail: String) -> Failure {
     Failure::Unread { offset: u64::from(block) * BLOCK_BYTES, detail }
 }
 
-fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
+pub(super) fn open_to_read(replica: &Replica) -> io::Result<Arc<OpenFile>> {
     let volume = &replica.volume;
     let open = || volume.disk().open(&volume.replica_path(replica.key), OpenMode::Write);
     volume.files.get_or_open(volume.index, replica.key, false, open)
@@ -230,16 +249,18 @@ pub(super) async fn block_sums(
     version: ChunkVersion,
 ) -> Result<Vec<BlockSum>, StoreError> {
     let _lane = replica.lane().await;
-    let sources = {
+    let (sources, in_file) = {
         let state = replica.state();
         state.check_version(version)?;
-        state.sources(0, state.end())
+        (state.sources(0, state.end()), InFile::of(&state))
     };
     let job = Arc::clone(replica);
     let entries = replica.volume.call(Queue::Read, move || -> io::Result<Vec<TableEntry>> {
-        let in_file = sources.iter().any(|source| matches!(source, Source::InFile));
-        let mut entries = if in_file {
-            open_to_read(&job)?.entries(0, sources.len() as u32)?
+        let any_in_file = sources.iter().any(|source| matches!(source, Source::InFile));
+        let mut entries = if any_in_file {
+            let entries = open_to_read(&job)?.entries(0, sources.len() as u32)?;
+            in_file.check_table(&entries).map_err(io::Error::other)?;
+            entries
         } else {
             vec![TableEntry::default(); sources.len()]
         };

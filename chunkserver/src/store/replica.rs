@@ -51,6 +51,11 @@ pub(super) struct ReplicaState {
     pub(super) written_back: bool,
     /// Header and name of the file are durable for certain.
     pub(super) name_durable: bool,
+    /// Files that it had before, in this run.
+    pub(super) files: u32,
+    /// Of the entries that the file has of `stored` blocks: those not staged, and those that a staged one will replace. `None`: not
+    /// known.
+    pub(super) digest: Option<u64>,
 }
 
 impl Replica {
@@ -95,6 +100,7 @@ impl ReplicaState {
             staged: found.staged,
             writes_lost: record.marked,
             corrupt: record.corrupt,
+            digest: record.digest,
             ..Self::default()
         }
     }
@@ -107,6 +113,7 @@ impl ReplicaState {
             stored: self.stored.clone(),
             marked: self.mark.is_some() || self.writes_lost,
             corrupt: self.corrupt,
+            digest: self.digest,
         }
     }
 

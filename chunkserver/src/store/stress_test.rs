@@ -1,6 +1,7 @@
 //! Many tasks at once on the real disk, with a journal so small that everybody waits for everybody: no deadlock, no mixed bytes.
 
 use super::crash_model_test::{PART, tiny, write_request};
+use super::scrub::{Found, scrub_all};
 use super::*;
 use cairn_core::units::BLOCK_BYTES;
 use std::time::Duration;
@@ -49,9 +50,21 @@ async fn many_tasks_and_a_tiny_journal() {
     };
     let (store, _) = open().unwrap();
     let tasks: Vec<_> = (0..TASKS).map(|task| tokio::spawn(work(store.clone(), task))).collect();
+    let scrubbed = store.clone();
+    // What is being changed is no damage.
+    let scrubber = tokio::spawn(async move {
+        loop {
+            let wrong = scrub_all(&scrubbed).await;
+            let damaged = |found: &&(u64, _)| matches!(found.1, Found::Damaged { .. });
+            assert_eq!(wrong.iter().find(damaged), None);
+            tokio::task::yield_now().await;
+        }
+    });
     for task in tasks {
         tokio::time::timeout(Duration::from_secs(60), task).await.expect("nobody waits for ever").unwrap();
     }
+    scrubber.abort();
+    assert!(scrubber.await.unwrap_err().is_cancelled());
     let before = store.read(ChunkId(1), PART, ChunkVersion(1), 0, 256 * 1024).await.unwrap();
     store.close().await;
     assert_eq!(store.disks()[0].state, DiskState::Healthy);
@@ -61,5 +74,6 @@ async fn many_tasks_and_a_tiny_journal() {
     assert_eq!(report.disks[0].state, DiskState::Healthy, "{report:?}");
     let after = store.read(ChunkId(1), PART, ChunkVersion(1), 0, 256 * 1024).await.unwrap();
     assert!(before == after);
+    assert_eq!(scrub_all(&store).await, []);
     assert_eq!(store.held().len() as u64, TASKS + 1);
 }

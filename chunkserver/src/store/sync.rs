@@ -7,9 +7,9 @@ use super::replica::{Lane, Replica, ReplicaState};
 use super::volume::Queue;
 use super::write::append;
 use bytes::Bytes;
-use cairn_core::chunk::BlockSet;
 use cairn_core::chunk::intent::{INTENT_HEADER_BYTES, Intent};
 use cairn_core::chunk::replica_file::{FileHeader, HEADER_AT, file_name};
+use cairn_core::chunk::{BlockSet, table_digest};
 use cairn_core::ids::ChunkVersion;
 use cairn_core::seeded::{Bug, is_planted};
 use std::io;
@@ -59,9 +59,12 @@ fn sync_file(replica: &Arc<Replica>, mut reservation: Reservation, _lane: &Lane)
         (state.unsynced.clone(), !state.name_durable)
     };
     let file = volume.open_to_write(replica.key)?;
+    let mut added = table_digest::EMPTY;
     for &(first, end) in unsynced.runs() {
-        file.write_entries(first, end)
+        let entries = file
+            .write_entries(first, end)
             .map_err(|error| volume.write_failed("write checksum table", &error))?;
+        added ^= table_digest::digest((first..end).zip(entries));
     }
     if new {
         write_header(replica, &file).map_err(|error| volume.write_failed("write replica header", &error))?;
@@ -72,6 +75,7 @@ fn sync_file(replica: &Arc<Replica>, mut reservation: Reservation, _lane: &Lane)
     state.mark = None;
     state.stored.extend(&unsynced);
     state.unsynced = BlockSet::default();
+    state.digest = state.digest.map(|digest| digest ^ added);
     file.pin(false);
     Ok(declare(replica, &mut state, unsynced, &mut reservation))
 }

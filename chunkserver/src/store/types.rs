@@ -5,6 +5,7 @@ use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
 use cairn_core::time::Tick;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One data directory, as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub struct DiskStatusReport {
     pub detail: String,
     /// What it takes at present.
     pub pace: DiskPace,
+    /// Where its scrubbing stands.
+    pub scrub: ScrubReport,
 }
 
 /// Under which terms a read is asked for.
@@ -71,6 +74,43 @@ pub struct ReadTerms {
     pub deadline: Option<Tick>,
     /// Others can serve it: a slow disk may decline.
     pub may_decline: bool,
+}
+
+/// What the scrubber of a disk does at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ScrubState {
+    /// No round runs, and none will without a command: it has no period, or has not been started yet.
+    #[default]
+    Off,
+    /// A round spread over the period.
+    Scheduled,
+    /// A round that an operator wanted.
+    Demanded,
+    /// An operator has stopped it.
+    Paused,
+}
+
+/// Scrubbing of one disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// What it does.
+    pub state: ScrubState,
+    /// Bytes passed in this round, as `used_bytes` counts them.
+    pub passed_bytes: u64,
+    /// Bytes per second of late.
+    pub rate: u64,
+    /// Most bytes per second in this round; 0: as fast as the disk.
+    pub limit: u64,
+    /// How long the round will take from now on, when that can be told.
+    pub ends_in: Option<Duration>,
+    /// Age of the oldest byte not verified since.
+    pub oldest_unverified: Duration,
+    /// Rounds completed ever.
+    pub rounds: u64,
+    /// Bytes verified ever.
+    pub verified_bytes: u64,
+    /// Damaged replicas found ever.
+    pub damaged: u64,
 }
 
 /// A write of one frame.

@@ -6,6 +6,7 @@ use super::files::{OpenFile, OpenFiles};
 use super::journal::Journal;
 use super::pace::Pace;
 use super::replica::Replica;
+use super::scrub::Desk;
 use super::types::{DiskConfig, DiskState, DiskStatusReport, ReadTerms, StoreEvent};
 use super::write_back::CatalogueWriter;
 use cairn_core::chunk::ReplicaKey;
@@ -51,6 +52,7 @@ pub(super) struct Volume {
     pub(super) events: mpsc::Sender<StoreEvent>,
     /// Blocks of a replica that a write-back writes in one go.
     pub(super) portion_blocks: usize,
+    pub(super) scrub: Arc<Desk>,
     commit_pace: CommitPace,
     pub(super) pace: Pace,
     failure: OnceLock<String>,
@@ -85,6 +87,7 @@ pub(super) struct VolumeParts {
     pub(super) known_folders: BTreeSet<String>,
     pub(super) events: mpsc::Sender<StoreEvent>,
     pub(super) portion_blocks: usize,
+    pub(super) scrub: Arc<Desk>,
     pub(super) lock: Box<dyn Send + Sync>,
 }
 
@@ -103,6 +106,7 @@ impl Volume {
             known_folders: Mutex::new(parts.known_folders),
             events: parts.events,
             portion_blocks: parts.portion_blocks,
+            scrub: parts.scrub,
             commit_pace: CommitPace::default(),
             pace: Pace::default(),
             failure: OnceLock::new(),
@@ -377,27 +381,30 @@ impl Volume {
             state,
             detail: failure.cloned().or(slow).unwrap_or_default(),
             pace: self.pace.present(self.env.clock.now()),
+            scrub: self.scrub.report(self.env.clock.now(), self.used_bytes()),
         }
     }
 
-    /// Tells of a block that does not verify, once per replica and start, and remembers it. Of a failed disk nothing is told:
-    /// nobody counts on its replicas.
-    pub(super) fn report_corrupt(&self, replica: &Arc<Replica>, offset: u64, detail: &str) {
+    /// Tells of a block that does not verify, once per replica and start, and remembers it. Answers whether nobody knew. Of a
+    /// failed disk nothing is told: nobody counts on its replicas.
+    pub(super) fn report_corrupt(&self, replica: &Arc<Replica>, offset: u64, detail: &str) -> bool {
         if self.has_failed() {
-            return;
+            return false;
         }
-        {
+        let new = {
             let mut state = replica.state();
             if state.deleted || std::mem::replace(&mut state.reported, true) {
-                return;
+                return false;
             }
-            state.corrupt = true;
+            let new = !std::mem::replace(&mut state.corrupt, true);
             super::commands::remember_corrupt(replica, &mut state);
-        }
+            new
+        };
         tracing::error!(chunk = %replica.key.chunk, disk = %self.disk_id, offset, detail, "replica is corrupt");
         let event = StoreEvent::Corrupt { replica: replica.stat(), offset, detail: detail.to_owned() };
         // Full: the state itself is in `list()`.
         let _ = self.events.try_send(event);
+        new
     }
 }
 

@@ -247,7 +247,11 @@ fn stage(
         .collect();
     append(replica, state, Intent::Blocks(blocks), reservation);
     for block in group {
-        let staged = StagedBlock { entry: block.entry, data: block.data.clone() };
+        let replaces = match state.staged.get(&block.index) {
+            Some(before) => before.replaces,
+            None => state.stored.contains(block.index),
+        };
+        let staged = StagedBlock { entry: block.entry, data: block.data.clone(), replaces };
         if state.staged.insert(block.index, staged).is_none() {
             replica.volume.space.staged_blocks.fetch_add(1, Ordering::Relaxed);
         }
@@ -334,7 +338,8 @@ fn write_in_place(
         file.written_in_place(run.len() as u64 * BLOCK_BYTES);
         Ok(())
     });
-    let set = written.and_then(|()| blocks.iter().try_for_each(|block| file.set(block.index, block.entry)));
+    let set = written
+        .and_then(|()| blocks.iter().try_for_each(|block| file.set(block.index, block.entry).map(drop)));
     set.map_err(|error| {
         let mut state = replica.state();
         for block in &blocks {

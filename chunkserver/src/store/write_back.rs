@@ -6,13 +6,14 @@ use super::error::StoreError;
 use super::files::OpenFile;
 use super::journal::{ClosedSegment, Touched};
 use super::portions::{in_file, thin, write_back_failed, write_blocks};
+use super::read::open_to_read;
 use super::replica::{Lane, Replica};
 use super::sync::{sync_or_fail, write_header};
 use super::volume::{Queue, Volume};
 use cairn_core::chunk::catalogue::StagedBlock;
 use cairn_core::chunk::catalogue_file::FrameBuilder;
 use cairn_core::chunk::replica_file::{TABLE_AT, TABLE_BYTES, file_name};
-use cairn_core::chunk::{ReplicaKey, ReplicaRecord};
+use cairn_core::chunk::{BlockSet, ReplicaKey, ReplicaRecord, table_digest};
 use cairn_core::ids::{PartId, Term};
 use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP, WRITE_BACK_JOB};
 use cairn_env::disk::{Disk, DiskFile, OpenMode};
@@ -167,6 +168,8 @@ struct Written {
     file: Option<Arc<OpenFile>>,
     /// Its name is not durable yet.
     new: bool,
+    /// Which of its files it is.
+    files: u32,
 }
 
 /// Group by group: first every file is written, then every file is synced, so that the syncs share the file system's commits.
@@ -241,27 +244,57 @@ async fn write_replicas(replicas: Vec<Arc<Replica>>) -> Vec<Result<Written, Stor
 /// the segments are used again.
 fn write_staged(replica: Arc<Replica>, _lane: &Lane) -> Result<Written, StoreError> {
     let volume = Arc::clone(&replica.volume);
-    let (staged, new, needs_file) = {
+    let (staged, new, needs_file, files) = {
         let state = replica.state();
         let needs_file = !state.deleted && (!state.staged.is_empty() || state.written_back);
-        (state.staged.clone(), !state.name_durable, needs_file)
+        (state.staged.clone(), !state.name_durable, needs_file, state.files)
     };
     if !needs_file {
-        return Ok(Written { replica, file: None, new: false });
+        learn_digest(&replica);
+        return Ok(Written { replica, file: None, new: false, files });
     }
     let file = volume.open_to_write(replica.key)?;
     let blocks: Vec<(&u32, &StagedBlock)> = staged.iter().collect();
-    write_blocks(&volume, &file, &blocks)?;
+    let change = write_blocks(&replica, &file, &blocks)?;
     if new {
-        write_header(&replica, &file).map_err(|error| write_back_failed(&volume, &error))?;
+        write_header(&replica, &file).map_err(|error| {
+            replica.state().digest = None;
+            write_back_failed(&volume, &error)
+        })?;
     }
     let mut state = replica.state();
     // Under the lane nothing was staged meanwhile. From here on the file is read, the records in the journal stay until it is synced.
     state.staged.clear();
     state.written_back = true;
+    state.digest = state.digest.map(|digest| digest ^ change);
     drop(state);
+    learn_digest(&replica);
     in_file(&volume, staged.len());
-    Ok(Written { replica, file: Some(file), new })
+    Ok(Written { replica, file: Some(file), new, files })
+}
+
+/// After a crash, or a write that failed, the file is taken as it is. Nothing is staged, and the caller has the lane. Blocks.
+fn learn_digest(replica: &Arc<Replica>) {
+    let stored = {
+        let state = replica.state();
+        if state.digest.is_some() || state.deleted || !state.staged.is_empty() {
+            return;
+        }
+        state.stored.clone()
+    };
+    let digest = if stored.is_empty() { Ok(table_digest::EMPTY) } else { digest_of_file(replica, &stored) };
+    match digest {
+        Ok(digest) => replica.state().digest = Some(digest),
+        // Whoever reads it finds out; until then nothing is claimed.
+        Err(error) => tracing::warn!(chunk = %replica.key.chunk, %error, "checksum table cannot be read"),
+    }
+}
+
+fn digest_of_file(replica: &Arc<Replica>, stored: &BlockSet) -> io::Result<u64> {
+    let file = open_to_read(replica)?;
+    stored.runs().iter().try_fold(table_digest::EMPTY, |digest, &(first, end)| {
+        Ok(digest ^ table_digest::digest((first..end).zip(file.entries(first, end)?)))
+    })
 }
 
 async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), StoreError> {
@@ -288,8 +321,11 @@ async fn sync_group(volume: &Arc<Volume>, written: &[Written]) -> Result<(), Sto
     }
     for written in written.iter().filter(|written| written.file.is_some()) {
         let mut state = written.replica.state();
-        state.written_back = false;
-        state.name_durable = true;
+        // One that was made anew meanwhile has another file.
+        if state.files == written.files {
+            state.written_back = false;
+            state.name_durable = true;
+        }
     }
     Ok(())
 }

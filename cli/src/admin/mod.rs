@@ -7,6 +7,7 @@ mod fsck;
 mod journal;
 mod masters;
 pub(crate) mod rebalance;
+mod scrub;
 mod servers;
 mod status;
 pub(crate) mod whatif;
@@ -85,6 +86,7 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
                 drain::drain(&mut admin, global.json, &argument.server, drain::DrainAction::Cancel).await
             }
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
+            AdminCommand::Scrub(command) => scrub::run(&mut admin, global.json, &command).await,
             AdminCommand::Fsck(_) => fsck::live(&mut admin, global.json).await,
             // Done above: nobody is asked.
             AdminCommand::Journal(_) => Ok(()),

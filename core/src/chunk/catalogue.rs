@@ -7,6 +7,7 @@ use super::blocks::BlockSet;
 use super::generation_of;
 use super::intent::{Intent, IntentRecord};
 use super::replica_file::TableEntry;
+use super::table_digest;
 use crate::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, Term};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ pub struct ReplicaRecord {
     pub marked: bool,
     /// Some block did not verify.
     pub corrupt: bool,
+    /// Digest of the file's checksum table, of the blocks that are in the file (`super::table_digest`). `None`: not known, since
+    /// records have changed the file that do not tell what it held; whoever writes to it next finds out.
+    pub digest: Option<u64>,
 }
 
 /// A block whose record is in the journal and which may not be in the file yet.
@@ -42,6 +46,8 @@ pub struct StagedBlock {
     pub entry: TableEntry,
     /// Its bytes, whole.
     pub data: Bytes,
+    /// The entry that the file has of this block counts in the digest, until this one takes its place.
+    pub replaces: bool,
 }
 
 /// A replica while the journal is applied: its record, and the journaled blocks over it.
@@ -74,6 +80,7 @@ impl Catalogue {
                 let made = ReplicaRecord {
                     version: record.version,
                     lease: record.lease,
+                    digest: Some(table_digest::EMPTY),
                     ..ReplicaRecord::default()
                 };
                 self.replicas.insert(record.key, RecoveredReplica { record: made, staged: BTreeMap::new() });
@@ -96,13 +103,17 @@ impl RecoveredReplica {
                 for block in blocks {
                     let entry = TableEntry { crc: block.crc, generation: generation_of(version) };
                     let data = Bytes::copy_from_slice(block.data);
-                    self.staged.insert(block.index, StagedBlock { entry, data });
+                    self.staged.insert(block.index, StagedBlock { entry, data, replaces: false });
                     self.record.stored.insert(block.index, block.index + 1);
                 }
+                self.record.digest = None;
             }
             Intent::Mark => self.record.marked = true,
             Intent::Synced { blocks, clears_mark } => {
                 self.record.stored.extend(blocks);
+                if !blocks.is_empty() {
+                    self.record.digest = None;
+                }
                 self.record.marked &= !clears_mark;
             }
             Intent::Raise { clears_mark } => {

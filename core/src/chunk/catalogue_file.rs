@@ -12,13 +12,14 @@
 //!           40    4 header_crc     CRC-32 of bytes 0..40
 //!           44      entries
 //! entry      0    1 kind           1 present, 2 gone
-//!            1    1 flags          1: mark set, 2: corrupt
+//!            1    1 flags          1: mark set, 2: corrupt, 4: digest follows
 //!            2    2 part
 //!            4    4 runs
 //!            8    8 chunk
 //!           16    8 version
 //!           24    8 lease
 //!           32      runs x (first u32, end u32): stored blocks
+//!            +    8 digest         of the file's checksum table; only with flag 4
 //! ```
 //!
 //! A torn append is no damage: the journal segments that it would have freed are still there. Whether the valid frames
@@ -37,6 +38,8 @@ const ENTRY_HEADER_BYTES: usize = 32;
 const FLAG_ANEW: u32 = 1;
 const ENTRY_MARKED: u8 = 1;
 const ENTRY_CORRUPT: u8 = 2;
+const ENTRY_DIGEST: u8 = 4;
+const DIGEST_BYTES: usize = 8;
 
 /// Builds one frame.
 #[derive(Clone, Debug, Default)]
@@ -52,8 +55,9 @@ impl FrameBuilder {
         let (kind, record) = record.map_or((2, &gone), |record| (1, record));
         let marked = if record.marked { ENTRY_MARKED } else { 0 };
         let corrupt = if record.corrupt { ENTRY_CORRUPT } else { 0 };
+        let known = if record.digest.is_some() { ENTRY_DIGEST } else { 0 };
         let out = &mut self.entries;
-        out.extend_from_slice(&[kind, marked | corrupt]);
+        out.extend_from_slice(&[kind, marked | corrupt | known]);
         out.extend_from_slice(&key.part.get().to_le_bytes());
         out.extend_from_slice(&(record.stored.runs().len() as u32).to_le_bytes());
         out.extend_from_slice(&key.chunk.get().to_le_bytes());
@@ -62,6 +66,9 @@ impl FrameBuilder {
         for (first, end) in record.stored.runs() {
             out.extend_from_slice(&first.to_le_bytes());
             out.extend_from_slice(&end.to_le_bytes());
+        }
+        if let Some(digest) = record.digest {
+            out.extend_from_slice(&digest.to_le_bytes());
         }
         self.count += 1;
     }
@@ -153,19 +160,23 @@ fn read_entries(mut body: &[u8], count: u32) -> Option<Vec<(ReplicaKey, Option<R
         let end = ENTRY_HEADER_BYTES.checked_add(runs.checked_mul(8)?)?;
         let stored: BlockSet = decode_runs(body.get(ENTRY_HEADER_BYTES..end)?, runs)?;
         let key = ReplicaKey { chunk: ChunkId(u64_at(body, 8)), part: PartId(u16_at(body, 2)) };
+        let has_digest = body[1] & ENTRY_DIGEST != 0;
+        let next = if has_digest { end.checked_add(DIGEST_BYTES)? } else { end };
+        let digest = if has_digest { Some(u64_at(body.get(end..next)?, 0)) } else { None };
         let record = ReplicaRecord {
             version: ChunkVersion(u64_at(body, 16)),
             lease: LeaseNumber(u64_at(body, 24)),
             stored,
             marked: body[1] & ENTRY_MARKED != 0,
             corrupt: body[1] & ENTRY_CORRUPT != 0,
+            digest,
         };
         match body[0] {
             1 => entries.push((key, Some(record))),
             2 => entries.push((key, None)),
             _ => return None,
         }
-        body = &body[end..];
+        body = &body[next..];
     }
     body.is_empty().then_some(entries)
 }
@@ -186,6 +197,7 @@ mod tests {
             stored,
             marked: true,
             corrupt: false,
+            digest: Some(0x0102_0304_0506_0708),
         };
         let mut first = FrameBuilder::default();
         first.push(key(1), Some(&record));
@@ -207,6 +219,7 @@ mod tests {
         assert_eq!((file.covers, file.catalogue.term, file.valid_bytes), (1024, Term(5), bytes.len() as u64));
         assert_eq!(file.catalogue.replicas[&key(1)].record.stored.runs(), &[(0, 4), (9, 16384)]);
         assert!(file.catalogue.replicas[&key(1)].record.marked);
+        assert_eq!(file.catalogue.replicas[&key(3)].record.digest, Some(0x0102_0304_0506_0708));
     }
 
     #[test]

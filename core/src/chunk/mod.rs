@@ -6,6 +6,9 @@ pub mod catalogue;
 pub mod catalogue_file;
 pub mod intent;
 pub mod replica_file;
+pub mod scrub;
+pub mod scrub_file;
+pub mod table_digest;
 
 pub use blocks::BlockSet;
 pub use catalogue::{Catalogue, ReplicaKey, ReplicaRecord};

@@ -145,3 +145,5 @@ pub const MOVE_SETTLE: Duration = Duration::from_millis(700);
 pub const MOVES_REMEMBERED: usize = 65_536;
 /// What a server copies in a second when something is to be made anew, for estimates: a hard disk that does other things too.
 pub const REPAIR_BYTES_PER_SECOND: u64 = 64 << 20;
+/// How long a chunk server has to note what its scrubbers are told: a small file on each disk, behind foreground I/O.
+pub const SCRUB_COMMAND_PATIENCE: Duration = Duration::from_secs(5);

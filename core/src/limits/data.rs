@@ -122,3 +122,22 @@ pub const WRITE_BACK_PAUSE: Duration = Duration::from_millis(1);
 pub const WRITE_BACK_GROUP: usize = 256;
 /// Events waiting for the heartbeat; more are dropped, the state itself stays in the lists.
 pub const STORE_EVENTS_MAX: usize = 1024;
+
+/// Bytes that a scrubber reads at a time: some milliseconds of a hard disk, in which others wait for it.
+pub const SCRUB_STEP_BYTES: u64 = 1 << 20;
+/// Longest rest of a scrubber: then it looks again what is due.
+pub const SCRUB_REST_MAX: Duration = Duration::from_secs(10);
+/// Rest of a scrubber that waits for a quiet moment: several requests long, so that it does not stand between two of them.
+pub const SCRUB_YIELD_REST: Duration = Duration::from_millis(200);
+/// Parts of a disk of which is remembered when they were verified last: twice what a round lays down, 3 KiB of the progress file.
+pub const SCRUB_MARKS_MAX: usize = 128;
+/// How often the progress of a scrubber is noted on its disk while it moves: what a crash makes it verify again.
+pub const SCRUB_NOTE_PERIOD: Duration = Duration::from_secs(60);
+/// Rest before a scrubber tries again what it could not read for another reason than damage.
+pub const SCRUB_RETRY_REST: Duration = Duration::from_secs(1);
+/// Attempts at one replica before it is left for the next round, as old as it is.
+pub const SCRUB_ATTEMPTS_MAX: u32 = 10;
+/// Default period of scrubbing: fault studies of large fleets find latent errors to add up over weeks.
+pub const SCRUB_PERIOD_DAYS: u32 = 14;
+/// Default limit of scrubbing: a third of what a hard disk reads, 55 TiB in [`SCRUB_PERIOD_DAYS`].
+pub const SCRUB_MIB_PER_SECOND: u32 = 50;

@@ -317,6 +317,7 @@ pub fn disk() -> DiskStatus {
         detail: String::new(),
         read_us: 0,
         sync_us: 0,
+        scrub: None,
     }
 }
 
@@ -362,6 +363,7 @@ fn answer(command: Command, held: &Mutex<BTreeMap<ChunkId, ChunkVersion>>) -> Op
             None => done(raise.command, CommandOutcome::OutcomeNoSuchReplica),
         },
         Command::Check(check) => done(check.command, CommandOutcome::OutcomeDone),
+        Command::Scrub(scrub) => done(scrub.command, CommandOutcome::OutcomeDone),
         Command::Fence(fence) => done(fence.command, CommandOutcome::OutcomeDone),
         Command::Reconcile(reconcile) => done(reconcile.command, CommandOutcome::OutcomeDone),
         Command::List(list) => {
