@@ -127,7 +127,7 @@ impl Reconciler {
             return Err(ReconcileError::TooManyPeers);
         }
         self.store.sync(chunk, PART, version).await?;
-        let sums = self.store.block_sums(chunk, PART, version).await?;
+        let sums = self.store.source_sums(chunk, PART, version).await?;
         if care.verify {
             self.verify(chunk, version, sums.len() as u64).await?;
         }

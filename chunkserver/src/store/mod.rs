@@ -243,7 +243,7 @@ impl ChunkStore {
         *self.shared.typical.lock().expect("no holder of the pace panics") = pace;
     }
 
-    /// One entry per block up to the end of the last stored one.
+    /// One entry per block up to the end of the last stored one, as the checksum table says.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -254,7 +254,21 @@ impl ChunkStore {
         version: ChunkVersion,
     ) -> Result<Vec<BlockSum>, StoreError> {
         self.check_open()?;
-        read::block_sums(&self.find(chunk, part)?, version).await
+        read::block_sums(&self.find(chunk, part)?, version, false).await
+    }
+
+    /// The same, of a replica that others are made equal to: its table must be the one written last.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not; see [`StoreError`].
+    pub async fn source_sums(
+        &self,
+        chunk: ChunkId,
+        part: PartId,
+        version: ChunkVersion,
+    ) -> Result<Vec<BlockSum>, StoreError> {
+        self.check_open()?;
+        read::block_sums(&self.find(chunk, part)?, version, true).await
     }
 
     /// What is known of a replica, whatever its version.

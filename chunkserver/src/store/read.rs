@@ -243,10 +243,11 @@ fn fill_from_file(
     Ok(())
 }
 
-/// See [`ChunkStore::block_sums`](super::ChunkStore::block_sums).
+/// See [`ChunkStore::block_sums`](super::ChunkStore::block_sums); `of_source`: and `source_sums`.
 pub(super) async fn block_sums(
     replica: &Arc<Replica>,
     version: ChunkVersion,
+    of_source: bool,
 ) -> Result<Vec<BlockSum>, StoreError> {
     let _lane = replica.lane().await;
     let (sources, in_file) = {
@@ -259,7 +260,9 @@ pub(super) async fn block_sums(
         let any_in_file = sources.iter().any(|source| matches!(source, Source::InFile));
         let mut entries = if any_in_file {
             let entries = open_to_read(&job)?.entries(0, sources.len() as u32)?;
-            in_file.check_table(&entries).map_err(io::Error::other)?;
+            if of_source {
+                in_file.check_table(&entries).map_err(io::Error::other)?;
+            }
             entries
         } else {
             vec![TableEntry::default(); sources.len()]

@@ -173,7 +173,7 @@ fn an_older_state_of_the_file_is_found_not_copied_and_not_read_once_known() {
     runtime().block_on(async {
         let (store, _) = open_tiny(&disk, 1);
         let (id, version) = (ChunkId(1), ChunkVersion(1));
-        assert!(matches!(store.block_sums(id, PART, version).await, Err(StoreError::Corrupt { .. })));
+        assert!(matches!(store.source_sums(id, PART, version).await, Err(StoreError::Corrupt { .. })));
         let read = store.read(id, PART, version, BLOCK, 4096).await;
         assert!(matches!(read, Err(StoreError::Corrupt { .. })));
         let disk = disk.crash_image_with(&mut LoseAll);
