@@ -238,13 +238,17 @@ fn a_disk_that_turns_slow_is_gone_around_and_used_again_when_it_is_quick() {
     wait_until("the disk shows as slow", || disk_row(&cluster, "chunkserver-1", 1).0["state"] == "slow");
     let newest = placement(&cluster).iter().map(|(chunk, ..)| *chunk).max().unwrap();
     std::thread::sleep(Duration::from_secs(5));
+    let is_later = |chunk: u64| chunk > newest + POOLED;
+    wait_until("chunks are made that nobody had ready", || {
+        placement(&cluster).iter().filter(|(chunk, ..)| is_later(*chunk)).count() > 10
+    });
     let quick_at = begun.elapsed();
     let status = cluster.json(&["admin", "status"]);
     assert!(status["warnings"].to_string().contains("slow"), "{status}");
     assert_eq!(status["servers_alive"], 5, "its server is not lost");
     let placed = placement(&cluster);
-    let later = placed.iter().filter(|(chunk, ..)| *chunk > newest + POOLED).count();
-    let there = placed.iter().filter(|(chunk, _, disk)| *chunk > newest + POOLED && disk == slow);
+    let later = placed.iter().filter(|(chunk, ..)| is_later(*chunk)).count();
+    let there = placed.iter().filter(|(chunk, _, disk)| is_later(*chunk) && disk == slow);
     println!("{later} new replicas");
     assert!(later > 0 && there.count() == 0, "new replicas go elsewhere");
     cluster.faults("chunkserver-1", 1).slow_down(Duration::ZERO);

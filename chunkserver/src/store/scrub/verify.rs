@@ -35,7 +35,12 @@ pub(in crate::store) enum Found {
 
 /// Why an attempt came to nothing.
 enum Trouble {
-    Bad { offset: u64, detail: String },
+    /// `unread`: the system failed to read there.
+    Bad {
+        offset: u64,
+        detail: String,
+        unread: bool,
+    },
     Unclear(String),
 }
 
@@ -68,7 +73,13 @@ pub(super) async fn step(replica: &Arc<Replica>, from: u32) -> Found {
             Found::Unclear(format!("{detail}, in a file that is not synced yet"))
         }
         Err(Trouble::Bad { .. }) if replica.volume.check_alive().is_err() => Found::Gone,
-        Err(Trouble::Bad { offset, detail }) => {
+        Err(Trouble::Bad { offset, detail, unread }) => {
+            if unread {
+                replica.volume.read_failed(replica.key, &detail);
+                if replica.volume.has_failed() {
+                    return Found::Gone;
+                }
+            }
             let new = replica.volume.report_corrupt(replica, offset, &detail);
             let record = replica.state().last;
             // A disk that fails at it is noticed by the next step.
@@ -128,12 +139,14 @@ fn examine(replica: &Replica, expected: &Expected, from: u32, end: u32) -> Resul
 }
 
 fn bad(offset: u64, detail: String) -> Trouble {
-    Trouble::Bad { offset, detail }
+    Trouble::Bad { offset, detail, unread: false }
 }
 
 fn trouble(offset: u64, what: &str, error: &io::Error) -> Trouble {
     let detail = format!("{what}: {error}");
-    if is_damage(error) { bad(offset, detail) } else { Trouble::Unclear(detail) }
+    // A file that is not there is no fault of the disk.
+    let unread = error.kind() != io::ErrorKind::NotFound;
+    if is_damage(error) { Trouble::Bad { offset, detail, unread } } else { Trouble::Unclear(detail) }
 }
 
 /// Length and header.
