@@ -313,3 +313,22 @@ fn a_round_goes_on_where_it_stood() {
         assert_eq!(status(&store).scrub.verified_bytes, 40 * 3 * BLOCK, "none of it twice");
     });
 }
+
+#[test]
+fn a_disk_of_which_nothing_can_be_read_has_failed_and_is_blamed_alone() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        for chunk in 1..=5 {
+            write(chunk, 0, 40_000, 1).run(&store).await.unwrap();
+        }
+        write_all_back(&store).await.unwrap();
+        write_all_back(&store).await.unwrap();
+        for chunk in 1..=5 {
+            disk.fail_reads(&path(chunk), 0..1 << 20).unwrap();
+        }
+        let wrong = scrub_all(&store).await;
+        assert_eq!(store.disks()[0].state, crate::store::DiskState::Failed);
+        assert!(wrong.len() < 5, "{wrong:?}");
+    });
+}
