@@ -1,26 +1,27 @@
 //! What a server with several disks makes of one that fails.
 
-use super::crash_model_test::{PART, runtime, tiny, world, write_request};
+use super::crash_model_test::{PART, runtime, tiny, world, write_all_back, write_request};
 use super::*;
+use cairn_core::limits::DISK_READ_FAILURES_MAX;
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk_sim::SimDisk;
 use std::path::Path;
 
-/// A store on two disks, with replicas 1 to 8 on either.
+/// A store on two disks, with replicas 1 to 16 on either.
 async fn on_two_disks(disk: &SimDisk) -> ChunkStore {
     let config =
         |path: &str| DiskConfig { path: Path::new(path).to_owned(), capacity_bytes: None, reserve_bytes: 0 };
     let disks = [config("/a"), config("/b")];
     let env = world(disk, 1);
     let (store, _) = ChunkStore::open_with(&env, None, NodeId::default(), &disks, tiny()).unwrap();
-    for chunk in 1..=8 {
+    for chunk in 1..=16 {
         store.write(write_request(chunk, 1, 0, &[7; 40_000], true)).await.unwrap();
     }
     store
 }
 
 fn on_disk(store: &ChunkStore, index: usize) -> Vec<u64> {
-    (1..=8).filter(|&chunk| store.disk_of(ChunkId(chunk), PART) == Some(index)).collect()
+    (1..=16).filter(|&chunk| store.disk_of(ChunkId(chunk), PART) == Some(index)).collect()
 }
 
 fn held(store: &ChunkStore) -> Vec<u64> {
@@ -66,5 +67,37 @@ fn what_stands_on_a_failed_disk_is_not_held_and_made_anew_on_another() {
             store.write(write_request(chunk, 1, 0, &[7; 4096], true)).await.unwrap();
             assert_eq!(store.disk_of(ChunkId(chunk), PART), Some(1));
         }
+    });
+}
+
+#[test]
+fn reads_that_fail_one_after_the_other_fail_the_disk_and_a_single_one_does_not() {
+    let disk = SimDisk::new();
+    runtime().block_on(async {
+        let store = on_two_disks(&disk).await;
+        write_all_back(&store).await.unwrap();
+        let (bad, good) = (on_disk(&store, 0), on_disk(&store, 1));
+        assert!(bad.len() >= DISK_READ_FAILURES_MAX && good.len() > 1);
+        let fail = |chunk: u64| {
+            let replica = store.shared.find(ChunkId(chunk), PART).unwrap();
+            disk.fail_reads(&replica.volume.replica_path(replica.key), 0..BLOCK_BYTES).unwrap();
+        };
+        // A bad sector: one replica, however often it is read.
+        fail(good[0]);
+        for _ in 0..2 * DISK_READ_FAILURES_MAX {
+            assert_eq!(read(&store, good[0], 1).await, Err(StoreError::Corrupt { offset: 0 }));
+        }
+        assert_eq!(store.disks()[1].state, DiskState::Healthy);
+
+        bad.iter().for_each(|&chunk| fail(chunk));
+        let mut outcomes = Vec::new();
+        for &chunk in &bad[..DISK_READ_FAILURES_MAX] {
+            outcomes.push(read(&store, chunk, 1).await.unwrap_err());
+        }
+        assert_eq!(outcomes.pop(), Some(StoreError::DiskFailed));
+        assert!(outcomes.iter().all(|error| *error == StoreError::Corrupt { offset: 0 }), "{outcomes:?}");
+        assert_eq!(store.disks()[0].state, DiskState::Failed);
+        assert_eq!(held(&store), good);
+        assert_eq!(read(&store, good[1], 1).await.unwrap().disk, 1, "the other disk serves");
     });
 }

@@ -56,11 +56,12 @@ impl Pace {
         self.health().pace(now)
     }
 
-    /// Judges; tells what has changed.
-    pub(super) fn look(&self, peers: DiskPace, now: Tick) -> Option<String> {
+    /// Judges; tells what has changed. An error when the disk is not to be waited for any more.
+    pub(super) fn look(&self, peers: DiskPace, now: Tick) -> Result<Option<String>, String> {
         let turn = self.health().look(peers, now);
         let told = match turn {
-            DiskTurn::Same => return None,
+            DiskTurn::Same => return Ok(None),
+            DiskTurn::Hung(span) => return Err(format!("it hangs for {} s", span.as_secs())),
             DiskTurn::Quick => String::from("it is as quick as before"),
             DiskTurn::Slow(work, took) => {
                 let (what, peers) = match work {
@@ -74,7 +75,7 @@ impl Pace {
         };
         let slow = matches!(turn, DiskTurn::Slow(..)).then(|| told.clone());
         *self.detail.lock().expect("no holder of the detail panics") = slow;
-        Some(told)
+        Ok(Some(told))
     }
 
     fn health(&self) -> MutexGuard<'_, DiskHealth> {

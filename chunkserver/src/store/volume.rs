@@ -265,7 +265,11 @@ impl Volume {
 
     /// Judges the pace; tells when that changes the state.
     pub(super) fn look_at_pace(&self, peers: DiskPace) {
-        let Some(detail) = self.pace.look(peers, self.env.clock.now()) else { return };
+        let detail = match self.pace.look(peers, self.env.clock.now()) {
+            Ok(None) => return,
+            Ok(Some(detail)) => detail,
+            Err(hangs) => return self.fail(&hangs),
+        };
         let (disk, path) = (self.disk_id, self.config.path.clone());
         tracing::warn!(%disk, path = %path.display(), detail, "the pace of a disk has changed");
         // Full: the state itself is in `disks()`.

@@ -3,12 +3,13 @@
 //! A disk is slow when the median of its latest reads, or of its latest syncs, is many times what was usual here before and
 //! what is usual on its peers, for some looks in a row. The median, because one late answer says nothing; the peers, because
 //! all disks are slow under load. What is under way for long counts as an answer that took as long already: a disk that hangs
-//! gives no answers. It is quick again when it has been so for a while, a longer one after each relapse.
+//! gives no answers, and one that hangs for very long has failed. It is quick again when it has been so for a while, a longer one
+//! after each relapse. While nobody looked (the process was stopped) nothing is measured.
 
 use crate::limits::{
-    DISK_CALM_MAX, DISK_CALM_MIN, DISK_READ_FAILURES_MAX, DISK_RELAPSE_FORGOTTEN, DISK_SAMPLE_AGE_MAX,
-    DISK_SAMPLES, DISK_SAMPLES_MIN, DISK_SLOW_FACTOR, DISK_SLOW_LOOKS, DISK_SLOW_READ_MIN,
-    DISK_SLOW_SYNC_MIN, DISK_TRIAL_PERIOD,
+    DISK_CALM_MAX, DISK_CALM_MIN, DISK_HUNG, DISK_READ_FAILURES_MAX, DISK_RELAPSE_FORGOTTEN,
+    DISK_SAMPLE_AGE_MAX, DISK_SAMPLES, DISK_SAMPLES_MIN, DISK_SLOW_FACTOR, DISK_SLOW_LOOKS,
+    DISK_SLOW_READ_MIN, DISK_SLOW_SYNC_MIN, DISK_TRIAL_PERIOD, OBSERVER_PAUSE,
 };
 use crate::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -53,6 +54,8 @@ pub enum DiskTurn {
     Slow(DiskWork, Duration),
     /// It is as quick as before.
     Quick,
+    /// Something has been under way for so long that it is not waited for any more.
+    Hung(Duration),
 }
 
 /// The latencies of one disk, and what follows from them.
@@ -69,6 +72,7 @@ pub struct DiskHealth {
     calm: Duration,
     recovered: Tick,
     last_trial: Tick,
+    last_look: Tick,
     unread: BTreeSet<u64>,
 }
 
@@ -98,6 +102,9 @@ impl DiskHealth {
     /// It has ended.
     pub fn end(&mut self, number: u64, now: Tick) {
         let Some((work, begun)) = self.under_way.remove(&number) else { return };
+        if self.was_stopped(now) {
+            return;
+        }
         let recent = &mut self.of(work).recent;
         if recent.len() == DISK_SAMPLES {
             recent.pop_front();
@@ -138,6 +145,23 @@ impl DiskHealth {
 
     /// Judges it against its past and `peers`. To be called every [`crate::limits::DISK_LOOK_PERIOD`].
     pub fn look(&mut self, peers: DiskPace, now: Tick) -> DiskTurn {
+        if self.was_stopped(now) {
+            self.under_way.values_mut().for_each(|(_, begun)| *begun = now);
+        }
+        self.last_look = now;
+        let longest = self.under_way.values().map(|(_, begun)| now.since(*begun)).max();
+        if let Some(longest) = longest.filter(|longest| *longest >= DISK_HUNG) {
+            return DiskTurn::Hung(longest);
+        }
+        self.judge(peers, now)
+    }
+
+    /// Whether nobody has looked for so long that this process must have been stopped.
+    fn was_stopped(&self, now: Tick) -> bool {
+        now.since(self.last_look) > OBSERVER_PAUSE
+    }
+
+    fn judge(&mut self, peers: DiskPace, now: Tick) -> DiskTurn {
         let mut slowest = None;
         let mut is_known = false;
         for (work, peers) in [(DiskWork::Read, peers.read), (DiskWork::Sync, peers.sync)] {
@@ -245,6 +269,12 @@ mod tests {
     }
 
     impl Bench {
+        fn new() -> Self {
+            let mut bench = Self { now: Tick(millis(5000)), ..Self::default() };
+            bench.health.look(bench.peers, bench.now);
+            bench
+        }
+
         fn work(&mut self, work: DiskWork, took: Duration, looks: u32) -> Vec<DiskTurn> {
             let mut turns = Vec::new();
             for _ in 0..looks {
@@ -269,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_disk_a_hundred_times_slower_shows_within_half_a_second() {
-        let mut bench = Bench { now: Tick(millis(5000)), ..Bench::default() };
+        let mut bench = Bench::new();
         assert_eq!(bench.work(Read, Duration::from_micros(300), 100), []);
         assert_eq!(bench.work(Read, millis(30), 8), [DiskTurn::Slow(Read, millis(30))]);
         assert!(bench.health.is_slow());
@@ -278,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_slow_everywhere_is_load() {
         for (peers, turns) in [(millis(100), 0), (millis(10), 1)] {
-            let mut bench = Bench { now: Tick(millis(5000)), ..Bench::default() };
+            let mut bench = Bench::new();
             bench.work(Sync, millis(2), 100);
             bench.peers = DiskPace { sync: peers, ..DiskPace::default() };
             assert_eq!(bench.work(Sync, millis(200), 100).len(), turns);
@@ -287,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_hangs_gives_no_answers_and_is_slow() {
-        let mut bench = Bench { now: Tick(millis(5000)), ..Bench::default() };
+        let mut bench = Bench::new();
         bench.work(Read, millis(1), 100);
         let begun = bench.now;
         for _ in 0..6 {
@@ -298,8 +328,37 @@ mod tests {
     }
 
     #[test]
+    fn what_never_ends_fails_the_disk_unless_nobody_was_there_to_see() {
+        let mut bench = Bench::new();
+        bench.health.begin(Sync, bench.now);
+        let stopped = bench.now.after(DISK_HUNG * 2);
+        assert_eq!(bench.health.look(bench.peers, stopped), DiskTurn::Same, "the process was stopped");
+        let mut now = stopped;
+        let mut turns = Vec::new();
+        while now < stopped.after(DISK_HUNG) {
+            now = now.after(LOOK);
+            turns.push(bench.health.look(bench.peers, now));
+        }
+        assert_eq!(turns.pop(), Some(DiskTurn::Hung(DISK_HUNG)));
+        assert!(turns.iter().all(|turn| !matches!(turn, DiskTurn::Hung(_))));
+    }
+
+    #[test]
+    fn a_stop_of_the_process_is_no_slow_disk() {
+        let mut bench = Bench::new();
+        bench.work(Read, millis(1), 50);
+        let numbers: Vec<u64> = (0..16).map(|_| bench.health.begin(Read, bench.now)).collect();
+        bench.now = bench.now.after(millis(5000));
+        numbers.into_iter().for_each(|number| bench.health.end(number, bench.now));
+        for _ in 0..20 {
+            bench.now = bench.now.after(LOOK);
+            assert_eq!(bench.health.look(bench.peers, bench.now), DiskTurn::Same);
+        }
+    }
+
+    #[test]
     fn single_late_answers_are_no_slow_disk() {
-        let mut bench = Bench { now: Tick(millis(5000)), ..Bench::default() };
+        let mut bench = Bench::new();
         bench.work(Read, millis(1), 50);
         for _ in 0..50 {
             bench.now = bench.now.after(LOOK);
@@ -313,7 +372,7 @@ mod tests {
 
     #[test]
     fn it_must_stay_quick_and_longer_after_each_relapse() {
-        let mut bench = Bench { now: Tick(millis(5000)), ..Bench::default() };
+        let mut bench = Bench::new();
         bench.work(Read, millis(1), 100);
         let mut spans = Vec::new();
         for _ in 0..3 {

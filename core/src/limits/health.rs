@@ -26,6 +26,9 @@ pub const DISK_CALM_MAX: Duration = Duration::from_secs(300);
 pub const DISK_RELAPSE_FORGOTTEN: Duration = Duration::from_secs(900);
 /// How often a slow disk is tried, by a small durable write and by one read that comes: what shows that it is quick again.
 pub const DISK_TRIAL_PERIOD: Duration = Duration::from_millis(500);
+/// A disk on which one piece of work takes so long has failed: what waits for it must not wait for ever. Systems give up on a
+/// device after as long.
+pub const DISK_HUNG: Duration = Duration::from_secs(30);
 /// A disk has failed on which reads of so many different replicas fail in a row: less may be bad sectors.
 pub const DISK_READ_FAILURES_MAX: usize = 3;
 /// Usual latencies of the cluster's disks are gathered anew this often.

@@ -9,11 +9,14 @@ use passthrough::Passthrough;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Requests under way at a time: what one fast disk takes.
 const QUEUE_DEPTH: usize = 16;
+
+/// Longest sleep of a delayed request before it looks whether it is still delayed.
+const STEP: Duration = Duration::from_millis(50);
 
 /// What is wrong with a disk, from now on until told otherwise.
 #[derive(Debug, Default)]
@@ -63,9 +66,15 @@ impl Faults {
 
     fn wait(&self) {
         self.served.fetch_add(1, Ordering::SeqCst);
-        let delay = Duration::from_micros(self.delay_us.load(Ordering::SeqCst));
-        if !delay.is_zero() {
-            std::thread::sleep(delay);
+        let begun = Instant::now();
+        loop {
+            let delay = Duration::from_micros(self.delay_us.load(Ordering::SeqCst));
+            let rest = delay.saturating_sub(begun.elapsed());
+            if rest.is_zero() {
+                return;
+            }
+            // In steps: who is told to be quick again lets go at once.
+            std::thread::sleep(rest.min(STEP));
         }
     }
 }
