@@ -84,6 +84,7 @@ impl ChunkServer {
             pace: config.scrub_pace(),
             busy: Arc::new(move || counted.in_flight() > 0),
             stopping: stopping.clone(),
+            tasks: tasks.clone(),
         });
         if let Some(source) = store.take_events() {
             tasks.spawn(events::relay(source, happened.clone(), metrics.clone(), stopping.clone()));

@@ -22,6 +22,7 @@ use desk::Place;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 pub(super) use verify::Found;
 
 /// How the disks of a server are scrubbed.
@@ -33,6 +34,8 @@ pub struct ScrubOptions {
     pub busy: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Ends it.
     pub stopping: CancellationToken,
+    /// The runners are counted here: when they have ended, nobody holds the disks for them.
+    pub tasks: TaskTracker,
 }
 
 /// What an operator wants of a scrubber.
@@ -53,7 +56,7 @@ pub enum ScrubAct {
 pub(super) fn start(shared: &Arc<Shared>, options: &ScrubOptions) {
     for volume in shared.volumes() {
         volume.scrub.start(options);
-        tokio::spawn(run(Arc::downgrade(shared), Arc::downgrade(volume), options.clone()));
+        options.tasks.spawn(run(Arc::downgrade(shared), Arc::downgrade(volume), options.clone()));
     }
 }
 

@@ -231,6 +231,7 @@ fn options(period: Duration) -> ScrubOptions {
         pace: Pace { period, limit: 1 << 30 },
         busy: Arc::new(|| false),
         stopping: CancellationToken::new(),
+        tasks: TaskTracker::new(),
     }
 }
 
