@@ -3,7 +3,6 @@
 use crate::convert::{inode, name, node_kind, open_flags, time_set};
 use crate::credentials::caller;
 use crate::dispatch::start;
-use crate::killed::unless_killed;
 use crate::look_out::LookOut;
 use crate::ops::{Component, Ops, WriteRequest};
 use crate::respond::Respond;
@@ -74,19 +73,13 @@ impl KernelFs {
         self.start_on(&self.messages, span, call, reply);
     }
 
-    /// Begins a request that moves bytes of files, which may wait as long as their servers are away.
-    fn move_bytes<T, F>(
-        &self,
-        req: &Request,
-        span: Span,
-        call: impl FnOnce(Arc<Ops>) -> F,
-        reply: impl Respond<T>,
-    ) where
+    /// Begins a request that moves bytes of files.
+    fn move_bytes<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
+    where
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
-        let pid = req.pid();
-        self.start_on(&self.bytes, span, |ops| unless_killed(pid, call(ops)), reply);
+        self.start_on(&self.bytes, span, call, reply);
     }
 
     fn start_on<T, F>(
@@ -270,7 +263,7 @@ impl Filesystem for KernelFs {
         reply: ReplyData,
     ) {
         let span = span!("read", req, inode = ino.0, offset, size);
-        self.move_bytes(req, span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
     }
 
     fn write(
@@ -291,12 +284,12 @@ impl Filesystem for KernelFs {
         let drops_privilege = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let data = Bytes::copy_from_slice(data);
         let request = WriteRequest { handle: fh.0, offset, data, append, drops_privilege };
-        self.move_bytes(req, span, |ops| async move { ops.write(request).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.write(request).await }, reply);
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         let span = span!("flush", req, inode = ino.0);
-        self.move_bytes(req, span, |ops| async move { ops.flush(fh.0).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.flush(fh.0).await }, reply);
     }
 
     fn release(
@@ -315,7 +308,7 @@ impl Filesystem for KernelFs {
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let span = span!("fsync", req, inode = ino.0, datasync);
-        self.move_bytes(req, span, |ops| async move { ops.fsync(fh.0).await }, reply);
+        self.move_bytes(span, |ops| async move { ops.fsync(fh.0).await }, reply);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

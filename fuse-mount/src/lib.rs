@@ -11,7 +11,6 @@ mod errno;
 mod fs;
 mod handles;
 mod kernel_cache;
-mod killed;
 mod listing;
 mod look_out;
 mod mount;
