@@ -283,7 +283,7 @@ impl Life {
             (Some(Kept::File(contents)), 4) => ("overwrite", self.overwrite(&path, &name, contents).await),
             (Some(Kept::File(contents)), _) => ("read", self.read_back(&path, &contents).await),
         };
-        if let Err(Error { source: FsError::Unavailable(_), .. }) = &done {
+        if let Err(Error { source: FsError::Unavailable(_) | FsError::Io(_), .. }) = &done {
             self.oracle.lock().own[self.own].has_holes = true;
         }
         self.certain(what, done)?;
