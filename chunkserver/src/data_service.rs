@@ -75,7 +75,7 @@ impl DataService {
             Op::Stat => read_path::stat(self, &request),
             Op::Hello | Op::Ping => Frame::bare(header.reply(Status::BadRequest)),
         };
-        self.metrics.answered(header.op, reply.header.status);
+        self.metrics.answered(header.op, reply.header.status, self.clock.now().since(started));
         reply
     }
 

@@ -9,8 +9,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,6 +69,27 @@ impl ScrubMetrics {
     }
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DiskStateLabel {
+    path: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OpLabel {
+    op: &'static str,
+}
+
+const DISK_STATES: [(DiskState, &str); 4] = [
+    (DiskState::Healthy, "healthy"),
+    (DiskState::Full, "full"),
+    (DiskState::Slow, "slow"),
+    (DiskState::Failed, "failed"),
+];
+/// Upper bounds of the buckets of latencies.
+const LATENCY_BOUNDS_SECONDS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
 /// All counters; cheap to update from anywhere.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -85,6 +108,8 @@ pub(crate) struct Metrics {
     disk_slow: Family<DiskLabel, Gauge>,
     expired: Counter,
     scrub: ScrubMetrics,
+    disk_state: Family<DiskStateLabel, Gauge>,
+    latencies: Family<OpLabel, Histogram>,
     places: Arc<Semaphore>,
 }
 
@@ -108,6 +133,8 @@ impl Metrics {
             disk_slow: Family::default(),
             expired: Counter::default(),
             scrub: ScrubMetrics::default(),
+            disk_state: Family::default(),
+            latencies: Family::new_with_constructor(|| Histogram::new(LATENCY_BOUNDS_SECONDS)),
             places,
         };
         metrics.register();
@@ -152,9 +179,17 @@ impl Metrics {
             self.expired.clone(),
         );
         self.scrub.register(registry);
+        registry.register("disk_state", "1 for the state that the disk is in", self.disk_state.clone());
+        registry.register_with_unit(
+            "request",
+            "Time from reading a data-plane request to its answer, the rest of the chain included",
+            Unit::Seconds,
+            self.latencies.clone(),
+        );
     }
 
-    pub(crate) fn answered(&self, op: Op, status: Status) {
+    pub(crate) fn answered(&self, op: Op, status: Status, took: Duration) {
+        self.latencies.get_or_create(&OpLabel { op: op_name(op) }).observe(took.as_secs_f64());
         self.requests.get_or_create(&Answered { op: op_name(op), status: status_name(status) }).inc();
     }
 
@@ -208,6 +243,10 @@ impl Metrics {
             self.disk_healthy.get_or_create(&label).set(i64::from(disk.state == DiskState::Healthy));
             self.disk_slow.get_or_create(&label).set(i64::from(disk.state == DiskState::Slow));
             self.scrub.show(&label, &disk.scrub);
+            for (state, name) in DISK_STATES {
+                let label = DiskStateLabel { path: label.path.clone(), state: name };
+                self.disk_state.get_or_create(&label).set(i64::from(disk.state == state));
+            }
         }
         let mut page = String::new();
         // Writing to a string does not fail.

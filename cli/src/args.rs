@@ -201,7 +201,7 @@ pub struct DevDown {
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {
     /// Health of the cluster in one screen
-    Status,
+    Status(WatchOption),
     /// The masters and who leads
     Masters(MastersCommand),
     /// Images of the metadata, what can be restored, and restoring it
@@ -228,6 +228,12 @@ pub enum AdminCommand {
     Journal(JournalCommand),
     /// Verification of what lies on the disks of chunk servers: where it stands, begin it now, pause it
     Scrub(ScrubCommand),
+    /// What has happened lately, with reasons: servers, disks, leaders, repairs, damage, backup, clients
+    Events(EventsCommand),
+    /// Use by server, growth, and when the cluster will be full
+    Capacity,
+    /// What operations on a file wait for, on whom, since when, and what happens next
+    Why(PathArgument),
 }
 
 /// `cairn admin scrub`
@@ -260,6 +266,29 @@ pub enum ScrubAction {
     Pause,
     /// Go on where it was paused
     Resume,
+}
+
+/// `cairn admin events`
+#[derive(Debug, Args)]
+pub struct EventsCommand {
+    /// Nothing before this: a span such as 90s, 10m, 2h, 3d, or a moment such as 2026-11-21T19:30:00Z
+    #[arg(long, value_name = "T", value_parser = crate::moment::since)]
+    pub since: Option<crate::moment::Since>,
+    /// Print new events as they come, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+    /// Show the latest again and again
+    #[command(flatten)]
+    pub watch: WatchOption,
+}
+
+/// `--watch`
+#[derive(Clone, Copy, Debug, Args)]
+pub struct WatchOption {
+    /// Show it again every so many seconds, until interrupted
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub watch: Option<u64>,
 }
 
 /// `cairn admin fsck`
@@ -350,6 +379,9 @@ pub struct RestoreCommand {
 /// The chunk servers, and what can be done with them.
 #[derive(Debug, Args)]
 pub struct ServersCommand {
+    /// Show it again and again
+    #[command(flatten)]
+    pub watch: WatchOption,
     /// What to do; without it they are listed
     #[command(subcommand)]
     pub action: Option<ServersAction>,

@@ -63,6 +63,44 @@ fn read(text: &str) -> Option<Timestamp> {
     Some(Timestamp { seconds, nanos })
 }
 
+/// From when on something is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So many seconds before now.
+    Ago(i64),
+    /// A moment.
+    Moment(Timestamp),
+}
+
+impl Since {
+    /// As seconds since 1970.
+    pub(crate) fn seconds(self, now: Timestamp) -> i64 {
+        match self {
+            Self::Ago(seconds) => now.seconds.saturating_sub(seconds),
+            Self::Moment(moment) => moment.seconds,
+        }
+    }
+}
+
+/// Reads `90s`, `10m`, `2h`, `3d`, or a moment.
+pub(crate) fn since(text: &str) -> Result<Since, String> {
+    let unit = match text.bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3600,
+        Some(b'd') => DAY_SECONDS,
+        _ => {
+            return parse(text)
+                .map(Since::Moment)
+                .map_err(|error| format!("{error}, nor a span such as 10m"));
+        }
+    };
+    let count = number(&text[..text.len() - 1], i64::from(u32::MAX));
+    count
+        .map(|count| Since::Ago(count * unit))
+        .ok_or_else(|| format!("\"{text}\" is no span such as 90s, 10m, 2h, 3d"))
+}
+
 fn three(text: &str, between: char) -> Option<(i64, i64, i64)> {
     let mut parts = text.split(between).map(|part| number(part, 9999));
     let three = (parts.next()??, parts.next()??, parts.next()??);
@@ -96,6 +134,17 @@ mod tests {
         assert_eq!(parse("1970-01-01T01:00:00.5+01:00"), Ok(at(0, 500_000_000)));
         assert_eq!(parse("1970-01-01 00:00:07Z"), Ok(at(7, 999_999_999)));
         assert_eq!(parse("1970-01-01T00:00:00.25-00:30"), Ok(at(1800, 250_000_000)));
+    }
+
+    #[test]
+    fn spans_and_moments_are_told_apart() {
+        assert_eq!(since("10m"), Ok(Since::Ago(600)));
+        assert_eq!(since("3d"), Ok(Since::Ago(3 * DAY_SECONDS)));
+        assert_eq!(Since::Ago(600).seconds(at(1000, 5)), 400);
+        assert!(matches!(since("2026-11-21T19:30:00Z"), Ok(Since::Moment(_))));
+        for text in ["m", "-1s", "10", "1.5h", "soon"] {
+            assert!(since(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
+/// Columns of the screens that everything reads well on.
+pub(crate) const WIDTH: usize = 80;
+
 /// One line (or a few) of text.
 pub(crate) fn line(text: &str) {
     bytes_line(text.as_bytes());
@@ -28,6 +31,44 @@ pub(crate) fn raw(bytes: &[u8]) {
 fn exit_on_closed_pipe(written: io::Result<()>) {
     if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
         std::process::exit(0);
+    }
+}
+
+/// Empties the screen, if somebody looks at one.
+pub(crate) fn clear_screen() {
+    if io::stdout().is_terminal() {
+        raw(b"\x1b[H\x1b[2J");
+    }
+}
+
+/// `text` in lines of at most [`WIDTH`] characters, broken between words; `head` stands before the first, spaces before the others.
+pub(crate) fn wrapped(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let room = WIDTH.saturating_sub(indent).max(20);
+    let (mut lines, mut used) = (String::from(head), 0);
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > room {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(indent));
+            used = 0;
+        }
+        if used > 0 {
+            lines.push(' ');
+            used += 1;
+        }
+        lines.push_str(word);
+        used += length;
+    }
+    lines
+}
+
+/// The end of a text that is longer than `room`.
+pub(crate) fn tail(text: &str, room: usize) -> String {
+    let count = text.chars().count();
+    match count <= room {
+        true => text.to_owned(),
+        false => std::iter::once('…').chain(text.chars().skip(count - room + 1)).collect(),
     }
 }
 
@@ -122,4 +163,19 @@ pub(crate) fn man_pages(directory: &Path) -> Result<(), CliError> {
     std::fs::create_dir_all(directory).map_err(CliError::host(directory.display().to_string()))?;
     clap_mangen::generate_to(Cli::command(), directory)
         .map_err(CliError::host(directory.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        let text = wrapped("head  ", &"seven77 ".repeat(20));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.lines().skip(1).all(|line| line.starts_with("      seven77")), "{text}");
+        assert_eq!(wrapped("x ", "short text"), "x short text");
+        assert_eq!((tail("/short", 9).as_str(), tail("/a/long/path", 6).as_str()), ("/short", "…/path"));
+    }
 }

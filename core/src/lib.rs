@@ -11,6 +11,7 @@ pub mod checksum;
 pub mod chunk;
 pub mod cluster;
 pub mod error;
+pub mod explain;
 pub mod fsck;
 pub mod ids;
 pub mod io;

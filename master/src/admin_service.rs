@@ -1,16 +1,20 @@
 //! The gRPC service of operators: rare unary calls, and one stream of pages.
 
 use crate::backup::Shown;
+use crate::capacity_page;
 use crate::damage::Report;
 use crate::driven::Driven;
+use crate::event_pages;
 use crate::fsck_pages;
 use crate::hello::printable;
 use crate::moving::{drain, rebalance, whatif};
 use crate::parts::Parts;
 use crate::placement_pages;
+use crate::redundancy;
 use crate::scrubbing;
 use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
+use crate::why;
 use cairn_core::address::host_port;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
@@ -23,12 +27,13 @@ use cairn_core::namespace::work::{deletions, reconciliations, repairs, replicas_
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
-    BackupStatus, ChangeMastersReply, ChangeMastersRequest, ChunksReply, ChunksRequest, CorruptionReport,
-    CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus, DrainReply, DrainRequest, FsckReply,
-    FsckRequest, MasterStatus, MastersReply, MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest,
-    RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply,
-    ServersRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply,
-    WhatIfRequest,
+    BackupStatus, CapacityReply, CapacityRequest, ChangeMastersReply, ChangeMastersRequest, ChunksReply,
+    ChunksRequest, CorruptionReport, CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus,
+    DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus, MastersReply,
+    MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest, RemoveServerReply, RemoveServerRequest,
+    ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply,
+    StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest, WhyReply,
+    WhyRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -146,6 +151,21 @@ impl Admin for AdminService {
         scrubbing::scrub(&self.parts, request.into_inner()).await.map(Response::new)
     }
 
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<EventsReply>, Status> {
+        let answer = event_pages::page(&self.parts, &request.into_inner());
+        answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyReply>, Status> {
+        let answer = why::answer(&self.parts, &request.into_inner().path).await;
+        answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
+    }
+
+    async fn capacity(&self, _: Request<CapacityRequest>) -> Result<Response<CapacityReply>, Status> {
+        let answer = capacity_page::page(&self.parts).await;
+        answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
+    }
+
     async fn chunks(&self, request: Request<ChunksRequest>) -> Result<Response<Self::ChunksStream>, Status> {
         let path = request.into_inner().path;
         let (pages, out) = mpsc::channel(ADMIN_PAGES_QUEUED);
@@ -256,6 +276,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let metrics = parts.sequencer.metrics();
     let backup = parts.backup.shown(parts.now());
     let (repairs_waiting, repairs_under_way) = parts.repairs.counts();
+    let copies = redundancy::copies(parts).await?;
     let reply = StatusReply {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         leader: if term.is_some() { parts.address.clone() } else { String::new() },
@@ -281,10 +302,25 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         replicas_on_dead: replicas_on_dead(parts, &reports).await?,
         repairs_waiting,
         repairs_under_way,
+        server_states: redundancy::states(reports.iter().map(|report| report.health.name())),
+        disk_states: redundancy::states(
+            reports.iter().flat_map(|report| &report.disks).map(|disk| disk_state(disk.state())),
+        ),
+        master_states: redundancy::states(masters(parts).iter().map(|master| master.state.as_str())),
+        chunks_whole: totals.chunks.saturating_sub(copies.short),
+        chunks_short: copies.rows(),
+        copies_exact: copies.exact,
     };
     let mut warnings = warnings(parts, &reply, &reports);
     warnings.extend(backup.warning());
     warnings.extend(scrubbing::warning(parts));
+    if copies.lost() > 0 {
+        let lost = copies.lost();
+        warnings.push(format!(
+            "{lost} chunks have no good copy at present and cannot be read: start the missing chunk servers, see `cairn \
+             admin servers` and `cairn admin chunks /`"
+        ));
+    }
     Ok(StatusReply { warnings, ..reply })
 }
 
@@ -323,7 +359,8 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
     if parts.sequencer.metrics().disk_low.load(Ordering::Relaxed) != 0 {
         let path = parts.config.data_dir.display();
         warnings.push(format!(
-            "the master's disk below {path} is nearly full: make room, or no file can be created"
+            "the master's disk below {path} is nearly full: make room, or no file can be created; `cairn admin \
+             masters` shows who could lead instead"
         ));
     }
     warnings
@@ -402,7 +439,8 @@ where
     Ok(sum)
 }
 
-async fn pending_deletions(parts: &Parts) -> Result<u64, FsError> {
+/// Replicas that wait to be deleted.
+pub(crate) async fn pending_deletions(parts: &Parts) -> Result<u64, FsError> {
     count(None, |after| async move {
         let page = parts.reader.read(move |rows| deletions(rows, after, WORK_PAGE)).await?;
         Ok((page.len(), page.last().map(|newest| Some((newest.server, newest.chunk)))))
@@ -411,7 +449,7 @@ async fn pending_deletions(parts: &Parts) -> Result<u64, FsError> {
 }
 
 /// Chunks whose writer ended badly; a replacement under way counts only while it lasts.
-async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
+pub(crate) async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
     count(None, |after| async move {
         let page = parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await?;
         Ok((page.len(), page.last().map(|(newest, _)| Some(*newest))))
@@ -445,17 +483,11 @@ async fn count_chunks(parts: &Parts, server: ServerId) -> Result<u64, FsError> {
 }
 
 fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
-    let state = match report.health {
-        ServerHealth::Alive => "alive",
-        ServerHealth::Suspect => "suspect",
-        ServerHealth::Down => "down",
-        ServerHealth::Dead => "dead",
-    };
     ServerStatus {
         server: report.server.get(),
         node: report.node.0.as_bytes().to_vec().into(),
         address: report.address,
-        state: state.to_owned(),
+        state: report.health.name().to_owned(),
         silent_ms: report.silent.map_or(u64::MAX, |silent| silent.as_millis() as u64),
         disks: report.disks.into_iter().map(server_disk).collect(),
         chunks,
@@ -464,16 +496,20 @@ fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
     }
 }
 
-fn server_disk(disk: DiskStatus) -> ServerDisk {
-    let state = match disk.state() {
+/// What operators read.
+pub(crate) fn disk_state(state: DiskState) -> &'static str {
+    match state {
         DiskState::DiskHealthy => "healthy",
         DiskState::DiskFull => "full",
         DiskState::DiskFailed => "failed",
         DiskState::DiskSlow => "slow",
         DiskState::DiskUnspecified => "unknown",
-    };
+    }
+}
+
+fn server_disk(disk: DiskStatus) -> ServerDisk {
     ServerDisk {
-        state: state.to_owned(),
+        state: disk_state(disk.state()).to_owned(),
         disk: disk.disk,
         path: disk.path,
         total_bytes: disk.total_bytes,

@@ -188,6 +188,16 @@ impl Caching {
         (!granted || self.changes() == before).then_some(granted)
     }
 
+    /// Who has not confirmed changes of `inode`: since when, and until when at most.
+    pub(crate) fn owed(&self, inode: InodeId) -> Vec<(SessionId, Tick, Tick)> {
+        self.state().leases.owed(inode)
+    }
+
+    /// Until when clients of the former leader may believe what it told them.
+    pub(crate) fn inherited_until(&self, now: Tick) -> Option<Tick> {
+        self.state().leases.inherited_until(now)
+    }
+
     /// Invalidations that were not sent yet.
     pub(crate) fn take_outgoing(&self) -> Vec<(SessionId, Invalidation)> {
         std::mem::take(&mut self.state().outgoing)

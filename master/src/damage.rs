@@ -18,6 +18,17 @@ pub(crate) enum Fault {
     Missing,
 }
 
+impl Fault {
+    /// What operators read.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Corrupt => "corrupt",
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// A report for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -38,6 +49,16 @@ pub(crate) struct Counts {
     pub(crate) absent: u64,
 }
 
+/// Replicas of one server that were found bad in one way, or healed, since this was last asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) count: u64,
+    /// The latest.
+    pub(crate) chunk: ChunkId,
+    /// What was said of it.
+    pub(crate) detail: String,
+}
+
 /// All that is known.
 #[derive(Default)]
 pub(crate) struct Damage {
@@ -47,6 +68,7 @@ pub(crate) struct Damage {
 #[derive(Default)]
 struct Known {
     faults: BTreeMap<(ServerId, ChunkId), Fault>,
+    changes: BTreeMap<(ServerId, Option<&'static str>), Change>,
     corrupt_blocks: u64,
     recent: VecDeque<Report>,
 }
@@ -61,7 +83,7 @@ impl Damage {
     /// A replica was found bad by its server.
     pub(crate) fn report(&self, fault: Fault, report: Report) {
         let mut known = self.locked();
-        known.note(report.server, report.chunk, fault);
+        known.note(report.server, report.chunk, fault, &report.detail);
         if known.recent.len() == CORRUPTION_REPORTS_MAX {
             known.recent.pop_front();
         }
@@ -76,19 +98,19 @@ impl Damage {
         faults: impl IntoIterator<Item = (ChunkId, Fault)>,
     ) {
         let mut known = self.locked();
-        let stale: Vec<_> =
-            known.faults.range((server, first)..=(server, last)).map(|(&key, _)| key).collect();
-        for key in stale {
-            known.faults.remove(&key);
-        }
+        let faults: BTreeMap<ChunkId, Fault> = faults.into_iter().collect();
+        let before = known.faults.range((server, first)..=(server, last));
+        let healed: Vec<_> =
+            before.map(|(&(_, chunk), _)| chunk).filter(|chunk| !faults.contains_key(chunk)).collect();
+        healed.into_iter().for_each(|chunk| known.clear(server, chunk));
         for (chunk, fault) in faults {
-            known.note(server, chunk, fault);
+            known.note(server, chunk, fault, "");
         }
     }
 
     /// The replica is whole, or no longer one.
     pub(crate) fn cleared(&self, server: ServerId, chunk: ChunkId) {
-        self.locked().faults.remove(&(server, chunk));
+        self.locked().clear(server, chunk);
     }
 
     /// Every chunk with a bad replica.
@@ -107,8 +129,7 @@ impl Damage {
     }
 
     /// What is wrong with a replica, as far as known.
-    #[cfg(test)]
-    fn of(&self, server: ServerId, chunk: ChunkId) -> Option<Fault> {
+    pub(crate) fn of(&self, server: ServerId, chunk: ChunkId) -> Option<Fault> {
         self.locked().faults.get(&(server, chunk)).copied()
     }
 
@@ -117,10 +138,13 @@ impl Damage {
         let mut known = self.locked();
         let range = known.faults.range((server, first)..=(server, last));
         let healed: Vec<_> =
-            range.filter(|&(_, &fault)| fault != Fault::Corrupt).map(|(&key, _)| key).collect();
-        for key in healed {
-            known.faults.remove(&key);
-        }
+            range.filter(|&(_, &fault)| fault != Fault::Corrupt).map(|(&(_, chunk), _)| chunk).collect();
+        healed.into_iter().for_each(|chunk| known.clear(server, chunk));
+    }
+
+    /// What was found, by server and fault, and what was healed (`None`), since the last time.
+    pub(crate) fn take_changes(&self) -> BTreeMap<(ServerId, Option<&'static str>), Change> {
+        std::mem::take(&mut self.locked().changes)
     }
 
     /// How much is known to be bad.
@@ -142,11 +166,27 @@ impl Damage {
 }
 
 impl Known {
-    fn note(&mut self, server: ServerId, chunk: ChunkId, fault: Fault) {
+    fn note(&mut self, server: ServerId, chunk: ChunkId, fault: Fault, detail: &str) {
         let key = (server, chunk);
         if self.faults.len() < REPLICA_FAULTS_MAX || self.faults.contains_key(&key) {
-            self.faults.insert(key, fault);
+            let before = self.faults.insert(key, fault);
+            if before != Some(fault) {
+                self.change(server, Some(fault.name()), chunk, detail);
+            }
         }
+    }
+
+    fn clear(&mut self, server: ServerId, chunk: ChunkId) {
+        if self.faults.remove(&(server, chunk)).is_some() {
+            self.change(server, None, chunk, "");
+        }
+    }
+
+    fn change(&mut self, server: ServerId, what: Option<&'static str>, chunk: ChunkId, detail: &str) {
+        let change = self.changes.entry((server, what)).or_default();
+        change.count += 1;
+        change.chunk = chunk;
+        detail.clone_into(&mut change.detail);
     }
 }
 
@@ -169,6 +209,25 @@ mod tests {
         assert_eq!(damage.of(ServerId(1), ChunkId(7)), Some(Fault::Missing));
         assert_eq!(damage.of(ServerId(1), ChunkId(50)), Some(Fault::Corrupt));
         assert_eq!(damage.of(ServerId(2), ChunkId(50)), None);
+    }
+
+    #[test]
+    fn changes_are_summed_and_told_once() {
+        let damage = Damage::default();
+        let (server, range) = (ServerId(1), (ChunkId(0), ChunkId(9)));
+        damage.inventory(server, range, [(ChunkId(6), Fault::Missing), (ChunkId(7), Fault::Missing)]);
+        damage.inventory(server, range, [(ChunkId(7), Fault::Missing)]);
+        damage.report(Fault::Corrupt, Report { detail: "block 3".to_owned(), ..report(20) });
+        let change =
+            |count, chunk, detail: &str| Change { count, chunk: ChunkId(chunk), detail: detail.to_owned() };
+        let mut all = damage.take_changes();
+        assert_eq!(all.remove(&(server, Some("missing"))), Some(change(2, 7, "")));
+        assert_eq!(all.remove(&(server, Some("corrupt"))), Some(change(1, 20, "block 3")));
+        assert_eq!(all.remove(&(server, None)), Some(change(1, 6, "")));
+        assert!(all.is_empty() && damage.take_changes().is_empty());
+        damage.cleared(server, ChunkId(5));
+        damage.complete(server, range);
+        assert_eq!(damage.take_changes(), [((server, None), change(1, 7, ""))].into());
     }
 
     #[test]

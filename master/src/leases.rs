@@ -2,16 +2,18 @@
 
 use crate::parts::Parts;
 use crate::sessions::Session;
+use cairn_core::explain::event::Event;
 use cairn_core::ids::{InodeId, LeaseNumber, SessionId};
-use cairn_core::limits::{LEASE_RECALL, LEASE_SILENCE_MAX, RECALLS_MAX};
+use cairn_core::limits::{LEASE_RECALL, LEASE_SILENCE_MAX, RECALL_WANTED_MAX, RECALLS_MAX};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::request::OperationKind;
 use cairn_core::namespace::work::{LeaseRecord, lease_of};
 use cairn_core::time::Tick;
 use cairn_proto::v1::Recall;
 use cairn_proto::v1::master_message::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// Leases that were asked back and have not come.
@@ -20,10 +22,18 @@ pub(crate) struct Recalls {
     asked: Mutex<BTreeMap<InodeId, Asked>>,
 }
 
-#[derive(Clone, Copy)]
 struct Asked {
     lease: LeaseRecord,
     since: Tick,
+    wanted_by: BTreeSet<SessionId>,
+}
+
+/// A recall under way, for operators.
+pub(crate) struct Recalled {
+    pub(crate) lease: LeaseRecord,
+    pub(crate) since: Tick,
+    /// Who met the lease; some of them, when there are many.
+    pub(crate) wanted_by: Vec<SessionId>,
 }
 
 impl Recalls {
@@ -34,28 +44,45 @@ impl Recalls {
             Some(before) if before.lease == lease => false,
             _ if asked.len() >= RECALLS_MAX => false,
             _ => {
-                asked.insert(inode, Asked { lease, since: now });
+                asked.insert(inode, Asked { lease, since: now, wanted_by: BTreeSet::new() });
                 true
             }
         }
     }
 
-    /// Leases whose time has run out, or whose holder is gone; they are forgotten here.
+    /// Leases whose time has run out, or whose holder is gone, and how long they were waited for; they are forgotten here.
     pub(crate) fn run_out(
         &self,
         now: Tick,
         is_gone: impl Fn(SessionId) -> bool,
-    ) -> Vec<(InodeId, LeaseRecord)> {
+    ) -> Vec<(InodeId, LeaseRecord, Duration)> {
         let mut asked = self.locked();
         let late: Vec<_> = asked
             .iter()
             .filter(|(_, recall)| now.since(recall.since) >= LEASE_RECALL || is_gone(recall.lease.session))
-            .map(|(&inode, recall)| (inode, recall.lease))
+            .map(|(&inode, recall)| (inode, recall.lease, now.since(recall.since)))
             .collect();
-        for (inode, _) in &late {
+        for (inode, ..) in &late {
             asked.remove(inode);
         }
         late
+    }
+
+    /// `session` waits for the lease on `inode`.
+    fn want(&self, inode: InodeId, session: SessionId) {
+        if let Some(recall) = self.locked().get_mut(&inode)
+            && recall.wanted_by.len() < RECALL_WANTED_MAX
+        {
+            recall.wanted_by.insert(session);
+        }
+    }
+
+    /// The recall of the lease on `inode`, if one is under way.
+    pub(crate) fn of(&self, inode: InodeId) -> Option<Recalled> {
+        let asked = self.locked();
+        let recall = asked.get(&inode)?;
+        let wanted_by = recall.wanted_by.iter().copied().collect();
+        Some(Recalled { lease: recall.lease, since: recall.since, wanted_by })
     }
 
     /// Another lead begins: nothing has been asked by it yet.
@@ -96,7 +123,7 @@ pub(crate) fn leased_file(kind: &OperationKind) -> Option<InodeId> {
 
 /// An operation met a lease of another session: asks for it, or takes it when its holder is no more. The client that met
 /// it tries again in a moment.
-pub(crate) async fn conflict(parts: &Parts, inode: InodeId) {
+pub(crate) async fn conflict(parts: &Parts, inode: InodeId, wanted_by: SessionId) {
     let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
     let Ok(Some(lease)) = found else { return };
     let holder = parts.sessions.get(lease.session).filter(|_| !is_gone(parts, lease.session));
@@ -108,6 +135,7 @@ pub(crate) async fn conflict(parts: &Parts, inode: InodeId) {
         parts.metrics.recalls.inc();
         holder.push(recall(inode, lease.lease));
     }
+    parts.recalls.want(inode, wanted_by);
 }
 
 /// Asks a session that has come back for what was asked of it while it was away.
@@ -134,10 +162,11 @@ pub(crate) async fn returned(parts: &Parts, session: SessionId, inode: InodeId, 
 
 /// Takes every lease whose holder has not answered in time.
 pub(crate) async fn enforce(parts: &Parts) {
-    for (inode, asked) in parts.recalls.run_out(parts.now(), |session| is_gone(parts, session)) {
+    for (inode, asked, waited) in parts.recalls.run_out(parts.now(), |session| is_gone(parts, session)) {
         let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
         if matches!(found, Ok(Some(held)) if held == asked) {
             warn!(%inode, session = %asked.session, "write lease is taken: its holder did not return it in time");
+            parts.events.note(&parts.env, Event::LeaseTaken { inode, session: asked.session, waited });
             take(parts, inode, asked.session).await;
         }
     }
@@ -158,7 +187,6 @@ async fn take(parts: &Parts, inode: InodeId, session: SessionId) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn lease(number: u64) -> LeaseRecord {
         LeaseRecord { session: SessionId(1), lease: LeaseNumber(number) }
@@ -177,7 +205,7 @@ mod tests {
         );
         assert!(recalls.run_out(start.after(LEASE_RECALL), |_| false).is_empty());
         let late = start.after(LEASE_RECALL * 2);
-        assert_eq!(recalls.run_out(late, |_| false), vec![(InodeId(5), lease(2))]);
+        assert_eq!(recalls.run_out(late, |_| false), vec![(InodeId(5), lease(2), LEASE_RECALL * 3 / 2)]);
         assert!(recalls.run_out(late, |_| false).is_empty());
     }
 
@@ -196,7 +224,10 @@ mod tests {
         let start = Tick(Duration::from_secs(1));
         recalls.begin(InodeId(5), lease(1), start);
         assert!(recalls.run_out(start, |_| false).is_empty());
-        assert_eq!(recalls.run_out(start, |session| session == SessionId(1)), vec![(InodeId(5), lease(1))]);
+        assert_eq!(
+            recalls.run_out(start, |session| session == SessionId(1)),
+            vec![(InodeId(5), lease(1), Duration::ZERO)]
+        );
         assert!(recalls.run_out(start, |_| true).is_empty());
     }
 }

@@ -6,8 +6,10 @@
 mod admin_service;
 pub mod backup;
 pub mod caching;
+mod capacity_page;
 pub mod checkpoint;
 mod chunkserver_stream;
+mod cluster_metrics;
 pub mod config;
 mod control_port;
 #[cfg(test)]
@@ -15,6 +17,8 @@ mod core_sim;
 mod damage;
 mod data_dir;
 mod driven;
+mod event_pages;
+mod events;
 mod filling;
 mod fsck_pages;
 mod group_service;
@@ -23,6 +27,7 @@ mod http;
 mod inventory;
 pub mod journal;
 pub mod kv;
+mod latencies;
 mod leader;
 mod leases;
 mod link;
@@ -35,6 +40,7 @@ mod parts;
 mod peers;
 mod placement_pages;
 pub mod raft;
+mod redundancy;
 mod replace;
 mod scrubbing;
 #[cfg(test)]
@@ -45,6 +51,7 @@ mod servers;
 mod session_conn;
 mod session_open;
 mod sessions;
+mod why;
 mod work;
 
 pub use config::MasterConfig;

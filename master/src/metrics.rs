@@ -1,6 +1,7 @@
 //! What a master counts, with the names and help texts that Prometheus shows.
 
 use crate::backup::Shown;
+use crate::cluster_metrics;
 use crate::parts::Parts;
 use crate::sequencer::SequencerMetrics;
 use cairn_core::cluster::ServerHealth;
@@ -141,6 +142,7 @@ impl Collector for Present {
             "Age of the oldest stored byte on any disk that was not verified since",
             crate::scrubbing::oldest_unverified(parts).as_secs(),
         )?;
+        cluster_metrics::encode(&mut encoder, parts)?;
         backup(&mut encoder, &parts.backup.shown(parts.now()))?;
         sequencer(&mut encoder, &parts.sequencer.metrics())
     }

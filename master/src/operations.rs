@@ -1,6 +1,7 @@
 //! One operation or question of a client, from its message to its reply.
 
 use crate::caching::{self, Done};
+use crate::latencies::{operation_name, question_name};
 use crate::leases;
 use crate::parts::Parts;
 use crate::replace;
@@ -12,7 +13,8 @@ use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::SESSION_SLOTS;
 use cairn_core::namespace::answer::Answer as Answered;
 use cairn_core::namespace::request::{Operation, OperationKind, Query};
-use cairn_proto::v1::query::Kind as Asked;
+use cairn_core::time::Tick;
+use cairn_proto::v1::query::Kind as AskedKind;
 use cairn_proto::v1::{ChangedName, OperationRequest, QueryRequest, Reply, reply};
 use futures::FutureExt;
 use std::sync::Arc;
@@ -30,10 +32,11 @@ pub(crate) fn operate(parts: &Arc<Parts>, session: &Arc<Session>, request: Opera
         Err(refusal) => return answer.send(reply(id, Err(refusal))),
     };
     let parts_too = parts.clone();
+    let asked = Asked { id, of, name: operation_name(&operation.kind), at: parts.now() };
     if let OperationKind::ReplaceReplicas { .. } = operation.kind {
         drop(tokio::spawn(async move {
             let outcome = replace_replicas(&parts_too, of, operation).await;
-            finish(&parts_too, id, of, outcome, answer).await;
+            finish(&parts_too, asked, outcome, answer).await;
         }));
         return;
     }
@@ -44,9 +47,9 @@ pub(crate) fn operate(parts: &Arc<Parts>, session: &Arc<Session>, request: Opera
         let _runtime = runtime.enter();
         let mut rest = Box::pin(async move {
             if let (Err(FsError::LeaseHeld), Some(inode)) = (&outcome, leased) {
-                leases::conflict(&parts_too, inode).await;
+                leases::conflict(&parts_too, inode, of.0).await;
             }
-            finish(&parts_too, id, of, outcome.and_then(answered), answer).await;
+            finish(&parts_too, asked, outcome.and_then(answered), answer).await;
         });
         if (&mut rest).now_or_never().is_none() {
             drop(runtime.spawn(rest));
@@ -56,7 +59,18 @@ pub(crate) fn operate(parts: &Arc<Parts>, session: &Arc<Session>, request: Opera
 
 type Of = (SessionId, SlotId, Sequence);
 
-async fn finish(parts: &Parts, id: u64, of: Of, outcome: Result<Answered, FsError>, answer: Answer) {
+/// An operation on its way.
+struct Asked {
+    /// Of the request on its connection.
+    id: u64,
+    of: Of,
+    name: &'static str,
+    /// When it had been read.
+    at: Tick,
+}
+
+async fn finish(parts: &Parts, asked: Asked, outcome: Result<Answered, FsError>, answer: Answer) {
+    let Asked { id, of, name, at } = asked;
     let done = parts.caching.done(of.0, of.1, of.2);
     caching::tell(parts);
     caching::believed(parts, done.as_ref()).await;
@@ -64,6 +78,7 @@ async fn finish(parts: &Parts, id: u64, of: Of, outcome: Result<Answered, FsErro
         caching::all_believed(parts).await;
     }
     parts.metrics.operations.inc();
+    parts.latencies.operation(name, parts.now().since(at));
     let mut reply = reply(id, outcome);
     if let Some(done) = done {
         tell_own_changes(&mut reply, &done);
@@ -91,8 +106,8 @@ fn tell_own_changes(reply: &mut Reply, done: &Done) {
 /// Whether the answer is a page of many entries, which takes far longer to make than a hand-over to another thread.
 pub(crate) fn takes_long(request: &QueryRequest) -> bool {
     match request.query.as_ref().and_then(|query| query.kind.as_ref()) {
-        Some(Asked::ReadDir(page)) => page.limit > ENTRIES_AT_ONCE,
-        Some(Asked::Neighbours(page)) => page.limit > ENTRIES_AT_ONCE,
+        Some(AskedKind::ReadDir(page)) => page.limit > ENTRIES_AT_ONCE,
+        Some(AskedKind::Neighbours(page)) => page.limit > ENTRIES_AT_ONCE,
         _ => false,
     }
 }
@@ -106,7 +121,12 @@ pub(crate) async fn ask(parts: &Parts, session: &Session, request: QueryRequest)
         .ok_or(FsError::InvalidArgument)
         .and_then(|query| Query::try_from(query).map_err(|error| error.to_fs_error()));
     let (outcome, leased) = match question {
-        Ok(question) => caching::read(parts, session, &question).await,
+        Ok(question) => {
+            let asked_at = parts.now();
+            let answer = caching::read(parts, session, &question).await;
+            parts.latencies.question(question_name(&question.kind), parts.now().since(asked_at));
+            answer
+        }
         Err(error) => (Err(error), false),
     };
     Reply { leased, ..reply(id, outcome) }

@@ -4,8 +4,10 @@ use crate::backup::Backup;
 use crate::caching::Caching;
 use crate::config::MasterConfig;
 use crate::damage::Damage;
+use crate::events::Events;
 use crate::filling::Transfers;
 use crate::inventory::Strays;
+use crate::latencies::Latencies;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
 use crate::moving::rebalance::Rebalancing;
@@ -13,6 +15,7 @@ use crate::peers::{Identity, Peers};
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
+use crate::work::counts::Counts;
 use crate::work::repair::Repairs;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::{ClusterId, NodeId, Term};
@@ -66,6 +69,12 @@ pub(crate) struct Parts {
     pub(crate) repairs: Repairs,
     /// Replicas that move to even the servers out.
     pub(crate) rebalancing: Rebalancing,
+    /// What has happened lately.
+    pub(crate) events: Events,
+    /// How long clients wait.
+    pub(crate) latencies: Latencies,
+    /// Figures that are counted in the state.
+    pub(crate) counts: Counts,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// Counts nudges: each periodic job looks at its work when this changes.

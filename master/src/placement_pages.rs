@@ -39,7 +39,8 @@ pub(crate) async fn send(parts: &Arc<Parts>, path: &Bytes, pages: &Pages) -> Res
     page.flush().await
 }
 
-async fn walk(parts: &Parts, path: &Bytes) -> Result<(InodeId, NodeKind, Vec<u8>), FsError> {
+/// Inode, kind and clean path of what `path` names.
+pub(crate) async fn walk(parts: &Parts, path: &Bytes) -> Result<(InodeId, NodeKind, Vec<u8>), FsError> {
     if path.len() > PATH_BYTES_MAX {
         return Err(FsError::NameTooLong);
     }
@@ -57,7 +58,7 @@ async fn walk(parts: &Parts, path: &Bytes) -> Result<(InodeId, NodeKind, Vec<u8>
 }
 
 /// Asks as root, who may see everything.
-async fn ask(parts: &Parts, kind: QueryKind) -> Result<Answer, FsError> {
+pub(crate) async fn ask(parts: &Parts, kind: QueryKind) -> Result<Answer, FsError> {
     parts.reader.query(SessionId(0), &Query { credentials: Credentials::default(), kind }).await
 }
 

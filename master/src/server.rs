@@ -5,6 +5,7 @@ use crate::caching::{self, Caching};
 use crate::config::MasterConfig;
 use crate::control_port;
 use crate::data_dir::{self, DataDir, DataDirError};
+use crate::events;
 use crate::filling::{Transfers, fetch, promote};
 use crate::leader;
 use crate::leases;
@@ -18,9 +19,9 @@ use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD,
-    PROMOTION_PERIOD, REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SHUTDOWN_DRAIN,
-    SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    CAPACITY_PERIOD, COUNTS_PERIOD, DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD,
+    HAND_OVER_PATIENCE, ORPHANS_PERIOD, PROMOTION_PERIOD, REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL,
+    REPAIR_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -304,6 +305,9 @@ fn build(
         rebalancing: Default::default(),
         damage: Default::default(),
         strays: Default::default(),
+        events: Default::default(),
+        latencies: Default::default(),
+        counts: Default::default(),
         metrics: Default::default(),
         nudges: watch::Sender::new(0),
         taken_over: AtomicU64::new(0),
@@ -366,6 +370,11 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
         }
         Ok(())
     });
+    let looking = events::watch_in_background(parts.clone());
+    tasks.spawn(async move {
+        looking.await;
+        Ok(())
+    });
     let telling = caching::tell_in_background(parts.clone());
     let stopping = parts.stopping.clone();
     tasks.spawn(async move {
@@ -387,6 +396,11 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     });
     spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
     spawn_job(tasks, parts, REBALANCE_PERIOD, work::rebalance::pass);
+    spawn_job(tasks, parts, COUNTS_PERIOD, work::counts::pass);
+    let noted = Arc::default();
+    spawn_job(tasks, parts, CAPACITY_PERIOD, move |parts, term| {
+        work::capacity::pass(parts, term, Arc::clone(&noted))
+    });
 }
 
 fn spawn_job<F, Fut>(

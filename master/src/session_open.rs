@@ -4,6 +4,7 @@ use crate::hello;
 use crate::parts::Parts;
 use crate::sessions::Session;
 use cairn_core::error::FsError;
+use cairn_core::explain::event::Event;
 use cairn_core::ids::{InodeId, SessionId};
 use cairn_core::limits::{DESCRIPTION_BYTES_MAX, SESSION_OPEN_INODES_MAX, SESSION_SLOTS, SESSIONS_MAX};
 use cairn_core::namespace::internal::Internal;
@@ -131,6 +132,9 @@ pub(crate) async fn expire(parts: &Parts) {
         if !session.has_ended() {
             warn!(session = %session.id, client = %session.description, "session is ended: it was silent too long");
             parts.metrics.sessions_expired.inc();
+            let (session, client) = (session.id, session.description.clone());
+            let silent = parts.config.session_expiry();
+            parts.events.note(&parts.env, Event::SessionExpired { session, client, silent });
         }
         end(parts, &session).await;
     }

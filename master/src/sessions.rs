@@ -161,6 +161,13 @@ impl Sessions {
         free
     }
 
+    /// At most `limit` sessions that have declared `inode` open.
+    pub(crate) fn with_open(&self, inode: InodeId, limit: usize) -> Vec<Arc<Session>> {
+        let sessions: Vec<_> = locked(&self.table).values().cloned().collect();
+        let has_open = |session: &Arc<Session>| locked(&session.reach).open.contains(&inode);
+        sessions.into_iter().filter(has_open).take(limit).collect()
+    }
+
     /// Number of live sessions.
     pub(crate) fn len(&self) -> usize {
         locked(&self.table).len()
@@ -269,7 +276,8 @@ impl Session {
         self.ended.load(Ordering::Acquire)
     }
 
-    fn silent(&self, now: Tick) -> Duration {
+    /// Since it was heard.
+    pub(crate) fn silent(&self, now: Tick) -> Duration {
         Duration::from_nanos(nanos(now).saturating_sub(self.heard_nanos.load(Ordering::Relaxed)))
     }
 }

@@ -8,6 +8,7 @@ pub mod history;
 pub mod load;
 pub mod network;
 pub mod oracle;
+pub mod promql;
 pub mod shell;
 pub mod spread;
 pub mod stall;

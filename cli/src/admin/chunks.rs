@@ -4,6 +4,7 @@ use super::uuid_text;
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output;
+use bytes::Bytes;
 use cairn_proto::v1::{ChunkPlacement, ChunksRequest};
 
 pub(super) async fn chunks(admin: &mut Admin, json: bool, path: &str) -> Result<(), CliError> {
@@ -12,11 +13,11 @@ pub(super) async fn chunks(admin: &mut Admin, json: bool, path: &str) -> Result<
         Ok(reply) => reply.into_inner(),
         Err(status) => return Err(admin.failed(&status)),
     };
-    let mut rows = Vec::new();
+    let (mut rows, mut shown) = (Vec::new(), Bytes::new());
     loop {
         match pages.message().await {
             Ok(Some(page)) if json => rows.extend(page.chunks.iter().map(as_json)),
-            Ok(Some(page)) => page.chunks.iter().for_each(print),
+            Ok(Some(page)) => page.chunks.iter().for_each(|chunk| print(chunk, &mut shown)),
             Ok(None) => break,
             Err(status) => return Err(admin.failed(&status)),
         }
@@ -41,19 +42,14 @@ fn as_json(chunk: &ChunkPlacement) -> serde_json::Value {
     })
 }
 
-fn print(chunk: &ChunkPlacement) {
-    let replicas: Vec<String> = chunk
-        .replicas
-        .iter()
-        .map(|replica| format!("chunkserver-{} {}", replica.server, replica.state))
-        .collect();
-    output::line(&format!(
-        "{}  bytes {}+{}  chunk {} v{}  {}",
-        String::from_utf8_lossy(&chunk.path),
-        chunk.offset,
-        chunk.length,
-        chunk.chunk,
-        chunk.version,
-        replicas.join(", ")
-    ));
+/// A path heads its chunks: `shown` is the last one that was printed.
+fn print(chunk: &ChunkPlacement, shown: &mut Bytes) {
+    if *shown != chunk.path {
+        shown.clone_from(&chunk.path);
+        output::bytes_line(&chunk.path);
+    }
+    let replicas = chunk.replicas.iter();
+    let replicas = replicas.map(|replica| format!("chunkserver-{} {}", replica.server, replica.state));
+    let head = format!("  {}+{}  chunk {} v{}  ", chunk.offset, chunk.length, chunk.chunk, chunk.version);
+    output::line(&output::wrapped(&head, &replicas.collect::<Vec<_>>().join(", ")));
 }

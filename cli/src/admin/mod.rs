@@ -1,8 +1,10 @@
 //! `cairn admin`: look at the cluster and operate it.
 
 mod backup;
+mod capacity;
 mod chunks;
 pub(crate) mod drain;
+mod events;
 mod fsck;
 mod journal;
 mod masters;
@@ -10,11 +12,13 @@ pub(crate) mod rebalance;
 mod scrub;
 mod servers;
 mod status;
+mod watch;
 pub(crate) mod whatif;
+mod why;
 
 use crate::args::{
     AdminCommand, FsckCommand, Global, JournalCommand, MastersAction, MastersCommand, ServersAction,
-    ServersCommand,
+    ServersCommand, WatchOption,
 };
 use crate::connect::{Admin, Work, block_on};
 use crate::error::CliError;
@@ -35,6 +39,22 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
     block_on(Work::Messages, async {
         let command = match command {
             AdminCommand::Backup(command) => return backup::run(&env, global, command).await,
+            AdminCommand::Events(command) => return events::run(&env, global, command).await,
+            AdminCommand::Status(WatchOption { watch: Some(seconds) }) => {
+                return watch::repeat(&env, global, seconds, async |admin| {
+                    status::status(admin, global.json).await
+                })
+                .await;
+            }
+            AdminCommand::Servers(ServersCommand {
+                action: None,
+                watch: WatchOption { watch: Some(seconds) },
+            }) => {
+                return watch::repeat(&env, global, seconds, async |admin| {
+                    servers::servers(admin, global.json).await
+                })
+                .await;
+            }
             command => command,
         };
         let mut admin = match command {
@@ -45,7 +65,7 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
             _ => Admin::leader(&env, global).await?,
         };
         match command {
-            AdminCommand::Status => status::status(&mut admin, global.json).await,
+            AdminCommand::Status(_) => status::status(&mut admin, global.json).await,
             AdminCommand::Masters(MastersCommand { action: None }) => {
                 masters::masters(&mut admin, global.json).await
             }
@@ -69,13 +89,13 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
                 }
             },
             // It finds its master itself, if it needs one.
-            AdminCommand::Backup(_) => Ok(()),
-            AdminCommand::Servers(ServersCommand { action: None }) => {
+            AdminCommand::Backup(_) | AdminCommand::Events(_) => Ok(()),
+            AdminCommand::Servers(ServersCommand { action: None, .. }) => {
                 servers::servers(&mut admin, global.json).await
             }
-            AdminCommand::Servers(ServersCommand { action: Some(ServersAction::Remove(argument)) }) => {
-                drain::remove(&mut admin, global.json, &argument.server).await
-            }
+            AdminCommand::Servers(ServersCommand {
+                action: Some(ServersAction::Remove(argument)), ..
+            }) => drain::remove(&mut admin, global.json, &argument.server).await,
             AdminCommand::Drain(command) => {
                 let action = command.verb.unwrap_or(drain::DrainAction::Start);
                 drain::drain(&mut admin, global.json, &command.server, action).await
@@ -87,6 +107,8 @@ pub(crate) fn run(global: &Global, command: AdminCommand) -> Result<(), CliError
             }
             AdminCommand::Chunks(argument) => chunks::chunks(&mut admin, global.json, &argument.path).await,
             AdminCommand::Scrub(command) => scrub::run(&mut admin, global.json, &command).await,
+            AdminCommand::Capacity => capacity::capacity(&mut admin, global.json).await,
+            AdminCommand::Why(argument) => why::why(&mut admin, global.json, &argument.path).await,
             AdminCommand::Fsck(_) => fsck::live(&mut admin, global.json).await,
             // Done above: nobody is asked.
             AdminCommand::Journal(_) => Ok(()),

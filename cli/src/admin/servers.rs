@@ -14,37 +14,34 @@ pub(super) async fn servers(admin: &mut Admin, json: bool) -> Result<(), CliErro
     if json {
         return output::json(&reply.servers.iter().map(as_json).collect::<Vec<_>>());
     }
-    let mut table =
-        output::Table::new(&["SERVER", "STATE", "ADDRESS", "DISK", "HEALTH", "FREE", "OF", "REPLICAS"]);
     for server in &reply.servers {
-        let name = format!("chunkserver-{}", server.server);
-        let address = server.address.clone();
-        let state = match server.draining {
-            true => format!("{}, draining", server.state),
-            false => server.state.clone(),
-        };
-        if server.disks.is_empty() {
-            table.row(vec![name.clone(), state.clone(), address.clone(), "-".into()]);
-        }
-        for disk in &server.disks {
-            table.row(vec![
-                name.clone(),
-                state.clone(),
-                address.clone(),
-                disk.path.clone(),
-                if disk.detail.is_empty() {
-                    disk.state.clone()
-                } else {
-                    format!("{}: {}", disk.state, disk.detail)
-                },
-                human_bytes(disk.free_bytes),
-                human_bytes(disk.total_bytes),
-                disk.replicas.to_string(),
-            ]);
+        print(server);
+    }
+    Ok(())
+}
+
+fn print(server: &ServerStatus) {
+    let silent = match server.silent_ms {
+        u64::MAX => "never heard by this leader".to_owned(),
+        millis => format!("heard {:.1} s ago", millis as f64 / 1000.0),
+    };
+    let state = match server.draining {
+        true => format!("{}, draining,", server.state),
+        false => server.state.clone(),
+    };
+    output::line(&output::wrapped(
+        &format!("chunkserver-{:<4}", server.server),
+        &format!("{state:<8} {}, {silent}, {} replicas", server.address, server.chunks),
+    ));
+    for disk in &server.disks {
+        let room = format!("{} free of {}", human_bytes(disk.free_bytes), human_bytes(disk.total_bytes));
+        let detail = if disk.detail.is_empty() { String::new() } else { format!(": {}", disk.detail) };
+        let head = format!("  {:<8} {room:<26} {:>9} replicas  ", disk.state, disk.replicas);
+        output::line(&format!("{head}{}", output::tail(&disk.path, output::WIDTH - head.chars().count())));
+        if !detail.is_empty() {
+            output::line(&output::wrapped("    ", detail.trim_start_matches(": ")));
         }
     }
-    table.print();
-    Ok(())
 }
 
 fn as_json(server: &ServerStatus) -> serde_json::Value {

@@ -5,7 +5,10 @@ use super::{request, uuid_text};
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output::{self, human_bytes};
-use cairn_proto::v1::{BackupStatus, StatusReply, StatusRequest};
+use cairn_proto::v1::{BackupStatus, StateCount, StatusReply, StatusRequest};
+
+/// Reports of corruption in the screen; `--json` has all that the leader keeps.
+const REPORTS_SHOWN: usize = 3;
 
 pub(super) async fn status(admin: &mut Admin, json: bool) -> Result<(), CliError> {
     let reply = match admin.client.status(request(StatusRequest {})).await {
@@ -47,6 +50,12 @@ fn as_json(reply: &StatusReply) -> serde_json::Value {
         "replicas_on_dead": reply.replicas_on_dead,
         "repairs_waiting": reply.repairs_waiting,
         "repairs_under_way": reply.repairs_under_way,
+        "server_states": counts_json(&reply.server_states),
+        "disk_states": counts_json(&reply.disk_states),
+        "master_states": counts_json(&reply.master_states),
+        "chunks_whole": reply.chunks_whole,
+        "chunks_short": copies_json(reply),
+        "copies_exact": reply.copies_exact,
         "warnings": reply.warnings,
         "recent_corruption": corruption,
         "backup": backup_json(reply.backup.as_ref().filter(|backup| !backup.destination.is_empty())),
@@ -85,47 +94,105 @@ fn backup_line(backup: Option<&BackupStatus>) -> String {
     format!("{point}, shipped to entry {}, {image}{runs}, in {}", backup.shipped_index, backup.destination)
 }
 
-fn print(reply: &StatusReply) -> Result<(), CliError> {
-    let used = reply.total_bytes.saturating_sub(reply.free_bytes);
-    output::line(&format!(
-        "cluster     {}\n\
-         leader      {} (term {}, journal applied {} of {})\n\
-         servers     {} of {} alive, {} replicas of each new chunk\n\
-         capacity    {} used of {} (all disks), {} free\n\
-         namespace   {} inodes, {} chunks, {} sessions\n\
-         work        {} deletions, {} reconciliations, {} repairs ({} under way)\n\
-         corruption  {} blocks found, {} replicas at present\n\
-         backup      {}",
-        uuid_text(&reply.cluster),
-        reply.leader,
-        reply.term,
-        reply.applied_index,
-        reply.commit_index,
-        reply.servers_alive,
-        reply.servers_known,
-        reply.default_replicas,
-        human_bytes(used),
-        human_bytes(reply.total_bytes),
-        human_bytes(reply.free_bytes),
-        reply.inodes,
-        reply.chunks,
-        reply.sessions,
+/// `{"alive": 3}`
+fn counts_json(counts: &[StateCount]) -> serde_json::Value {
+    counts
+        .iter()
+        .map(|count| (count.state.clone(), count.count.into()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn copies_json(reply: &StatusReply) -> serde_json::Value {
+    let rows = reply.chunks_short.iter();
+    rows.map(|row| (row.copies.to_string(), row.chunks.into())).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// `3 alive, 1 dead`
+fn counts_text(counts: &[StateCount]) -> String {
+    match counts {
+        [] => "none".to_owned(),
+        counts => counts
+            .iter()
+            .map(|count| format!("{} {}", count.count, count.state))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+fn copies_text(reply: &StatusReply) -> String {
+    let short = reply.chunks_short.iter().map(|row| format!("{} with {}", row.chunks, row.copies));
+    let short: Vec<String> = short.collect();
+    let whole = format!("{} chunks have every copy", reply.chunks_whole);
+    let rest = match short.is_empty() {
+        true => String::new(),
+        false => format!("; of the others {} good", short.join(", ")),
+    };
+    let exact = if reply.copies_exact { "" } else { "; more were not looked at" };
+    format!("{whole}{rest}{exact}")
+}
+
+fn work_text(reply: &StatusReply) -> String {
+    let image =
+        if reply.backup.as_ref().is_some_and(|backup| backup.image_runs) { ", a backup image" } else { "" };
+    format!(
+        "{} deletions, {} reconciliations, {} repairs ({} under way){image}",
         reply.pending_deletions,
         reply.pending_reconciliations,
         reply.repairs_waiting + reply.repairs_under_way,
         reply.repairs_under_way,
-        reply.corrupt_blocks_found,
-        reply.corrupt_replicas,
-        backup_line(reply.backup.as_ref()),
-    ));
-    for report in &reply.recent_corruption {
-        output::line(&format!(
-            "  chunk {} on chunkserver-{}: {}",
-            report.chunk, report.server, report.detail
-        ));
+    )
+}
+
+fn capacity_text(reply: &StatusReply) -> String {
+    let used = reply.total_bytes.saturating_sub(reply.free_bytes);
+    let percent = used.saturating_mul(100).checked_div(reply.total_bytes).unwrap_or(0);
+    format!(
+        "{} used of {} ({percent} %), {} free",
+        human_bytes(used),
+        human_bytes(reply.total_bytes),
+        human_bytes(reply.free_bytes),
+    )
+}
+
+fn print(reply: &StatusReply) -> Result<(), CliError> {
+    let rows = [
+        ("cluster", uuid_text(&reply.cluster)),
+        (
+            "leader",
+            format!(
+                "{} (term {}, journal applied {} of {})",
+                reply.leader, reply.term, reply.applied_index, reply.commit_index
+            ),
+        ),
+        ("masters", counts_text(&reply.master_states)),
+        ("servers", counts_text(&reply.server_states)),
+        ("disks", counts_text(&reply.disk_states)),
+        ("capacity", capacity_text(reply)),
+        ("copies", format!("{}; {} of each new chunk", copies_text(reply), reply.default_replicas)),
+        (
+            "namespace",
+            format!("{} inodes, {} chunks, {} sessions", reply.inodes, reply.chunks, reply.sessions),
+        ),
+        ("work", work_text(reply)),
+        (
+            "corruption",
+            format!(
+                "{} blocks found, {} replicas at present",
+                reply.corrupt_blocks_found, reply.corrupt_replicas
+            ),
+        ),
+        ("backup", backup_line(reply.backup.as_ref())),
+    ];
+    for (name, text) in rows {
+        output::line(&output::wrapped(&format!("{name:<12}"), &text));
+    }
+    for report in reply.recent_corruption.iter().rev().take(REPORTS_SHOWN) {
+        let text = format!("chunk {} on chunkserver-{}: {}", report.chunk, report.server, report.detail);
+        output::line(&output::wrapped("  found     ", &text));
     }
     for warning in &reply.warnings {
-        output::line(&format!("warning: {warning}"));
+        output::line(&output::wrapped("warning: ", warning));
     }
     Ok(())
 }

@@ -242,6 +242,20 @@ impl SharedLeases {
         renewed.max().map(|renewed| renewed.after(SHARED_LEASE_TERM))
     }
 
+    /// Who has not confirmed changes of `inode`: since when they were told, and when their leases will have run out.
+    pub fn owed(&self, inode: InodeId) -> Vec<(SessionId, Tick, Tick)> {
+        let range = (inode, ChangeNumber(0))..=(inode, ChangeNumber(u64::MAX));
+        let mut owed = BTreeMap::new();
+        for (_, number) in self.in_change.range(range) {
+            for session in self.waiting.get(number).iter().flat_map(|waiting| &waiting.sessions) {
+                let Some(holder) = self.sessions.get(session) else { continue };
+                let Some(&since) = holder.unconfirmed.get(number) else { continue };
+                owed.entry(*session).or_insert((since, holder.renewed.after(SHARED_LEASE_TERM)));
+            }
+        }
+        owed.into_iter().map(|(session, (since, until))| (session, since, until)).collect()
+    }
+
     /// Takes everything from the sessions that have not confirmed the change and whose leases have run out. Answers them.
     pub fn expire(&mut self, number: ChangeNumber, now: Tick) -> Vec<SessionId> {
         let Some(waiting) = self.waiting.get(&number) else { return Vec::new() };

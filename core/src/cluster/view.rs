@@ -45,6 +45,16 @@ pub enum ServerHealth {
 }
 
 impl ServerHealth {
+    /// What operators read.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+            Self::Dead => "dead",
+        }
+    }
+
     /// Whether it can be talked to.
     pub fn is_reachable(self) -> bool {
         match self {

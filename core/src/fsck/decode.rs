@@ -7,7 +7,7 @@ use super::fields::{Fields, Unreadable};
 use super::row::{Applied, Chunk, DIRECTORY, Id, Inode, Member, Row, Text};
 
 /// Every table: its number, its tree, its name.
-pub const TABLES: [(u8, u32, &str); 25] = [
+pub const TABLES: [(u8, u32, &str); 26] = [
     (1, 1, "INODE"),
     (2, 1, "DENTRY"),
     (3, 1, "LISTING"),
@@ -33,6 +33,7 @@ pub const TABLES: [(u8, u32, &str); 25] = [
     (23, 1, "SESSION_LEASE"),
     (24, 0, "REPAIR"),
     (27, 0, "REBALANCE"),
+    (28, 0, "CAPACITY"),
 ];
 
 const CHUNK_BYTES: u64 = 64 << 20;
@@ -244,6 +245,13 @@ fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result
                 return Err(Unreadable::Field("there is no such state of a rebalancing"));
             }
             Row::Rebalance { state, tolerance, limit, begun, ended, planned, moved, replicas, spread }
+        }
+        28 => {
+            let (hour, total_bytes, used_bytes) = (key.key_u32()?, value.u64()?, value.u64()?);
+            if used_bytes > total_bytes {
+                return Err(Unreadable::Field("more is used than there is"));
+            }
+            Row::Capacity { hour, total_bytes, used_bytes, chunks: value.u64()?, inodes: value.u64()? }
         }
         _ => Row::Cluster {
             cluster: Id(value.sixteen()?),

@@ -6,7 +6,7 @@ use super::{Findings, Interrupted, Report, check};
 use crate::limits::FINDINGS_MAX;
 use crate::namespace::memory::MemoryRows;
 use crate::namespace::rows::{
-    Key, Value, chunk, cluster, extent, inode, lease, names, rebalance, session, xattr,
+    Key, Value, capacity, chunk, cluster, extent, inode, lease, names, rebalance, session, xattr,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -179,6 +179,7 @@ fn of_chunks(state: &mut State) {
         }
     }
     state.insert(repair(2, 2), B::value().le(5, 8).le(6, 4).0);
+    state.insert(B::key(28, 0).be(490_000, 4).0, B::value().le(9, 8).le(7, 8).le(2, 8).le(3, 8).0);
     state.insert(replica(16, 1, 77), number(3));
     for (chunk, reason) in [(1, 2), (2, 1)] {
         state.insert(cluster_key(17, chunk), B::value().raw(&[reason]).le(5, 8).le(6, 4).0);
@@ -465,6 +466,7 @@ fn core_reads(key: &[u8], value: &[u8]) -> bool {
         23 => reads::<lease::SessionLeaseKey>(key, value),
         24 => reads::<chunk::RepairKey>(key, value),
         27 => reads::<rebalance::RebalanceKey>(key, value),
+        28 => reads::<capacity::CapacityKey>(key, value),
         _ => false,
     }
 }

@@ -164,6 +164,13 @@ pub enum Row {
         replicas: u64,
         spread: u32,
     },
+    Capacity {
+        hour: u32,
+        total_bytes: u64,
+        used_bytes: u64,
+        chunks: u64,
+        inodes: u64,
+    },
 }
 
 /// The row that counts applied entries.

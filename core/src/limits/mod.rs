@@ -4,6 +4,7 @@
 mod client;
 mod cluster;
 mod data;
+mod explain;
 mod health;
 mod masters;
 mod wire;
@@ -11,6 +12,7 @@ mod wire;
 pub use client::*;
 pub use cluster::*;
 pub use data::*;
+pub use explain::*;
 pub use health::*;
 pub use masters::*;
 pub use wire::*;

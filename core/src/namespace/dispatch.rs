@@ -8,9 +8,9 @@ use super::internal::Internal;
 use super::machine::{Context, Outcome, Record, RecordKind, Rows, Stop};
 use super::request::{Credentials, Operation, OperationKind, PermissionCheck, Query, QueryKind};
 use super::{
-    decide_allocate, decide_attrs, decide_chunks, decide_create, decide_garbage, decide_lease, decide_link,
-    decide_orphans, decide_rebalance, decide_replace, decide_servers, decide_sessions, decide_unlink,
-    decide_xattr, query_attrs, query_map, query_names,
+    decide_allocate, decide_attrs, decide_capacity, decide_chunks, decide_create, decide_garbage,
+    decide_lease, decide_link, decide_orphans, decide_rebalance, decide_replace, decide_servers,
+    decide_sessions, decide_unlink, decide_xattr, query_attrs, query_map, query_names,
 };
 use crate::error::FsError;
 
@@ -172,6 +172,10 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
         }
         Internal::DropGarbage { data, from } => {
             (RecordKind::DropGarbage, Outcome::More(decide_garbage::drop_garbage(act, *data, *from)?))
+        }
+        Internal::NoteCapacity { total_bytes, used_bytes } => {
+            decide_capacity::note(act, *total_bytes, *used_bytes)?;
+            (RecordKind::NoteCapacity, Outcome::Nothing)
         }
     })
 }

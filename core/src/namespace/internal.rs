@@ -114,6 +114,14 @@ pub enum Internal {
         /// First offset of the row's key.
         from: u64,
     },
+    /// How full the disks are: noted once in each hour of the leader's time, with the numbers of chunks and inodes; samples that are
+    /// outdated go.
+    NoteCapacity {
+        /// Bytes of all disks that are there.
+        total_bytes: u64,
+        /// Of them not free.
+        used_bytes: u64,
+    },
 }
 
 /// A step of the rebalancing that an operator asks for.

@@ -165,6 +165,7 @@ pub enum RecordKind {
     DrainServer = 76,
     RemoveServer = 77,
     Rebalance = 78,
+    NoteCapacity = 80,
 }
 
 impl RecordKind {
@@ -176,7 +177,7 @@ impl RecordKind {
     /// The kind of a stored tag; `None` for one of a later release.
     pub fn from_number(number: u8) -> Option<Self> {
         use RecordKind as Kind;
-        const ALL: [RecordKind; 33] = [
+        const ALL: [RecordKind; 34] = [
             Kind::Create,
             Kind::Mkdir,
             Kind::Mknod,
@@ -210,6 +211,7 @@ impl RecordKind {
             Kind::DrainServer,
             Kind::RemoveServer,
             Kind::Rebalance,
+            Kind::NoteCapacity,
         ];
         ALL.into_iter().find(|kind| kind.number() == number)
     }
@@ -247,6 +249,6 @@ mod tests {
     #[test]
     fn kinds_come_back_from_their_tags() {
         let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
-        assert_eq!(known, (1..=18).chain(64..=78).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=18).chain(64..=78).chain([80]).collect::<Vec<u8>>());
     }
 }

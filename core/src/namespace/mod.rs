@@ -11,6 +11,7 @@ pub mod check;
 pub mod chunk_set;
 mod decide_allocate;
 mod decide_attrs;
+mod decide_capacity;
 mod decide_chunks;
 mod decide_commit;
 mod decide_create;

@@ -3,6 +3,7 @@
 use super::draft::{Draft, Found};
 use super::machine::{Rows, Stop};
 use super::name::Name;
+use super::rows::capacity::CapacityKey;
 use super::rows::chunk::{
     ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, RepairKey, ServerChunkKey, VersionRow,
 };
@@ -10,13 +11,16 @@ use super::rows::cluster::{
     ClusterKey, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
 };
 use super::rows::inode::OrphanKey;
-use super::rows::lease::LeaseKey;
+use super::rows::lease::{LeaseKey, SessionChunkKey};
 use super::rows::names::BacklinkKey;
 use super::rows::rebalance::RebalanceKey;
 use super::rows::session::{SessionKey, SessionRow};
 use super::rows::{Key, prefix_range};
 use crate::cluster::Labels;
+use crate::explain::capacity::Sample;
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, ServerId, SessionId};
+use crate::limits::CAPACITY_SAMPLES_MAX;
+use crate::time::Timestamp;
 
 pub use super::rows::chunk::{ReconcileReason, ReconcileRow};
 pub use super::rows::cluster::Draining;
@@ -370,6 +374,43 @@ pub fn reconciliations(
 /// See [`Stop`].
 pub fn garbage(rows: &dyn Rows, after: Option<GarbageKey>, limit: usize) -> Result<Vec<GarbageKey>, Stop> {
     Ok(page(rows, after, limit)?.into_iter().map(|(key, _)| key).collect())
+}
+
+/// Chunks that `session` has allocated and not attached: at most `limit`.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn unattached(rows: &dyn Rows, session: SessionId, limit: usize) -> Result<Vec<ChunkId>, Stop> {
+    let range = prefix_range::<SessionChunkKey>(&session.get().to_be_bytes());
+    let found = Draft::new(rows).scan::<SessionChunkKey>(&range, limit)?;
+    Ok(found.into_iter().map(|(key, _)| key.chunk).collect())
+}
+
+/// Since when these chunks wait for their reconciliation; those that do not are left out.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn reconciling_since(rows: &dyn Rows, chunks: &[ChunkId]) -> Result<Vec<(ChunkId, Timestamp)>, Stop> {
+    let keys: Vec<ReconcileKey> = chunks.iter().map(|&chunk| ReconcileKey(chunk)).collect();
+    let found = Draft::new(rows).multi_get(&keys)?;
+    Ok(chunks.iter().zip(found).filter_map(|(&chunk, row)| row.map(|row| (chunk, row.since))).collect())
+}
+
+/// How full the cluster was, oldest first.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn capacity(rows: &dyn Rows) -> Result<Vec<Sample>, Stop> {
+    let found =
+        Draft::new(rows).scan::<CapacityKey>(&prefix_range::<CapacityKey>(&[]), CAPACITY_SAMPLES_MAX)?;
+    let sample = |(CapacityKey(hour), row): Found<CapacityKey>| Sample {
+        hour,
+        total_bytes: row.total_bytes,
+        used_bytes: row.used_bytes,
+        chunks: row.chunks,
+        inodes: row.inodes,
+    };
+    Ok(found.into_iter().map(sample).collect())
 }
 
 /// Where an inode is named: at most `limit` of (directory, name).

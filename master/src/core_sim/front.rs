@@ -396,7 +396,7 @@ impl Front {
             }
         }
         let gone = |session| self.sessions.is_gone(session, LEASE_SILENCE_MAX, now);
-        for (inode, asked) in self.recalls.run_out(now, gone) {
+        for (inode, asked, _) in self.recalls.run_out(now, gone) {
             if matches!(stepped.read(|rows| lease_of(rows, inode)), Ok(Some(held)) if held == asked) {
                 self.command(stepped, Command::Other, Internal::TakeLease { inode, session: asked.session });
             }

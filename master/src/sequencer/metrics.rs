@@ -1,5 +1,6 @@
 //! The sequencer's counters; the shell gives them names for Prometheus.
 
+use super::spans::Spans;
 use std::sync::atomic::AtomicU64;
 
 /// Monotonic counters and present values, written by the owner thread with relaxed ordering.
@@ -17,6 +18,8 @@ pub struct SequencerMetrics {
     pub fdatasyncs: AtomicU64,
     /// Nanoseconds spent in write and fdatasync of the journal.
     pub journal_nanos: AtomicU64,
+    /// Each batch of the journal: its write and fdatasync.
+    pub journal_spans: Spans,
     /// Bytes appended to the journal, padding included.
     pub journal_bytes: AtomicU64,
     /// Records applied to the state.

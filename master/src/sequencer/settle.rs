@@ -117,8 +117,9 @@ impl Sequencer {
         let counters = self.group.journal().counters();
         if counters != before {
             self.last_append = self.env.clock.now();
-            let spent = self.last_append.since(started).as_nanos() as u64;
-            self.metrics.journal_nanos.fetch_add(spent, Relaxed);
+            let spent = self.last_append.since(started);
+            self.metrics.journal_spans.add(spent);
+            self.metrics.journal_nanos.fetch_add(spent.as_nanos() as u64, Relaxed);
         }
         self.metrics.batches.store(counters.batches, Relaxed);
         self.metrics.fdatasyncs.store(counters.fdatasyncs, Relaxed);

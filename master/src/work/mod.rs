@@ -1,6 +1,8 @@
 //! Work that the state holds as rows: looked at in turns, done, and then removed by a journaled command. Every job may be
 //! cut short at any point and begun again by this leader or the next.
 
+pub(crate) mod capacity;
+pub(crate) mod counts;
 pub(crate) mod deletions;
 pub(crate) mod garbage;
 pub(crate) mod orphans;

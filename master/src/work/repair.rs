@@ -25,6 +25,8 @@ use tracing::{info, warn};
 pub(crate) struct Repairs {
     waiting: AtomicU64,
     under_way: AtomicU64,
+    /// Those under way, and since when.
+    carried_out: Mutex<BTreeMap<ChunkId, Tick>>,
     rest: Mutex<Rest>,
 }
 
@@ -58,6 +60,17 @@ impl Repairs {
         self.under_way.store(under_way as u64, Ordering::Relaxed);
     }
 
+    /// Since when `chunk` is being repaired, if it is.
+    pub(crate) fn since(&self, chunk: ChunkId) -> Option<Tick> {
+        self.carried_out.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk).copied()
+    }
+
+    /// The repair of `chunk` is under way as long as this is held, however it ends.
+    fn carry_out(&self, chunk: ChunkId, now: Tick) -> UnderWay<'_> {
+        self.carried_out.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, now);
+        UnderWay { repairs: self, chunk }
+    }
+
     fn rests(&self, now: Tick, healths: &Healths) -> bool {
         let rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         now < rest.until && rest.healths == *healths
@@ -77,6 +90,18 @@ impl Repairs {
     }
 }
 
+/// See [`Repairs::carry_out`].
+struct UnderWay<'r> {
+    repairs: &'r Repairs,
+    chunk: ChunkId,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.repairs.carried_out.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.chunk);
+    }
+}
+
 /// Looks for all that is to be repaired, and repairs it, the most endangered first. Ends early when the servers change: the
 /// order is another one then.
 pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
@@ -90,9 +115,11 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
         Err(error) => return warn!(%error, "chunks to be repaired could not be read"),
     };
     let looking = parts.now().since(begun);
+    parts.events.repair_found(&parts.env, queue.len() as u64);
     let did =
         Pass { parts: &parts, term, busy: Busy::default(), queue, aside: Vec::new() }.run(&healths).await;
     parts.repairs.show(0, 0);
+    parts.events.repair_did(did.done as u64, did.failed as u64);
     parts.repairs.ended(parts.now(), healths, looking, did);
 }
 
@@ -178,7 +205,9 @@ impl Pass<'_> {
             while running.len() < REPAIRS_IN_FLIGHT_MAX && self.aside.len() < REPAIRS_ASIDE_MAX {
                 let Some((record, repair)) = self.next().await else { break };
                 self.busy.begin(&repair);
+                let under_way = parts.repairs.carry_out(record.chunk, parts.now());
                 running.push(async move {
+                    let _under_way = under_way;
                     let outcome = carry_out(parts, term, &record, &repair).await;
                     (record.chunk, repair, outcome)
                 });

@@ -36,6 +36,8 @@ pub(super) enum Step {
     EndSession(usize),
     /// The lease is taken by force.
     TakeLease(InodeId),
+    /// So many hours later the master notes how full the cluster is.
+    NoteCapacity(i64),
     /// The master reconciles one chunk.
     Reconcile(usize),
     /// A client replaces a chunk's replicas.
@@ -211,6 +213,7 @@ pub(super) fn on_data() -> impl Strategy<Value = Step> {
         8 => (0usize..4).prop_map(Step::DropGarbage),
         1 => (0usize..2).prop_map(Step::EndSession),
         1 => inode().prop_map(Step::TakeLease),
+        1 => (0i64..40).prop_map(Step::NoteCapacity),
         2 => (0usize..3).prop_map(Step::Reconcile),
         2 => (0usize..2, 0usize..8, 0u32..5)
             .prop_map(|(session, chunk, failed)| Step::Replace { session, chunk, failed }),

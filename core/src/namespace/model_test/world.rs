@@ -4,9 +4,11 @@ use super::steps::Step;
 use super::toy::{Node, ROOT, Toy};
 use crate::cluster::{ClusterView, Labels, ServerHealth, ServerView};
 use crate::error::FsError;
+use crate::explain::capacity::hour_of;
 use crate::fsck;
 use crate::ids::{ChunkId, ClusterId, InodeId, NodeId, Sequence, ServerId, SessionId, SlotId};
 use crate::journal::applied::{APPLIED_KEY, Applied};
+use crate::limits::CAPACITY_DAYS;
 use crate::namespace::answer::{Answer, Map};
 use crate::namespace::attr::{AttrChanges, NodeKind};
 use crate::namespace::check::check;
@@ -201,6 +203,7 @@ impl World {
                     self.command(&Internal::DropGarbage { data: key.data, from: key.from });
                 }
             }
+            Step::NoteCapacity(hours) => self.note_capacity(*hours),
             Step::EndSession(index) => self.end_session(*index),
             Step::TakeLease(file) => {
                 let inode = self.resolve(*file);
@@ -363,6 +366,19 @@ impl World {
             self.toy.leases.remove(&orphan.get());
         }
         assert!(work::orphans(&self.rows, None, 1).unwrap().is_empty());
+    }
+
+    fn note_capacity(&mut self, hours: i64) {
+        self.clock += hours * 3600;
+        let hour = hour_of(self.clock);
+        let before = work::capacity(&self.rows).unwrap();
+        self.command(&Internal::NoteCapacity { total_bytes: 90, used_bytes: hour.into() });
+        let after = work::capacity(&self.rows).unwrap();
+        let known = before.last().filter(|sample| sample.hour == hour);
+        assert_eq!(after.last().map(|sample| sample.hour), Some(hour));
+        assert!(known.is_none_or(|known| after.last() == Some(known)), "the first of an hour stays");
+        let is_bounded = after.iter().all(|sample| hour - sample.hour < (CAPACITY_DAYS + 1) * 24);
+        assert!(is_bounded && after.len() <= before.len() + 1);
     }
 
     fn end_session(&mut self, index: usize) {

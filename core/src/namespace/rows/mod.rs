@@ -7,6 +7,7 @@
 //! Ids in keys are big-endian so that bytewise order is numeric order; every other number is little-endian. A value is
 //! decoded strictly: an unknown format, a missing byte or one too many is damage, and damage stops the member.
 
+pub mod capacity;
 pub mod chunk;
 pub mod cluster;
 pub mod codec;
@@ -80,6 +81,8 @@ pub enum Table {
     Repair = 24,
     /// The last rebalancing that was asked for: at most one row.
     Rebalance = 27,
+    /// hour → how full the cluster was.
+    Capacity = 28,
 }
 
 /// Tree of the rows that belong to the cluster, not to one tree of files.

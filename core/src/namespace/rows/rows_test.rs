@@ -1,5 +1,6 @@
 //! Every row comes back as it was written; no bytes make a decoder panic; keys sort as their ids do.
 
+use super::capacity::{CapacityKey, CapacityRow};
 use super::chunk::{
     ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, ReconcileRow, RepairKey, RepairRow,
     ServerChunkKey, VersionRow,
@@ -109,6 +110,9 @@ proptest! {
         let reason = if flag { ReconcileReason::Writer } else { ReconcileReason::Raise };
         round_trip(ReconcileKey(chunk), ReconcileRow { reason, since: at })?;
         round_trip(RepairKey { copies: minimum, chunk }, RepairRow { since: at })?;
+        let (total_bytes, used_bytes) = (version.get(), version.get() / 2);
+        let row = CapacityRow { total_bytes, used_bytes, chunks: chunk.get(), inodes: 7 };
+        round_trip(CapacityKey(u32::from(minimum)), row)?;
     }
 
     #[test]

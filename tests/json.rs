@@ -1,0 +1,119 @@
+//! What scripts rely on: the fields of `--json`, as docs/JSON.md lists them; and what people rely on: 80 columns.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use cairn_tests::{Cluster, ClusterOptions};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// By heading (`admin status`, `admin status / backup`): the fields that stand under it.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/JSON.md");
+    let (mut all, mut heading) = (BTreeMap::new(), String::new());
+    for line in fs::read_to_string(path).unwrap().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            heading = title.trim_matches('`').to_owned();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let (names, _) = row.split_once('|').unwrap();
+            let names = names.split(',').map(|name| name.trim().trim_matches('`').to_owned());
+            all.entry(heading.clone()).or_insert_with(BTreeSet::new).extend(names);
+        }
+    }
+    all
+}
+
+fn fields(value: &Value) -> BTreeSet<String> {
+    value.as_object().unwrap_or_else(|| panic!("no object: {value}")).keys().cloned().collect()
+}
+
+struct Shapes {
+    cluster: Cluster,
+    documented: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Shapes {
+    /// The answer to a command has exactly the documented fields; of a list, its first item.
+    fn check(&mut self, heading: &str, arguments: &[&str]) -> Value {
+        let answer = self.cluster.json(arguments);
+        self.check_value(heading, answer.as_array().map_or(&answer, |items| &items[0]));
+        answer
+    }
+
+    fn check_value(&mut self, heading: &str, value: &Value) {
+        let documented =
+            self.documented.remove(heading).unwrap_or_else(|| panic!("docs/JSON.md has no {heading}"));
+        assert_eq!(fields(value), documented, "{heading}");
+    }
+
+    /// As soon as the first sample is noted; a new leader knows it as well.
+    fn capacity(&mut self) -> Value {
+        let begun = Instant::now();
+        while self.cluster.json(&["admin", "capacity"])["samples"].as_array().unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "nothing is noted");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.cluster.cairn(&["admin", "masters", "transfer-leader"]);
+        self.check("admin capacity", &["admin", "capacity"])
+    }
+
+    /// What people see fits a screen.
+    fn narrow(&self, arguments: &[&str]) {
+        let text = self.cluster.cairn(arguments);
+        let wide: Vec<&str> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty() && !text.is_empty(), "{arguments:?}: {wide:#?}");
+    }
+}
+
+#[test]
+fn fields_are_as_documented_and_screens_fit() {
+    let cluster = Cluster::up(ClusterOptions { masters: 3, chunkservers: 3, replicas: 2 });
+    fs::write(cluster.mount().join("f"), vec![7; 300_000]).unwrap();
+    let file = fs::File::create(cluster.mount().join("held")).unwrap();
+    let mut shapes = Shapes { cluster, documented: documented() };
+    let status = shapes.check("admin status", &["admin", "status"]);
+    assert_eq!(status["server_states"], serde_json::json!({ "alive": 3 }));
+    assert_eq!(status["disk_states"], serde_json::json!({ "healthy": 3 }));
+    assert_eq!(status["master_states"]["leader"], 1);
+    assert_eq!(status["chunks_whole"], status["chunks"], "{status:#}");
+    assert_eq!(status["copies_exact"], true);
+    shapes.check("admin masters", &["admin", "masters"]);
+    let servers = shapes.check("admin servers", &["admin", "servers"]);
+    shapes.check_value("admin servers / disks", &servers[0]["disks"][0]);
+    let chunks = shapes.check("admin chunks", &["admin", "chunks", "/f"]);
+    shapes.check_value("admin chunks / replicas", &chunks[0]["replicas"][0]);
+    shapes.check("admin events", &["admin", "events"]);
+    shapes.check("admin why", &["admin", "why", "/held"]);
+    drop(file);
+    let capacity = shapes.capacity();
+    shapes.check_value("admin capacity / servers", &capacity["servers"][0]);
+    shapes.check_value("admin capacity / samples", &capacity["samples"][0]);
+    assert_eq!(capacity["outlook"], "too little history");
+    assert!(capacity["samples"][0]["total_bytes"].as_u64().unwrap() > 0, "{capacity:#}");
+
+    let server = chunks[0]["replicas"][0]["server"].as_u64().unwrap();
+    let others = (1..=3).filter(|name| {
+        let address = shapes.cluster.process(&format!("chunkserver-{name}")).address;
+        servers.as_array().unwrap().iter().any(|row| row["server"] == server && row["address"] == address)
+    });
+    for name in others.collect::<Vec<_>>() {
+        shapes.cluster.kill(&format!("chunkserver-{name}"));
+    }
+    let short = loop {
+        let status = shapes.cluster.json(&["admin", "status"]);
+        if status["servers_alive"] == 2 {
+            break status;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let with_one = short["chunks_short"]["1"].as_u64().unwrap_or_else(|| panic!("{short:#}"));
+    assert_eq!(short["chunks_whole"].as_u64().unwrap() + with_one, short["chunks"].as_u64().unwrap());
+    for view in ["status", "masters", "servers", "events", "capacity"] {
+        shapes.narrow(&["admin", view]);
+    }
+    shapes.narrow(&["admin", "chunks", "/"]);
+    shapes.narrow(&["admin", "why", "/f"]);
+    assert!(shapes.documented.is_empty(), "documented and not checked: {:?}", shapes.documented.keys());
+}

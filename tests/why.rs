@@ -1,0 +1,117 @@
+//! What `cairn admin why` says of files that somebody waits for, and of one that nobody does.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use cairn_tests::cluster::cairn_binary;
+use cairn_tests::{Cluster, ClusterOptions};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn why(cluster: &Cluster, path: &str) -> serde_json::Value {
+    cluster.json(&["admin", "why", path])
+}
+
+/// The first wait whose words contain all of `words`, as soon as there is one.
+fn wait_for(cluster: &Cluster, path: &str, words: &[&str]) -> serde_json::Value {
+    let begun = Instant::now();
+    loop {
+        let said = why(cluster, path);
+        let has_words = |wait: &&serde_json::Value| {
+            let text = format!("{} {} {}", wait["operations"], wait["waits_for"], wait["then"]);
+            words.iter().all(|word| text.contains(word))
+        };
+        if let Some(wait) = said["waits"].as_array().unwrap().iter().find(has_words) {
+            return wait.clone();
+        }
+        assert!(begun.elapsed() < PATIENCE, "no wait with {words:?} in {said:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn nothing_waits_for_a_healthy_file_and_writes_wait_for_servers_that_are_down() {
+    let cluster = Cluster::up(ClusterOptions::default());
+    fs::write(cluster.mount().join("f"), vec![7; 300_000]).unwrap();
+    let said = why(&cluster, "/f");
+    assert_eq!(said["waits"], serde_json::json!([]), "{said:#}");
+    assert_eq!((&said["chunks"], &said["chunks_whole"]), (&1.into(), &1.into()), "{said:#}");
+    let text = cluster.cairn(&["admin", "why", "/f"]);
+    assert!(text.contains("nothing waits for anybody"), "{text}");
+    let by_number = why(&cluster, &format!("inode-{}", said["inode"]));
+    assert_eq!(by_number["size"], 300_000);
+    assert!(!cluster.try_cairn(&["admin", "why", "/absent"]).status.success());
+
+    cluster.kill("chunkserver-1");
+    cluster.kill("chunkserver-2");
+    let wait = wait_for(&cluster, "/f", &["\"writes\"", "(down ", "fewer copies", "dead in "]);
+    assert_eq!(wait["next"], "cairn admin servers");
+    assert!(wait["since_ms"].as_u64().unwrap() < 10_000, "{wait}");
+    wait_for(&cluster, "/f", &["writes of new data", "1 can take it, 2 are needed"]);
+    let text = cluster.cairn(&["admin", "why", "/f"]);
+    assert!(text.contains("WAIT     writes wait since"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    cluster.kill("chunkserver-3");
+    wait_for(&cluster, "/f", &["reads and writes", "no other copy of chunk-", "nothing happens by itself"]);
+}
+
+/// A process that is frozen until this is dropped.
+struct Frozen(Pid);
+
+impl Frozen {
+    fn new(pid: Pid) -> Self {
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        kill_process(self.0, Signal::CONT).unwrap();
+    }
+}
+
+#[test]
+fn a_frozen_mount_that_holds_the_lease_is_named() {
+    let mut cluster = Cluster::up(ClusterOptions::default());
+    let second = cluster.second_mount();
+    let mut file = OpenOptions::new().create(true).append(true).open(cluster.mount().join("f")).unwrap();
+    file.write_all(b"from the first\n").unwrap();
+    // Its mount keeps the lease for a while. (Were it open here, no process could be started while the mount is frozen: a
+    // child closes what it inherits, and waits for that.)
+    drop(file);
+    let holder = why(&cluster, "/f")["lease"]["session"].clone();
+    assert!(holder.is_u64(), "{:#}", why(&cluster, "/f"));
+    let (mount, masters) = (cluster.process("mount").pid.and_then(Pid::from_raw).unwrap(), cluster.masters());
+    // From here on nobody may look at the mount point, as `dev ps` does.
+    let frozen = Frozen::new(mount);
+    let writer = std::thread::spawn(move || {
+        let mut file = OpenOptions::new().append(true).open(second.join("f")).unwrap();
+        file.write_all(b"from the second\n").unwrap();
+        file.sync_all().unwrap();
+    });
+    let (begun, holder) = (Instant::now(), format!("session-{holder} ("));
+    let wait = loop {
+        let mut ask = Command::new(cairn_binary());
+        let output = ask.args(["--masters", &masters, "--json", "admin", "why", "/f"]).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let is_it = |wait: &&serde_json::Value| wait["operations"] == "writes by other clients";
+        if let Some(wait) = said["waits"].as_array().unwrap().iter().find(is_it) {
+            break wait.clone();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let text = wait.to_string();
+    let words = [holder.as_str(), "to return the write lease", "wanted by session-", "taken by force"];
+    words.iter().for_each(|word| assert!(text.contains(word), "{word}: {text}"));
+    assert!(wait["since_ms"].as_u64().unwrap() < 10_000, "{text}");
+    writer.join().unwrap();
+    drop(frozen);
+    let events = cluster.json(&["admin", "events"]).to_string();
+    assert!(events.contains("lease_taken"), "{events}");
+}
