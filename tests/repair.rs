@@ -7,7 +7,6 @@ use cairn_tests::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -183,15 +182,7 @@ fn what_was_written_with_a_server_away_gets_its_copies_when_it_is_back() {
 /// Flips a bit in each replica of a server, which is stopped for it.
 fn rot(cluster: &Cluster, name: &str) -> u64 {
     cluster.stop(name);
-    let mut damaged = 0;
-    for path in cluster.replica_files(name) {
-        let file = File::options().read(true).write(true).open(&path).unwrap();
-        let mut byte = [0];
-        if file.read_at(&mut byte, 5000).unwrap() == 1 {
-            file.write_all_at(&[byte[0] ^ 0x10], 5000).unwrap();
-            damaged += 1;
-        }
-    }
+    let damaged = cluster.flip_byte_of_replicas(name, 5000);
     cluster.start(name);
     damaged
 }
@@ -238,4 +229,24 @@ fn damaged_replicas_are_made_anew_where_they_stand() {
     cluster.kill("chunkserver-2");
     cluster.kill("chunkserver-3");
     read_files(&mount, 16);
+}
+
+#[test]
+fn a_read_waits_for_a_good_replica_that_is_away() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 2, replicas: 2 });
+    write_files(&cluster.mount(), 2);
+    assert!(rot(&cluster, "chunkserver-1") > 0);
+    cluster.kill("chunkserver-2");
+    let begun = Instant::now();
+    while cluster.json(&["admin", "status"])["servers_alive"] != 1 {
+        assert!(begun.elapsed() < REPAIRED);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    cluster.remount();
+    let mount = cluster.mount();
+    let reader = std::thread::spawn(move || read_file(&mount, 1));
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!reader.is_finished(), "what is damaged here is only away there");
+    cluster.start("chunkserver-2");
+    reader.join().unwrap();
 }

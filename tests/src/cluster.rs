@@ -5,6 +5,7 @@
 use crate::faulty_disk::{Faults, FaultyDisk};
 use serde::Deserialize;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -303,6 +304,21 @@ impl Cluster {
         }
         found.sort();
         found
+    }
+
+    /// Damages what a stopped chunk server has on its disks: this byte of each replica file that is so long.
+    /// Tells how many.
+    pub fn flip_byte_of_replicas(&self, name: &str, offset: u64) -> u64 {
+        let mut damaged = 0;
+        for path in self.replica_files(name) {
+            let file = std::fs::OpenOptions::new().write(true).read(true).open(&path).expect("a replica");
+            let mut byte = [0];
+            if file.read_at(&mut byte, offset).expect("a read of a replica") == 1 {
+                file.write_all_at(&[!byte[0]], offset).expect("a write to a replica");
+                damaged += 1;
+            }
+        }
+        damaged
     }
 
     /// The log of one process.

@@ -326,7 +326,9 @@ fn verdict(at: &ChunkLocation, refusals: Vec<Refusal>) -> FetchError {
     if refusals.iter().any(|refusal| matches!(refusal, Refusal::Old(_))) {
         return FetchError::Relocate(reasons);
     }
-    if !refusals.is_empty() && refusals.iter().all(|refusal| matches!(refusal, Refusal::Corrupt(_))) {
+    // Of a replica whose server is away nobody knows that it is damaged.
+    let damaged = refusals.iter().filter(|refusal| matches!(refusal, Refusal::Corrupt(_))).count();
+    if damaged > 0 && damaged >= at.replicas.len() {
         return FetchError::Corrupt(reasons);
     }
     let reasons = if reasons.is_empty() { String::from("no replica's server is connected") } else { reasons };
