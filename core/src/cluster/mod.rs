@@ -7,6 +7,8 @@ pub mod failure_detector;
 pub mod labels;
 pub mod placement;
 pub mod repair;
+#[cfg(test)]
+mod scale_test;
 pub mod view;
 pub mod witness;
 
