@@ -67,6 +67,25 @@ impl Shapes {
     }
 }
 
+impl Shapes {
+    /// Whoever asks while nobody can lead waits, and tells.
+    fn check_slow(&mut self) {
+        let (stopped, path) = (["master-1", "master-2"], self.cluster.mount().join("made late"));
+        stopped.iter().for_each(|name| self.cluster.kill(name));
+        let maker = std::thread::spawn(move || fs::create_dir(path).unwrap());
+        std::thread::sleep(Duration::from_millis(800));
+        stopped.iter().for_each(|name| self.cluster.start(name));
+        maker.join().unwrap();
+        let begun = Instant::now();
+        while self.cluster.json(&["admin", "slow"]).as_array().unwrap().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let slow = self.check("admin slow", &["admin", "slow"]);
+        self.check_value("admin slow / hops", &slow[0]["hops"][0]);
+    }
+}
+
 #[test]
 fn fields_are_as_documented_and_screens_fit() {
     let cluster = Cluster::up(ClusterOptions { masters: 3, chunkservers: 3, replicas: 2 });
@@ -85,6 +104,7 @@ fn fields_are_as_documented_and_screens_fit() {
     let chunks = shapes.check("admin chunks", &["admin", "chunks", "/f"]);
     shapes.check_value("admin chunks / replicas", &chunks[0]["replicas"][0]);
     shapes.check("admin events", &["admin", "events"]);
+    shapes.check_slow();
     shapes.check("admin why", &["admin", "why", "/held"]);
     drop(file);
     let capacity = shapes.capacity();

@@ -36,7 +36,8 @@ fn note(line: &str, shown: &mut Shown) {
     let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
     let labels = shown.entry(name.to_owned()).or_default();
     let Some(inside) = rest.strip_prefix('{') else { return };
-    for pair in inside.split_once('}').unwrap().0.split("\",") {
+    let pairs = inside.split_once('}').unwrap().0;
+    for pair in pairs.split("\",").filter(|pair| !pair.is_empty()) {
         let (label, value) = pair.split_once("=\"").unwrap();
         labels.entry(label.to_owned()).or_default().insert(value.trim_end_matches('"').to_owned());
     }

@@ -79,13 +79,24 @@ impl Drop for Frozen {
 fn a_frozen_mount_that_holds_the_lease_is_named() {
     let mut cluster = Cluster::up(ClusterOptions::default());
     let second = cluster.second_mount();
-    let mut file = OpenOptions::new().create(true).append(true).open(cluster.mount().join("f")).unwrap();
-    file.write_all(b"from the first\n").unwrap();
-    // Its mount keeps the lease for a while. (Were it open here, no process could be started while the mount is frozen: a
-    // child closes what it inherits, and waits for that.)
-    drop(file);
-    let holder = why(&cluster, "/f")["lease"]["session"].clone();
-    assert!(holder.is_u64(), "{:#}", why(&cluster, "/f"));
+    // Open in a process of its own. (Were it open here, no process could be started while the mount is frozen: a child closes what it
+    // inherits, and waits for that.)
+    let script = "exec >> \"$0\"; echo from the first; exec sleep 600";
+    let path = cluster.mount().join("f");
+    let mut first = Command::new("sh").arg("-c").arg(script).arg(path).spawn().unwrap();
+    let begun = Instant::now();
+    let holder = loop {
+        let output = Command::new(cairn_binary())
+            .args(["--masters", &cluster.masters(), "--json", "admin", "why", "/f"])
+            .output()
+            .unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if said["lease"]["session"].is_u64() {
+            break said["lease"]["session"].clone();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{said:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
     let (mount, masters) = (cluster.process("mount").pid.and_then(Pid::from_raw).unwrap(), cluster.masters());
     // From here on nobody may look at the mount point, as `dev ps` does.
     let frozen = Frozen::new(mount);
@@ -112,6 +123,8 @@ fn a_frozen_mount_that_holds_the_lease_is_named() {
     assert!(wait["since_ms"].as_u64().unwrap() < 10_000, "{text}");
     writer.join().unwrap();
     drop(frozen);
+    first.kill().unwrap();
+    first.wait().unwrap();
     let events = cluster.json(&["admin", "events"]).to_string();
     assert!(events.contains("lease_taken"), "{events}");
 }

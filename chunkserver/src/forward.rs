@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tracing::warn;
 
-/// Sends the request's frame along its hop list. `Ok` when there are no hops, or all of them have carried it out.
+/// Sends the request's frame along its hop list. `Ok` when there are no hops, or all of them have carried it out:
+/// with the place in the hop list of the one whose store took longest, and how long.
 ///
 /// # Errors
 /// The reply to send upstream; its hop list names the server that failed.
@@ -23,8 +24,8 @@ pub(crate) async fn forward(
     service: &DataService,
     request: &Request<Session>,
     started: Tick,
-) -> Result<(), Box<Frame>> {
-    let Some((next, beyond)) = request.frame.hops.split_first() else { return Ok(()) };
+) -> Result<Option<(usize, Duration)>, Box<Frame>> {
+    let Some((next, beyond)) = request.frame.hops.split_first() else { return Ok(None) };
     let mut onward = request.frame.clone();
     onward.hops = beyond.to_vec();
     let waited = service.clock().now().since(started);
@@ -58,7 +59,7 @@ pub(crate) async fn forward(
         }
     };
     match reply.header.status {
-        Status::Ok => Ok(()),
+        Status::Ok => Ok(Some(reply.header.slowest_store())),
         // These concern the request itself, and the sender knows what to do about them.
         status
         @ (Status::StaleVersion | Status::StaleLease | Status::PayloadCorrupt | Status::Overloaded) => {

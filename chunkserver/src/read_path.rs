@@ -25,10 +25,12 @@ pub(crate) async fn read(service: &DataService, request: &Request<Session>, star
         may_decline: header.flags & flags::MAY_DECLINE != 0,
     };
     let (store, range) = (service.store(), (header.offset, length));
+    let begun = service.clock().now();
     match store.read_on_terms(header.chunk, header.part, header.version, range, terms).await {
         Ok(blocks) => {
             service.metrics().read(blocks.payload.len());
             let mut reply = Frame::bare(header.reply(Status::Ok));
+            reply.header.tell_store(service.clock().now().since(begun), None);
             reply.header.offset = blocks.offset;
             reply.header.disk = disk_number(Some(blocks.disk));
             reply.sums = blocks.sums;

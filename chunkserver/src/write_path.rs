@@ -13,6 +13,7 @@ use cairn_core::units::{CHUNK_BYTES, blocks_touched};
 use cairn_proto::data_conn::Request;
 use cairn_proto::frame::{Frame, Header, Status, flags};
 use cairn_proto::v1::Role;
+use std::time::Duration;
 
 /// Stores the payload. The frame goes to the next hop before the store begins, so both work at once; the payload is
 /// shared, not copied. The store verifies the checksums; a damaged payload is refused by every hop for itself.
@@ -36,22 +37,31 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
     };
     service.metrics().written(request.frame.payload.len());
     if request.frame.hops.is_empty() || is_planted(Bug::AnswerBeforeForward) {
-        return settle(header, service.store().write(order).await, Ok(()));
+        return settle(header, timed(service, service.store().write(order)).await, Ok(None));
     }
-    let (forwarded, stored) =
-        futures::future::join(forward(service, request, started), service.store().write(order)).await;
+    let stored = timed(service, service.store().write(order));
+    let (forwarded, stored) = futures::future::join(forward(service, request, started), stored).await;
     settle(header, stored, forwarded)
 }
 
 /// Makes acknowledged writes durable. Forwarded before the local sync, so that the disks of the chain sync at once.
 pub(crate) async fn sync(service: &DataService, request: &Request<Session>, started: Tick) -> Frame {
     let header = &request.frame.header;
-    let local = service.store().sync(header.chunk, header.part, header.version);
+    let local = timed(service, service.store().sync(header.chunk, header.part, header.version));
     if request.frame.hops.is_empty() {
-        return settle(header, local.await, Ok(()));
+        return settle(header, local.await, Ok(None));
     }
     let (forwarded, synced) = futures::future::join(forward(service, request, started), local).await;
     settle(header, synced, forwarded)
+}
+
+/// With how long the store took.
+async fn timed(
+    service: &DataService,
+    work: impl Future<Output = Result<(), StoreError>>,
+) -> Result<Duration, StoreError> {
+    let begun = service.clock().now();
+    work.await.map(|()| service.clock().now().since(begun))
 }
 
 fn check_write(request: &Request<Session>) -> Result<(), &'static str> {
@@ -73,11 +83,19 @@ fn check_write(request: &Request<Session>) -> Result<(), &'static str> {
 }
 
 /// One answer for both: a failure here speaks first, since the sender can do something about this server at once.
-fn settle(header: &Header, here: Result<(), StoreError>, onward: Result<(), Box<Frame>>) -> Frame {
+fn settle(
+    header: &Header,
+    here: Result<Duration, StoreError>,
+    onward: Result<Option<(usize, Duration)>, Box<Frame>>,
+) -> Frame {
     match (here, onward) {
-        (Ok(()), Ok(())) => Frame::bare(header.reply(Status::Ok)),
+        (Ok(took), Ok(beyond)) => {
+            let mut reply = header.reply(Status::Ok);
+            reply.tell_store(took, beyond);
+            Frame::bare(reply)
+        }
         (Err(error), _) => refusal(header, &error),
-        (Ok(()), Err(reply)) => *reply,
+        (Ok(_), Err(reply)) => *reply,
     }
 }
 

@@ -230,6 +230,8 @@ pub enum AdminCommand {
     Scrub(ScrubCommand),
     /// What has happened lately, with reasons: servers, disks, leaders, repairs, damage, backup, clients
     Events(EventsCommand),
+    /// Operations that took long lately, and where their time went
+    Slow(SlowCommand),
     /// Use by server, growth, and when the cluster will be full
     Capacity,
     /// What operations on a file wait for, on whom, since when, and what happens next
@@ -280,6 +282,14 @@ pub struct EventsCommand {
     /// Show the latest again and again
     #[command(flatten)]
     pub watch: WatchOption,
+}
+
+/// `cairn admin slow`
+#[derive(Debug, Args)]
+pub struct SlowCommand {
+    /// Nothing that ended before this: a span such as 90s, 10m, 2h, 3d, or a moment such as 2026-11-21T19:30:00Z
+    #[arg(long, value_name = "T", value_parser = crate::moment::since)]
+    pub since: Option<crate::moment::Since>,
 }
 
 /// `--watch`

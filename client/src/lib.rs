@@ -13,6 +13,7 @@ pub mod options;
 mod path;
 mod remembered;
 mod shared;
+mod slow;
 mod write;
 
 pub use error::ConnectError;

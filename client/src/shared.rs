@@ -6,6 +6,7 @@ use crate::inode::Inode;
 use crate::meta::{Event, Events, Heard, Meta};
 use crate::options::{ConnectOptions, Unavailable};
 use crate::remembered::{Lookups, Views};
+use crate::slow;
 use crate::write::ChunkPool;
 use cairn_core::ids::{InodeId, LeaseNumber};
 use cairn_core::limits::{LEASE_RETRY_MIN, LOOKUP_EXTENTS_MAX};
@@ -13,7 +14,9 @@ use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
 use cairn_core::time::Tick;
 use cairn_env::Env;
+use cairn_proto::v1::SlowHopKind;
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -131,11 +134,23 @@ impl Shared {
         }
     }
 
+    /// An operation of a user, with its trail.
+    pub(crate) async fn operation<T>(
+        &self,
+        what: &str,
+        inode: InodeId,
+        work: Pin<&mut impl Future<Output = T>>,
+    ) -> T {
+        slow::operation(&self.env, self.meta.slow(), (what, inode), work).await
+    }
+
     /// Sleeps with jitter and doubles the pause, up to `most`.
     pub(crate) async fn pause(&self, pause: &mut Duration, most: Duration) {
         let jitter = self.env.random.below(pause.as_micros() as u64 / 2 + 1);
-        tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
+        let span = *pause + Duration::from_micros(jitter);
+        tokio::time::sleep(span).await;
         *pause = (*pause * 2).min(most);
+        slow::waited_for(span, SlowHopKind::HopRetry, "");
     }
 
     /// Keeps attributes, and a map if it is whole and small: what a lookup would have brought along.

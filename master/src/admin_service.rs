@@ -14,6 +14,7 @@ use crate::redundancy;
 use crate::scrubbing;
 use crate::sequencer::GroupRefusal;
 use crate::servers::ServerReport;
+use crate::slow;
 use crate::why;
 use cairn_core::address::host_port;
 use cairn_core::cluster::ServerHealth;
@@ -31,9 +32,9 @@ use cairn_proto::v1::{
     ChunksRequest, CorruptionReport, CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus,
     DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus, MastersReply,
     MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest, RemoveServerReply, RemoveServerRequest,
-    ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, StatusReply,
-    StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest, WhyReply,
-    WhyRequest,
+    ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, SlowReply, SlowRequest,
+    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest,
+    WhyReply, WhyRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -153,6 +154,11 @@ impl Admin for AdminService {
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<EventsReply>, Status> {
         let answer = event_pages::page(&self.parts, &request.into_inner());
+        answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
+    }
+
+    async fn slow(&self, request: Request<SlowRequest>) -> Result<Response<SlowReply>, Status> {
+        let answer = slow::page(&self.parts, &request.into_inner());
         answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
     }
 

@@ -119,7 +119,8 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, parts: &Parts) -> fmt::Result {
         ),
     ];
     for (name, help, value) in figures {
-        gauges(encoder, name, help, std::iter::once(([], value)))?;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?;
     }
     let short = (0..COPIES_SHOWN.max(counted.copies.most() + 1))
         .map(|copies| ([("copies", copies.to_string())], counted.copies.with(copies)));

@@ -128,7 +128,10 @@ pub(crate) async fn conflict(parts: &Parts, inode: InodeId, wanted_by: SessionId
     let Ok(Some(lease)) = found else { return };
     let holder = parts.sessions.get(lease.session).filter(|_| !is_gone(parts, lease.session));
     let Some(holder) = holder else {
-        take(parts, inode, lease.session).await;
+        let asked = parts.recalls.of(inode).filter(|recall| recall.lease == lease);
+        let waited = asked.map_or(Duration::ZERO, |recall| parts.now().since(recall.since));
+        parts.recalls.forget(inode, lease.lease);
+        take_by_force(parts, inode, lease.session, waited).await;
         return;
     };
     if parts.recalls.begin(inode, lease, parts.now()) {
@@ -165,9 +168,7 @@ pub(crate) async fn enforce(parts: &Parts) {
     for (inode, asked, waited) in parts.recalls.run_out(parts.now(), |session| is_gone(parts, session)) {
         let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
         if matches!(found, Ok(Some(held)) if held == asked) {
-            warn!(%inode, session = %asked.session, "write lease is taken: its holder did not return it in time");
-            parts.events.note(&parts.env, Event::LeaseTaken { inode, session: asked.session, waited });
-            take(parts, inode, asked.session).await;
+            take_by_force(parts, inode, asked.session, waited).await;
         }
     }
 }
@@ -175,6 +176,12 @@ pub(crate) async fn enforce(parts: &Parts) {
 /// Whether the session has ended, or was not heard for longer than any stumble takes.
 fn is_gone(parts: &Parts, session: SessionId) -> bool {
     parts.sessions.is_gone(session, LEASE_SILENCE_MAX, parts.now())
+}
+
+async fn take_by_force(parts: &Parts, inode: InodeId, session: SessionId, waited: Duration) {
+    warn!(%inode, %session, ?waited, "write lease is taken: its holder did not return it in time");
+    parts.events.note(&parts.env, Event::LeaseTaken { inode, session, waited });
+    take(parts, inode, session).await;
 }
 
 async fn take(parts: &Parts, inode: InodeId, session: SessionId) {

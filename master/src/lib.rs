@@ -51,6 +51,7 @@ mod servers;
 mod session_conn;
 mod session_open;
 mod sessions;
+mod slow;
 mod why;
 mod work;
 

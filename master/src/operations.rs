@@ -8,6 +8,7 @@ use crate::replace;
 use crate::sequencer::Submitted;
 use crate::session_conn::Answer;
 use crate::sessions::Session;
+use crate::slow;
 use cairn_core::error::FsError;
 use cairn_core::ids::{InodeId, Sequence, SessionId, SlotId};
 use cairn_core::limits::SESSION_SLOTS;
@@ -72,13 +73,16 @@ struct Asked {
 async fn finish(parts: &Parts, asked: Asked, outcome: Result<Answered, FsError>, answer: Answer) {
     let Asked { id, of, name, at } = asked;
     let done = parts.caching.done(of.0, of.1, of.2);
+    let decided = parts.now();
     caching::tell(parts);
     caching::believed(parts, done.as_ref()).await;
     if done.is_none() {
         caching::all_believed(parts).await;
     }
     parts.metrics.operations.inc();
-    parts.latencies.operation(name, parts.now().since(at));
+    let now = parts.now();
+    parts.latencies.operation(name, now.since(at));
+    slow::answered(parts, of.0, name, now.since(at), now.since(decided));
     let mut reply = reply(id, outcome);
     if let Some(done) = done {
         tell_own_changes(&mut reply, &done);

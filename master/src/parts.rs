@@ -15,6 +15,7 @@ use crate::peers::{Identity, Peers};
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
+use crate::slow::SlowLog;
 use crate::work::counts::Counts;
 use crate::work::repair::Repairs;
 use cairn_core::cluster::ClusterView;
@@ -71,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) rebalancing: Rebalancing,
     /// What has happened lately.
     pub(crate) events: Events,
+    /// What took long lately.
+    pub(crate) slow: SlowLog,
     /// How long clients wait.
     pub(crate) latencies: Latencies,
     /// Figures that are counted in the state.

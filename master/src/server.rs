@@ -306,6 +306,7 @@ fn build(
         damage: Default::default(),
         strays: Default::default(),
         events: Default::default(),
+        slow: Default::default(),
         latencies: Default::default(),
         counts: Default::default(),
         metrics: Default::default(),

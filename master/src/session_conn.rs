@@ -9,6 +9,7 @@ use crate::operations;
 use crate::parts::Parts;
 use crate::session_open;
 use crate::sessions::{Session, sent};
+use crate::slow;
 use cairn_core::ids::{InodeId, LeaseNumber};
 use cairn_core::limits::{HELLO_PATIENCE, SESSION_REQUESTS_MAX};
 use cairn_env::net::stream::Stream;
@@ -177,6 +178,7 @@ impl Serving {
                 let renewed = Renewed { sent_at_ns: renew.sent_at_ns, leases };
                 self.link.send(sent(Message::Renewed(renewed), Vec::new()))?;
                 observations::take(parts, session.id, renew.seen);
+                slow::take(parts, session, renew.slow);
             }
             Asked::Declare(declare) => {
                 let opened = declare.opened.into_iter().map(InodeId);

@@ -379,7 +379,7 @@ async fn nobody_acts_on_the_word_of_one_client() {
     let (mut one, mut two) = (Client::open(&master).await, Client::open(&master).await);
     let seen = |kind: ObservationKind, chunk| {
         let seen = Observation { address: "127.0.0.1:1001".to_owned(), kind: kind.into(), chunk };
-        Asked::Renew(Renew { sent_at_ns: 1, seen: vec![seen] })
+        Asked::Renew(Renew { sent_at_ns: 1, seen: vec![seen], slow: Vec::new() })
     };
     let suspects = async || {
         let servers = admin(&master).await.servers(ServersRequest {}).await.unwrap().into_inner().servers;

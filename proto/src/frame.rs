@@ -21,8 +21,8 @@
 //!     66    1 cipher         0: plain
 //!     67    1 disk           replies to Read: 1 + number of the disk that the replica stands on; 0: not told; requests: 0
 //!     68    2 auth_len       0 today: room for a capability
-//!     70    2 reserved       0
-//!     72    4 deadline_ms    the sender gives up after so long; 0: none
+//!     70    2 slowest        replies: 1 + place in the chain of the server whose store took longest; 0: not told; requests: 0
+//!     72    4 deadline_ms    the sender gives up after so long; 0: none; replies that tell `slowest`: how long its store took
 //!     76    4 header_crc     CRC-32 of bytes 0..76
 //!     80    …  auth, hops, checksums (u32 each), payload
 //! ```
@@ -35,6 +35,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, RequestId};
 use cairn_core::limits::{FRAME_PAYLOAD_BYTES_MAX, REPLICAS_MAX};
 use cairn_core::units::{BLOCK_BYTES, BLOCKS_PER_CHUNK};
+use std::time::Duration;
 use thiserror::Error;
 
 /// First four bytes of every frame.
@@ -205,6 +206,9 @@ pub struct Header {
     pub disk: u8,
     /// Deadline of the sender in ms from sending; 0: none.
     pub deadline_ms: u32,
+    /// Replies: 1 + place in the chain of the server whose store took longest (0 is the one that answers), for `deadline_ms`; 0: not
+    /// told.
+    pub slowest: u16,
 }
 
 /// A whole frame. The payload is shared, never copied.
@@ -261,6 +265,7 @@ impl Header {
             minimum: 0,
             disk: 0,
             deadline_ms: 0,
+            slowest: 0,
         }
     }
 
@@ -275,6 +280,24 @@ impl Header {
             length: 0,
             flags: 0,
             ..self.clone()
+        }
+    }
+
+    /// Says in a reply that this server's store took so long, or one further down the chain even longer.
+    pub fn tell_store(&mut self, took: Duration, beyond: Option<(usize, Duration)>) {
+        let (place, took) = match beyond {
+            Some((place, theirs)) if theirs > took => (place + 1, theirs),
+            _ => (0, took),
+        };
+        self.slowest = u16::try_from(place + 1).unwrap_or(u16::MAX);
+        self.deadline_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
+    }
+
+    /// Place in the chain of the server whose store took longest, and how long; of the first one, none, where nothing is told.
+    pub fn slowest_store(&self) -> (usize, Duration) {
+        match usize::from(self.slowest).checked_sub(1) {
+            Some(place) => (place, Duration::from_millis(u64::from(self.deadline_ms))),
+            None => (0, Duration::ZERO),
         }
     }
 
@@ -304,7 +327,7 @@ impl Header {
         out.put_u8(0);
         out.put_u8(self.disk);
         out.put_u16_le(0);
-        out.put_u16_le(0);
+        out.put_u16_le(self.slowest);
         out.put_u32_le(self.deadline_ms);
         debug_assert_eq!(out.len() - start, CRC_AT);
         let crc = crc32fast::hash(&out[start..]);
@@ -351,13 +374,13 @@ impl Header {
                 }
                 at.get_u8()
             },
-            deadline_ms: {
+            slowest: {
                 if at.get_u16_le() != 0 {
                     return Err(FrameError::Invalid("auth_len"));
                 }
-                at.advance(2);
-                at.get_u32_le()
+                at.get_u16_le()
             },
+            deadline_ms: at.get_u32_le(),
         };
         header.check_limits()?;
         Ok(header)

@@ -1,13 +1,13 @@
 //! `admin masters`: the group and who leads.
 
 use super::request;
-use crate::args::Global;
+use crate::args::{Global, MastersAction};
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output;
 use cairn_env::Env;
 use cairn_proto::v1::change_masters_request::Change;
-use cairn_proto::v1::{ChangeMastersRequest, MastersRequest, TransferLeaderRequest};
+use cairn_proto::v1::{ChangeMastersRequest, MastersRequest, PlaceOfMaster, TransferLeaderRequest};
 
 pub(super) async fn masters(admin: &mut Admin, json: bool) -> Result<(), CliError> {
     let reply = match admin.client.masters(request(MastersRequest {})).await {
@@ -44,7 +44,29 @@ pub(super) async fn masters(admin: &mut Admin, json: bool) -> Result<(), CliErro
 }
 
 /// Lets another master lead, and says which one does.
-pub(super) async fn transfer_leader(
+/// Changes the group, or who leads it.
+pub(super) async fn act(
+    env: &Env,
+    global: &Global,
+    admin: &mut Admin,
+    action: MastersAction,
+) -> Result<(), CliError> {
+    let (asked, done) = match action {
+        MastersAction::TransferLeader { id } => return transfer_leader(env, global, admin, id).await,
+        MastersAction::Add { master: (id, address) } => {
+            let done = format!("master {id} is awaited at {address}: start it");
+            (Change::Add(PlaceOfMaster { id, address }), done)
+        }
+        MastersAction::Replace { id, address } => {
+            let done = format!("master {id} is awaited: start it with an empty data directory");
+            (Change::Replace(PlaceOfMaster { id, address: address.unwrap_or_default() }), done)
+        }
+        MastersAction::Remove { id } => (Change::Remove(id), format!("master {id} is out of the group")),
+    };
+    change(admin, global.json, asked, &done).await
+}
+
+async fn transfer_leader(
     env: &Env,
     global: &Global,
     admin: &mut Admin,
@@ -62,12 +84,7 @@ pub(super) async fn transfer_leader(
 }
 
 /// Changes the group, and says what is to be done next.
-pub(super) async fn change(
-    admin: &mut Admin,
-    json: bool,
-    change: Change,
-    done: &str,
-) -> Result<(), CliError> {
+async fn change(admin: &mut Admin, json: bool, change: Change, done: &str) -> Result<(), CliError> {
     let asked = admin.client.change_masters(request(ChangeMastersRequest { change: Some(change) })).await;
     asked.map_err(|status| admin.failed(&status))?;
     if json {

@@ -2,6 +2,7 @@
 
 use super::Data;
 use super::server::Server;
+use crate::slow;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
 use cairn_core::ids::{ChunkId, ChunkVersion, RequestId};
@@ -11,7 +12,7 @@ use cairn_core::namespace::answer::ChunkLocation;
 use cairn_core::time::Tick;
 use cairn_core::units::{block_ceil, block_floor};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use cairn_proto::v1::ObservationKind;
+use cairn_proto::v1::{ObservationKind, SlowHopKind};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -222,6 +223,7 @@ impl Fetching<'_> {
     fn overtaken_by(mut self, winner: &Arc<Server>) {
         let now = self.data.env.clock.now();
         for late in self.asked.iter().take_while(|one| !Arc::ptr_eq(one, winner)) {
+            slow::waited(&self.data.env, self.started, SlowHopKind::HopSilent, &late.address);
             if late.health.late(self.at.chunk, now) {
                 info!(chunk = %self.at.chunk, server = %late.address, "answers late; asking others for a while");
                 self.data.observations.note(&late.address, ObservationKind::ObservedSlow, self.at.chunk);
@@ -264,6 +266,10 @@ impl Ask {
         let sent = data.env.clock.now();
         let _expected = connected.demand.expect();
         let reply = connected.connection.call(Frame::bare(header)).await;
+        let disk = reply.as_ref().map_or(Duration::ZERO, |reply| reply.header.slowest_store().1);
+        let took = data.env.clock.now().since(sent);
+        slow::waited_for(disk, SlowHopKind::HopDisk, &server.address);
+        slow::waited_for(took.saturating_sub(disk), SlowHopKind::HopChunkserver, &server.address);
         let reply = reply.map_err(|error| unreachable(error.to_string()))?;
         let (disk, now, status) = (reply.header.disk, data.env.clock.now(), reply.header.status);
         let judged = judge(server, (self.chunk, self.offset, length), reply);

@@ -2,12 +2,13 @@
 
 use super::Data;
 use super::server::{Connected, Server};
+use crate::slow;
 use cairn_core::ids::ChunkId;
 use cairn_core::limits::{HOP_SILENCE, PING_SILENCE, STORE_STALL_MAX};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::data_conn::ConnError;
 use cairn_proto::frame::{Frame, Status};
-use cairn_proto::v1::ObservationKind;
+use cairn_proto::v1::{ObservationKind, SlowHopKind};
 use std::time::Duration;
 
 /// A ping that is not answered in time is asked once more: on a busy machine the first may be late without a fault.
@@ -74,7 +75,13 @@ impl Data {
             let failure = blame(String::from("it has restarted while it held unsynced bytes"));
             return Err(CallFailure { restarted: true, ..failure });
         }
+        let (since, hops) = (self.env.clock.now(), frame.hops.clone());
         let outcome = self.wait_watched(to, &connected, frame).await;
+        let took = self.env.clock.now().since(since);
+        match &outcome {
+            Ok(reply) => note_hops(took, to.address, &hops, reply),
+            Err(failure) => slow::waited_for(took, SlowHopKind::HopSilent, &failure.address),
+        }
         outcome.map_err(|failure| self.blamed(&self.server(&failure.address), failure))
     }
 
@@ -147,6 +154,14 @@ impl Data {
         self.observations.note(&server.address, ObservationKind::ObservedUnreachable, ChunkId(0));
         failure
     }
+}
+
+/// The slowest disk of the chain has told its time; the rest went by on the way.
+fn note_hops(took: Duration, first: &str, others: &[String], reply: &Frame) {
+    let (place, disk) = reply.header.slowest_store();
+    let slowest = place.checked_sub(1).and_then(|place| others.get(place)).map_or(first, String::as_str);
+    slow::waited_for(disk, SlowHopKind::HopDisk, slowest);
+    slow::waited_for(took.saturating_sub(disk), SlowHopKind::HopChunkserver, first);
 }
 
 fn silence(span: Duration) -> String {

@@ -12,6 +12,7 @@ use cairn_core::namespace::attr::{Attr, AttrChanges, NodeKind};
 use cairn_core::namespace::name::Name;
 use cairn_core::namespace::request::{AllocateMode, Credentials, OperationKind, PermissionCheck, QueryKind};
 use cairn_core::units::CHUNK_BYTES;
+use std::pin::pin;
 
 const READ: u32 = 4;
 const WRITE: u32 = 2;
@@ -142,7 +143,9 @@ impl FileSystem {
     /// # Errors
     /// `Io` when every replica is damaged, `Unavailable` when none could be reached for as long as the policy waits.
     pub async fn read(&self, file: &OpenFile, offset: u64, length: u32) -> Result<Bytes, FsError> {
-        file.handle.inode.read(&self.shared, &file.handle, offset, length).await
+        let (shared, handle) = (&self.shared, &file.handle);
+        let read = pin!(handle.inode.read(shared, handle, offset, length));
+        shared.operation("read", file.inode(), read).await
     }
 
     /// Returns when the bytes are accepted into the bounded window. With `append` the offset is chosen here.
@@ -150,7 +153,9 @@ impl FileSystem {
     /// # Errors
     /// `FileTooLarge`; `NoSpace`, `Unavailable`; the error of an earlier write that failed in the background.
     pub async fn write(&self, file: &OpenFile, offset: u64, data: Bytes) -> Result<u32, FsError> {
-        file.handle.inode.write(&self.shared, &file.handle, offset, data).await
+        let (shared, handle) = (&self.shared, &file.handle);
+        let written = pin!(handle.inode.write(shared, handle, offset, data));
+        shared.operation("write", file.inode(), written).await
     }
 
     /// close(2): everything written is durable and visible to others when this returns Ok. The handle stays usable.
@@ -163,7 +168,8 @@ impl FileSystem {
         }
         // The last writer gives the lease back in the same entry.
         let release = file.handle.inode.writers() <= 1;
-        self.settle(file, None, release).await
+        let settled = pin!(self.settle(file, None, release));
+        self.shared.operation("close", file.inode(), settled).await
     }
 
     /// fsync(2): everything written is on stable storage of every live replica, and recorded.
@@ -171,7 +177,8 @@ impl FileSystem {
     /// # Errors
     /// Those of any write since the last call.
     pub async fn fsync(&self, file: &OpenFile) -> Result<(), FsError> {
-        self.settle(file, Some(file.handle.writer_tag()), false).await
+        let settled = pin!(self.settle(file, Some(file.handle.writer_tag()), false));
+        self.shared.operation("sync", file.inode(), settled).await
     }
 
     async fn settle(&self, file: &OpenFile, by: Option<WriterTag>, release: bool) -> Result<(), FsError> {

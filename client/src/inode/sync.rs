@@ -5,6 +5,7 @@
 use super::write::Hurry;
 use super::{Inode, nonsense};
 use crate::shared::Shared;
+use crate::slow;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
 use cairn_core::ids::LeaseNumber;
@@ -16,6 +17,7 @@ use cairn_core::namespace::attr::{Attr, AttrChanges};
 use cairn_core::namespace::request::{Credentials, Extent, OperationKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::errand::begin;
+use cairn_proto::v1::SlowHopKind;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -48,11 +50,11 @@ impl Inode {
         }
         let (inode, held) = (self.clone(), shared.clone());
         let work = async move {
-            let _order = inode.order.lock().await;
+            let _order = slow::hop(&held.env, SlowHopKind::HopFile, inode.order.lock()).await;
             let _rest = release.then(|| inode.rest());
             inode.record_all(&held, release).await
         };
-        begin(work)
+        begin(slow::carry(work))
             .outcome()
             .await
             .unwrap_or_else(|_| Err(FsError::Io(String::from("the flush was cut short"))))
@@ -84,7 +86,7 @@ impl Inode {
         release: bool,
         set: Option<(Credentials, AttrChanges)>,
     ) -> Result<Option<Attr>, FsError> {
-        self.drain(shared).await;
+        slow::hop(&shared.env, SlowHopKind::HopStore, self.drain(shared)).await;
         let Some(harvest) = self.harvest(shared) else { return Ok(None) };
         let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
         let outcomes = match is_planted(Bug::RecordBeforeSync) {

@@ -4,6 +4,7 @@ use super::Inode;
 use super::state::Outgoing;
 use crate::fs::Handle;
 use crate::shared::Shared;
+use crate::slow;
 use crate::write::StoreError;
 use bytes::Bytes;
 use cairn_core::error::FsError;
@@ -15,6 +16,8 @@ use cairn_core::limits::{
 };
 use cairn_core::units::CHUNK_BYTES;
 use cairn_env::errand::begin;
+use cairn_proto::v1::SlowHopKind;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -167,7 +170,7 @@ impl Inode {
         if !try_take(&self.window, bytes) {
             let _hurry = Hurry::new(self);
             self.pump(shared);
-            take(&self.window, bytes).await?;
+            slow::hop(&shared.env, SlowHopKind::HopRoom, take(&self.window, bytes)).await?;
         }
         room.window = bytes;
         if !try_take(&shared.write_memory, bytes) {
@@ -175,7 +178,7 @@ impl Inode {
             for inode in shared.all_inodes() {
                 inode.pump_with(shared, Urgency::Everything);
             }
-            take(&shared.write_memory, bytes).await?;
+            slow::hop(&shared.env, SlowHopKind::HopRoom, take(&shared.write_memory, bytes)).await?;
         }
         room.memory = bytes;
         Ok(room)
@@ -196,7 +199,7 @@ impl Inode {
         offset: u64,
         length: u64,
     ) -> Result<(), FsError> {
-        let _order = self.order.lock().await;
+        let _order = slow::hop(&shared.env, SlowHopKind::HopFile, self.order.lock()).await;
         self.renew_crowded_lease(shared).await?;
         let from = if handle.flags.append { None } else { Some(offset) };
         self.ensure_lease(shared, &handle.who, from.map(|from| from / CHUNK_BYTES)).await?;
@@ -309,8 +312,9 @@ async fn send_all(inode: Arc<Inode>, shared: Arc<Shared>, first: Outgoing) {
     let mut next = Some(first);
     while let Some(sent) = next {
         let offset = sent.job.offset % CHUNK_BYTES;
-        let outcome =
-            sent.target.store(&shared, sent.lease, offset, sent.job.payload.clone(), sent.sync).await;
+        let payload = sent.job.payload.clone();
+        let store = pin!(sent.target.store(&shared, sent.lease, offset, payload, sent.sync));
+        let outcome = shared.operation("store", inode.id, store).await;
         next = inode.settle(&shared, &sent, outcome);
     }
 }

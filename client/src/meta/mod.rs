@@ -21,16 +21,21 @@ pub(crate) use session::{Event, Events};
 use crate::error::ConnectError;
 use crate::observations::Observations;
 use crate::options::ConnectOptions;
+use crate::slow::{self, SlowOperations};
 use cairn_core::caching::cache::{Cache, Ticket};
 use cairn_core::error::{Advice, FsError};
 use cairn_core::ids::{ClusterId, InodeId, LeaseNumber, NodeId};
-use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS};
+use cairn_core::limits::{
+    LEASE_RETRY_MAX, LEASE_RETRY_MIN, QUERIES_IN_FLIGHT_MAX, SESSION_SLOTS, SLOW_HOP_MIN,
+};
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, Operation, OperationKind, Query, QueryKind};
+use cairn_core::time::Tick;
 use cairn_env::Env;
 use cairn_env::busy_poll::Demand;
-use cairn_proto::v1;
+use cairn_proto::v1::{self, SlowHopKind};
 use doubted::Doubted;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use table::{Table, Told};
@@ -62,6 +67,7 @@ pub(crate) struct Shared {
     demand: OnceLock<Demand>,
     /// Told with the next renewal.
     observations: Arc<Observations>,
+    slow: Arc<SlowOperations>,
 }
 
 /// An answer to a question, and what it is worth.
@@ -128,6 +134,7 @@ impl Meta {
             stopped: Notify::new(),
             demand: OnceLock::new(),
             observations: Arc::default(),
+            slow: Arc::default(),
         });
         session::start(shared.clone()).await?;
         Ok(Self { shared })
@@ -138,6 +145,11 @@ impl Meta {
         self.shared.observations.clone()
     }
 
+    /// What took long, for the same.
+    pub(crate) fn slow(&self) -> &SlowOperations {
+        &self.shared.slow
+    }
+
     /// The cluster, as its master names itself.
     pub(crate) fn cluster(&self) -> ClusterId {
         self.shared.table().cluster
@@ -146,18 +158,24 @@ impl Meta {
     /// Sends an operation and waits for its one answer. `LeaseHeld` and `Overloaded` are tried again until the deadline.
     pub(crate) async fn operation(&self, who: &Credentials, kind: OperationKind) -> Result<Answer, FsError> {
         let what = kind_name(&kind);
-        self.with_deadline(what, async {
+        let work = pin!(self.with_deadline(what, async {
             let mut pause = LEASE_RETRY_MIN;
             loop {
                 let operation = Operation { credentials: who.clone(), kind: kind.clone() };
+                let since = self.shared.env.clock.now();
                 let outcome = self.one_operation(operation).await;
+                let waits_for = match outcome {
+                    Err(FsError::LeaseHeld) => SlowHopKind::HopLease,
+                    _ => SlowHopKind::HopMaster,
+                };
+                self.waited(since, waits_for);
                 match outcome {
-                    Err(FsError::LeaseHeld | FsError::Overloaded) => self.pause(&mut pause).await,
+                    Err(FsError::LeaseHeld | FsError::Overloaded) => self.pause(&mut pause, waits_for).await,
                     other => return other,
                 }
             }
-        })
-        .await
+        }));
+        slow::part_or_operation(&self.shared.env, &self.shared.slow, what, work).await
     }
 
     /// What may be believed without asking.
@@ -175,18 +193,23 @@ impl Meta {
     /// # Errors
     /// That of the connection; a refusal is the outcome.
     pub(crate) async fn ask(&self, who: &Credentials, kind: QueryKind) -> Result<Heard, FsError> {
-        self.with_deadline("query", async {
+        let work = pin!(self.with_deadline("query", async {
             let mut pause = LEASE_RETRY_MIN;
             loop {
                 let query = Query { credentials: who.clone(), kind: kind.clone() };
-                let heard = self.one_query(query).await?;
+                let since = self.shared.env.clock.now();
+                let heard = self.one_query(query).await;
+                self.waited(since, SlowHopKind::HopMaster);
+                let heard = heard?;
                 match &heard.outcome {
-                    Err(error) if error.advice() == Advice::RetryLater => self.pause(&mut pause).await,
+                    Err(error) if error.advice() == Advice::RetryLater => {
+                        self.pause(&mut pause, SlowHopKind::HopMaster).await;
+                    }
                     _ => return Ok(heard),
                 }
             }
-        })
-        .await
+        }));
+        slow::part_or_operation(&self.shared.env, &self.shared.slow, "query", work).await
     }
 
     /// Tells the leader, before any request that follows, that these inodes are open or no longer so.
@@ -269,10 +292,24 @@ impl Meta {
         }
     }
 
-    async fn pause(&self, pause: &mut Duration) {
+    async fn pause(&self, pause: &mut Duration, waits_for: SlowHopKind) {
         let jitter = self.shared.env.random.below(pause.as_micros() as u64 / 2 + 1);
-        tokio::time::sleep(*pause + Duration::from_micros(jitter)).await;
+        let span = *pause + Duration::from_micros(jitter);
+        tokio::time::sleep(span).await;
         *pause = (*pause * 2).min(LEASE_RETRY_MAX);
+        slow::waited_for(span, waits_for, "");
+    }
+
+    /// For the leader's answer, since then.
+    fn waited(&self, since: Tick, waits_for: SlowHopKind) {
+        let took = self.shared.env.clock.now().since(since);
+        if took >= SLOW_HOP_MIN {
+            let leader = match waits_for {
+                SlowHopKind::HopMaster => self.shared.table().leader.clone(),
+                _ => String::new(),
+            };
+            slow::waited_for(took, waits_for, &leader);
+        }
     }
 }
 

@@ -267,7 +267,8 @@ impl Session {
 
     fn renew_in(&self, table: &mut Table, now: Tick) {
         let seen = self.shared.observations.take();
-        table.send_once(Message::Renew(Renew { sent_at_ns: now.0.as_nanos() as u64, seen }));
+        let slow = self.shared.slow.take(now);
+        table.send_once(Message::Renew(Renew { sent_at_ns: now.0.as_nanos() as u64, seen, slow }));
         // Under the table's lock: a question asked after it is read by the leader after it.
         let dropped = self.shared.cache().take_dropped(now);
         for inodes in dropped.chunks(FORGOTTEN_PER_MESSAGE_MAX) {

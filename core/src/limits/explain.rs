@@ -39,3 +39,15 @@ pub const GROWTH_SAMPLES_MIN: usize = 4;
 pub const GROWTH_FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// The figures of `/metrics` that must be counted in the state are counted so often: well within what a scraper waits.
 pub const COUNTS_PERIOD: Duration = Duration::from_secs(5);
+/// An operation that took so long is kept for `admin slow`: a hundred times what one takes in health, and what a person notices.
+pub const SLOW_OPERATION: Duration = Duration::from_millis(500);
+/// Waits below this are no reason for such a one.
+pub const SLOW_HOP_MIN: Duration = Duration::from_millis(10);
+/// Places at which one operation is said to have waited.
+pub const SLOW_HOPS_MAX: usize = 8;
+/// Slow operations that a client tells with one renewal, hence every half second; of more it tells the latest.
+pub const SLOW_PER_RENEWAL_MAX: usize = 16;
+/// Slow operations that a master keeps, of some 500 bytes each.
+pub const SLOW_KEPT_MAX: usize = 2048;
+/// Longest name of an operation or of a place in it, in bytes, that a client may tell.
+pub const SLOW_TEXT_BYTES_MAX: usize = 80;

@@ -1,6 +1,7 @@
 //! Gives new replicas to chunks that have too few good ones: those of dead chunk servers, those whose set has shrunk, and those
 //! of which a replica is damaged, old or missing; and moves what stands on chunk servers that are being emptied.
 
+use crate::events;
 use crate::parts::Parts;
 use crate::work::replicate::carry_out;
 use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Replicas, Urgency, Verdict, plan};
@@ -115,6 +116,10 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
         Err(error) => return warn!(%error, "chunks to be repaired could not be read"),
     };
     let looking = parts.now().since(begun);
+    if !queue.is_empty() {
+        // What it follows from is told before it.
+        events::look(&parts);
+    }
     parts.events.repair_found(&parts.env, queue.len() as u64);
     let did =
         Pass { parts: &parts, term, busy: Busy::default(), queue, aside: Vec::new() }.run(&healths).await;
