@@ -5,6 +5,8 @@ pub mod digest;
 pub mod disk_health;
 pub mod failure_detector;
 pub mod labels;
+pub mod latency;
+pub mod pace;
 pub mod placement;
 pub mod repair;
 #[cfg(test)]

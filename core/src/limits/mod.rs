@@ -7,6 +7,7 @@ mod data;
 mod explain;
 mod health;
 mod masters;
+mod pace;
 mod wire;
 
 pub use client::*;
@@ -15,6 +16,7 @@ pub use data::*;
 pub use explain::*;
 pub use health::*;
 pub use masters::*;
+pub use pace::*;
 pub use wire::*;
 
 use crate::units::{BLOCK_BYTES, CHUNK_BYTES};
