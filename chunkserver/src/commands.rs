@@ -27,6 +27,8 @@ pub(crate) struct Commands {
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     reconciliations: Semaphore,
+    /// Copies that nobody waits for: they may take long, and must not hold up the others.
+    copies: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -46,6 +48,7 @@ impl Commands {
             metrics,
             places: Arc::new(Semaphore::new(COMMANDS_HELD_MAX)),
             reconciliations: Semaphore::new(RECONCILIATIONS_MAX),
+            copies: Semaphore::new(RECONCILIATIONS_MAX),
             tasks,
         })
     }
@@ -105,10 +108,13 @@ impl Commands {
             self.store.fence_term(Term(raise.term)).await?;
             let (from, to) = (ChunkVersion(raise.from), ChunkVersion(raise.to));
             let (chunk, part) = (ChunkId(raise.chunk), part(raise.part)?);
-            match raise.whole {
-                true => self.store.raise_whole(chunk, part, from, to).await,
-                false => self.store.raise_version(chunk, part, from, to).await,
-            }
+            let raised = async {
+                match raise.whole {
+                    true => self.store.raise_whole(chunk, part, from, to).await,
+                    false => self.store.raise_version(chunk, part, from, to).await,
+                }
+            };
+            self.store.portion((chunk, part), None, raised).await
         };
         outcome(work.await)
     }
@@ -131,7 +137,8 @@ impl Commands {
         if let Err(error) = self.store.fence_term(Term(reconcile.term)).await {
             return outcome(Err(error));
         }
-        let Ok(_place) = self.reconciliations.acquire().await else {
+        let places = if reconcile.ahead { &self.copies } else { &self.reconciliations };
+        let Ok(_place) = places.acquire().await else {
             return outcome(Err(StoreError::ShuttingDown));
         };
         let (chunk, version) = (ChunkId(reconcile.chunk), ChunkVersion(reconcile.version));

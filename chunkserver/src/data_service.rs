@@ -6,11 +6,13 @@ use crate::lanes::{LaneTurn, Lanes};
 use crate::metrics::Metrics;
 use crate::store::ChunkStore;
 use crate::{read_path, write_path};
+use cairn_core::cluster::pace::ForegroundWork;
 use cairn_core::ids::NodeId;
+use cairn_core::limits::SMALL_WRITE_BYTES_MAX;
 use cairn_core::time::Tick;
 use cairn_env::clock::Clock;
 use cairn_proto::data_conn::{Closer, Handler, Lane, Request};
-use cairn_proto::frame::{Frame, Op, Status};
+use cairn_proto::frame::{Frame, Op, Status, flags};
 use cairn_proto::hello::{judge, node_of, refused};
 use cairn_proto::v1::{Hello, Refused, RefusedReason, Role};
 use futures::future::BoxFuture;
@@ -75,7 +77,11 @@ impl DataService {
             Op::Stat => read_path::stat(self, &request),
             Op::Hello | Op::Ping => Frame::bare(header.reply(Status::BadRequest)),
         };
-        self.metrics.answered(header.op, reply.header.status, self.clock.now().since(started));
+        let took = self.clock.now().since(started);
+        self.metrics.answered(header.op, reply.header.status, took);
+        if let Some(work) = foreground_work(&request.frame).filter(|_| reply.header.status == Status::Ok) {
+            self.store.answered(header.chunk, header.part, work, took);
+        }
         reply
     }
 
@@ -84,6 +90,23 @@ impl DataService {
         let deadline = Duration::from_millis(u64::from(request.frame.header.deadline_ms));
         request.abandoned() || (!deadline.is_zero() && self.clock.now().since(started) >= deadline)
     }
+}
+
+/// What programs wait for; nothing that other chunk servers do of themselves.
+fn foreground_work(frame: &Frame) -> Option<ForegroundWork> {
+    let header = &frame.header;
+    if header.flags & flags::REPAIR != 0 {
+        return None;
+    }
+    Some(match header.op {
+        Op::Read if header.length as usize <= SMALL_WRITE_BYTES_MAX => ForegroundWork::SmallRead,
+        Op::Read => ForegroundWork::LargeRead,
+        Op::Write if header.flags & flags::SYNC != 0 => ForegroundWork::Sync,
+        Op::Write if frame.payload.len() <= SMALL_WRITE_BYTES_MAX => ForegroundWork::SmallWrite,
+        Op::Write => ForegroundWork::LargeWrite,
+        Op::Sync => ForegroundWork::Sync,
+        Op::Hello | Op::Ping | Op::BlockSums | Op::Stat => return None,
+    })
 }
 
 impl Handler for DataService {

@@ -346,6 +346,8 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
         read_us: micros(disk.pace.read),
         sync_us: micros(disk.pace.sync),
         scrub: Some(scrub_status(&disk.scrub)),
+        copy_share: disk.copies.share,
+        usual_p99_us: micros(disk.copies.usual),
     }
 }
 

@@ -106,6 +106,7 @@ pub(crate) struct Metrics {
     disk_replicas: Family<DiskLabel, Gauge>,
     disk_healthy: Family<DiskLabel, Gauge>,
     disk_slow: Family<DiskLabel, Gauge>,
+    copy_share: Family<DiskLabel, Gauge>,
     expired: Counter,
     scrub: ScrubMetrics,
     disk_state: Family<DiskStateLabel, Gauge>,
@@ -131,6 +132,7 @@ impl Metrics {
             disk_replicas: Family::default(),
             disk_healthy: Family::default(),
             disk_slow: Family::default(),
+            copy_share: Family::default(),
             expired: Counter::default(),
             scrub: ScrubMetrics::default(),
             disk_state: Family::default(),
@@ -172,6 +174,11 @@ impl Metrics {
             "disk_slow",
             "1 much slower than before and than its peers",
             self.disk_slow.clone(),
+        );
+        registry.register(
+            "copy_share_thousandths",
+            "What copies may take of a disk, in thousandths of a stream that never pauses",
+            self.copy_share.clone(),
         );
         registry.register(
             "requests_expired",
@@ -242,6 +249,7 @@ impl Metrics {
             self.disk_replicas.get_or_create(&label).set(disk.replicas as i64);
             self.disk_healthy.get_or_create(&label).set(i64::from(disk.state == DiskState::Healthy));
             self.disk_slow.get_or_create(&label).set(i64::from(disk.state == DiskState::Slow));
+            self.copy_share.get_or_create(&label).set(i64::from(disk.copies.share));
             self.scrub.show(&label, &disk.scrub);
             for (state, name) in DISK_STATES {
                 let label = DiskStateLabel { path: label.path.clone(), state: name };

@@ -9,12 +9,13 @@ use crate::hops::{Hops, Purpose};
 use crate::read_path::parse_block_sums;
 use crate::store::{BlockSum, ChunkStore, StoreError};
 use cairn_core::checksum::block_crc;
+use cairn_core::cluster::pace::Haste;
 use cairn_core::ids::{ChunkId, ChunkVersion, PartId, RequestId};
 use cairn_core::limits::{COPY_WINDOW, FRAME_PAYLOAD_BYTES_MAX, HOP_WAIT_MAX, REPLICAS_MAX};
 use cairn_core::units::BLOCK_BYTES;
 use cairn_proto::data_conn::{ConnError, DataConnection};
-use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use cairn_proto::v1::{CommandOutcome, Reconcile};
+use cairn_proto::frame::{Frame, Header, Op, Status, flags, gives_way};
+use cairn_proto::v1::{CommandOutcome, CopyHaste, Reconcile};
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -85,11 +86,20 @@ pub(crate) struct Care {
     ahead: bool,
     /// The source is verified first.
     verify: bool,
+    /// How far it gives way to programs; `None`: somebody waits for it.
+    haste: Option<Haste>,
 }
 
 impl Care {
     pub(crate) fn of(command: &Reconcile) -> Self {
-        Self { ahead: command.ahead, verify: command.verify }
+        let haste = match command.haste() {
+            CopyHaste::HasteFull => None,
+            CopyHaste::HasteLast => Some(Haste::Last),
+            CopyHaste::HasteShort => Some(Haste::Short),
+            CopyHaste::HasteMove => Some(Haste::Move),
+        };
+        // Once the version is raised its writers wait.
+        Self { ahead: command.ahead, verify: command.verify, haste: haste.filter(|_| command.ahead) }
     }
 }
 
@@ -106,6 +116,7 @@ struct Copy<'a> {
     peer: &'a str,
     chunk: ChunkId,
     version: ChunkVersion,
+    haste: Option<Haste>,
 }
 
 const PART: PartId = PartId(0);
@@ -126,20 +137,29 @@ impl Reconciler {
         if peers.len() > REPLICAS_MAX {
             return Err(ReconcileError::TooManyPeers);
         }
-        self.store.sync(chunk, PART, version).await?;
-        let sums = self.store.source_sums(chunk, PART, version).await?;
+        let sums = async {
+            self.store.sync(chunk, PART, version).await?;
+            self.store.source_sums(chunk, PART, version).await
+        };
+        let sums = self.store.portion((chunk, PART), care.haste, sums).await?;
         if care.verify {
-            self.verify(chunk, version, sums.len() as u64).await?;
+            self.verify((chunk, version), sums.len() as u64, care.haste).await?;
         }
         let copies = peers.iter().map(|peer| self.equalise(chunk, version, peer, &sums, care));
         futures::future::join_all(copies).await.into_iter().collect()
     }
 
     /// Reads every block, which verifies it.
-    async fn verify(&self, chunk: ChunkId, version: ChunkVersion, blocks: u64) -> Result<(), ReconcileError> {
+    async fn verify(
+        &self,
+        (chunk, version): (ChunkId, ChunkVersion),
+        blocks: u64,
+        haste: Option<Haste>,
+    ) -> Result<(), ReconcileError> {
         for first in (0..blocks).step_by(BLOCKS_PER_FRAME as usize) {
             let length = (blocks - first).min(BLOCKS_PER_FRAME) * BLOCK_BYTES;
-            self.store.read(chunk, PART, version, first * BLOCK_BYTES, length as u32).await?;
+            let read = self.store.read(chunk, PART, version, first * BLOCK_BYTES, length as u32);
+            self.store.portion((chunk, PART), haste, read).await?;
         }
         Ok(())
     }
@@ -157,7 +177,7 @@ impl Reconciler {
             .get(peer, Purpose::Repair, chunk)
             .await
             .map_err(|source| ReconcileError::Connection { peer: peer.to_owned(), source })?;
-        let copy = Copy { store: &self.store, connection, peer, chunk, version };
+        let copy = Copy { store: &self.store, connection, peer, chunk, version, haste: care.haste };
         let theirs = copy.peer_sums().await?;
         let mut runs = differing_runs(chunk, ours, &theirs);
         if theirs.is_empty() && runs.is_empty() {
@@ -199,9 +219,10 @@ impl Copy<'_> {
 
     async fn copy(&self, run: Range<u64>) -> Result<(), ReconcileError> {
         let (offset, length) = (run.start * BLOCK_BYTES, (run.end - run.start) * BLOCK_BYTES);
-        let blocks = self.store.read(self.chunk, PART, self.version, offset, length as u32).await?;
+        let read = self.store.read(self.chunk, PART, self.version, offset, length as u32);
+        let blocks = self.store.portion((self.chunk, PART), self.haste, read).await?;
         let mut header = self.header(Op::Write);
-        header.flags = flags::REPAIR | flags::CREATE;
+        header.flags |= flags::CREATE;
         header.offset = blocks.offset;
         let frame = Frame { header, hops: Vec::new(), sums: blocks.sums, payload: blocks.payload };
         let reply = self.ask("store a block", frame).await?;
@@ -231,6 +252,7 @@ impl Copy<'_> {
     fn header(&self, op: Op) -> Header {
         let mut header = Header::request(op, RequestId(0));
         (header.chunk, header.version, header.part) = (self.chunk, self.version, PART);
+        header.flags = flags::REPAIR | gives_way(self.haste);
         header
     }
 

@@ -11,7 +11,7 @@ use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_core::units::{CHUNK_BYTES, blocks_touched};
 use cairn_proto::data_conn::Request;
-use cairn_proto::frame::{Frame, Header, Status, flags};
+use cairn_proto::frame::{Frame, Header, Status, flags, haste_of};
 use cairn_proto::v1::Role;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
         tracing::warn!(node = %request.session.node, chunk = %header.chunk, reason, "write frame makes no sense");
         return Frame::bare(header.reply(Status::BadRequest));
     }
+    let repair = header.flags & flags::REPAIR != 0;
     let order = WriteRequest {
         chunk: header.chunk,
         part: header.part,
@@ -32,10 +33,15 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
         payload: request.frame.payload.clone(),
         sums: request.frame.sums.clone(),
         create: header.flags & flags::CREATE != 0,
-        sync: header.flags & flags::SYNC != 0,
-        repair: header.flags & flags::REPAIR != 0,
+        sync: header.flags & flags::SYNC != 0 || (repair && is_sync_due(service, request)),
+        repair,
     };
     service.metrics().written(request.frame.payload.len());
+    if repair {
+        let (at, haste) = ((header.chunk, header.part), haste_of(header.flags));
+        let stored = timed(service, service.store().write(order));
+        return settle(header, service.store().portion(at, haste, stored).await, Ok(None));
+    }
     if request.frame.hops.is_empty() || is_planted(Bug::AnswerBeforeForward) {
         return settle(header, timed(service, service.store().write(order)).await, Ok(None));
     }
@@ -48,6 +54,10 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
 pub(crate) async fn sync(service: &DataService, request: &Request<Session>, started: Tick) -> Frame {
     let header = &request.frame.header;
     let local = timed(service, service.store().sync(header.chunk, header.part, header.version));
+    if header.flags & flags::REPAIR != 0 {
+        let (at, haste) = ((header.chunk, header.part), haste_of(header.flags));
+        return settle(header, service.store().portion(at, haste, local).await, Ok(None));
+    }
     if request.frame.hops.is_empty() {
         return settle(header, local.await, Ok(None));
     }
@@ -62,6 +72,12 @@ async fn timed(
 ) -> Result<Duration, StoreError> {
     let begun = service.clock().now();
     work.await.map(|()| service.clock().now().since(begun))
+}
+
+fn is_sync_due(service: &DataService, request: &Request<Session>) -> bool {
+    let header = &request.frame.header;
+    haste_of(header.flags).is_some()
+        && service.store().is_sync_due(header.chunk, header.part, request.frame.payload.len())
 }
 
 fn check_write(request: &Request<Session>) -> Result<(), &'static str> {

@@ -3,12 +3,13 @@
 //! A command that gets no answer is forgotten after its deadline: whoever sent it keeps the work in a row and sends it
 //! again, which every command permits.
 
+use cairn_core::cluster::pace::Haste;
 use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
-    CheckReplica, CommandDone, CommandOutcome, DeleteReplica, FenceTerm, HeldReplica, ListReplicas,
-    MasterCommand, RaiseVersion, Reconcile, ReplicaList, Scrub, ScrubAction,
+    CheckReplica, CommandDone, CommandOutcome, CopyHaste, DeleteReplica, FenceTerm, HeldReplica,
+    ListReplicas, MasterCommand, RaiseVersion, Reconcile, ReplicaList, Scrub, ScrubAction,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -49,6 +50,17 @@ pub(crate) struct Care {
     pub(crate) ahead: bool,
     /// Only if every block of the source verifies: a peer is about to lose what it has.
     pub(crate) verify: bool,
+    /// With `ahead`: how far it gives way to programs.
+    pub(crate) haste: Option<Haste>,
+}
+
+const fn haste(haste: Option<Haste>) -> CopyHaste {
+    match haste {
+        None => CopyHaste::HasteFull,
+        Some(Haste::Last) => CopyHaste::HasteLast,
+        Some(Haste::Short) => CopyHaste::HasteShort,
+        Some(Haste::Move) => CopyHaste::HasteMove,
+    }
 }
 
 /// What the connection's stream carries down.
@@ -163,6 +175,7 @@ impl Link {
                 peers,
                 ahead: care.ahead,
                 verify: care.verify,
+                haste: haste(care.haste).into(),
             })
         })
         .await

@@ -180,6 +180,15 @@ impl Servers {
         typical.1
     }
 
+    /// What the disks of each server allow to copies, the most of them: a server has copies at a time for its quickest.
+    pub(crate) fn copy_shares(&self) -> BTreeMap<ServerId, u32> {
+        let told = |disk: &DiskStatus| Some(disk.copy_share).filter(|&share| share > 0);
+        let table = self.locked();
+        let most =
+            |(&id, server): (&ServerId, &Server)| Some((id, server.disks.iter().filter_map(told).max()?));
+        table.iter().filter_map(most).collect()
+    }
+
     /// A client could not reach `server`: it gets no new chunks until it is heard of again or its silence shows.
     pub(crate) fn distrust(&self, server: ServerId, now: Tick) {
         if let Some(server) = self.locked().get_mut(&server) {

@@ -32,6 +32,7 @@
 //! another failure a hop list names the later hop that it comes from, and none means the answering server itself.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use cairn_core::cluster::pace::Haste;
 use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, RequestId};
 use cairn_core::limits::{FRAME_PAYLOAD_BYTES_MAX, REPLICAS_MAX};
 use cairn_core::units::{BLOCK_BYTES, BLOCKS_PER_CHUNK};
@@ -97,13 +98,36 @@ pub mod flags {
     pub const SYNC: u16 = 1;
     /// Write: the replica may be created (the chunk was just allocated).
     pub const CREATE: u16 = 2;
-    /// Write from another chunk server that reconciles or copies a replica: the lease is not checked.
+    /// Write, Sync or BlockSums from another chunk server that reconciles or copies a replica: the lease is not checked.
     pub const REPAIR: u16 = 4;
     /// Notice `NextHopSlow`: the named hop has answered a ping since; it is slow, not dead. A notice without this flag
     /// whose `length` is beyond `HOP_SILENCE + PING_SILENCE` means that pings stay unanswered too.
     pub const ANSWERS_PINGS: u16 = 8;
     /// Read: others can serve this; a server whose disk is slow at present may answer `SlowDisk` at once.
     pub const MAY_DECLINE: u16 = 16;
+    /// With `REPAIR`: a copy for which nobody waits. The server lets it wait for what programs want of the disk. Two bits: 1 one
+    /// replica is left, 2 replicas are lacking, 3 it only moves.
+    pub const GIVES_WAY: u16 = 3 << 5;
+}
+
+/// The bits of [`flags::GIVES_WAY`].
+pub const fn gives_way(haste: Option<Haste>) -> u16 {
+    match haste {
+        None => 0,
+        Some(Haste::Last) => 1 << 5,
+        Some(Haste::Short) => 2 << 5,
+        Some(Haste::Move) => 3 << 5,
+    }
+}
+
+/// What they say.
+pub const fn haste_of(flags: u16) -> Option<Haste> {
+    match (flags & flags::GIVES_WAY) >> 5 {
+        0 => None,
+        1 => Some(Haste::Last),
+        2 => Some(Haste::Short),
+        _ => Some(Haste::Move),
+    }
 }
 
 /// How a request ended.

@@ -9,6 +9,7 @@
 
 mod commands;
 mod commit_pace;
+mod copies;
 mod error;
 mod files;
 mod in_file;
@@ -27,6 +28,7 @@ mod volume;
 mod write;
 mod write_back;
 
+pub use copies::CopyPace;
 pub use error::StoreError;
 pub use scrub::{ScrubAct, ScrubOptions};
 pub use types::{
@@ -591,6 +593,7 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
         detail: detail.to_owned(),
         pace: DiskPace::default(),
         scrub: ScrubReport::default(),
+        copies: CopyPace::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What callers hand to the store and get from it.
 
+use super::copies::CopyPace;
 use bytes::Bytes;
 use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
@@ -65,6 +66,8 @@ pub struct DiskStatusReport {
     pub pace: DiskPace,
     /// Where its scrubbing stands.
     pub scrub: ScrubReport,
+    /// How its copies are held back.
+    pub copies: CopyPace,
 }
 
 /// Under which terms a read is asked for.

@@ -1,6 +1,7 @@
 //! One disk at work: its journal, its space, its health, and the threads that may block in it.
 
 use super::commit_pace::CommitPace;
+use super::copies::Copies;
 use super::error::StoreError;
 use super::files::{OpenFile, OpenFiles};
 use super::journal::Journal;
@@ -55,6 +56,7 @@ pub(super) struct Volume {
     pub(super) scrub: Arc<Desk>,
     commit_pace: CommitPace,
     pub(super) pace: Pace,
+    pub(super) copies: Copies,
     failure: OnceLock<String>,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -109,6 +111,7 @@ impl Volume {
             scrub: parts.scrub,
             commit_pace: CommitPace::default(),
             pace: Pace::default(),
+            copies: Copies::default(),
             failure: OnceLock::new(),
             reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
             writes: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
@@ -386,6 +389,7 @@ impl Volume {
             detail: failure.cloned().or(slow).unwrap_or_default(),
             pace: self.pace.present(self.env.clock.now()),
             scrub: self.scrub.report(self.env.clock.now(), self.used_bytes()),
+            copies: self.copies.report(self.env.clock.now()),
         }
     }
 

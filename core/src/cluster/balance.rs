@@ -3,6 +3,7 @@
 //! Two levels are looked for, as far apart as the tolerance allows, such that what stands above the upper one fits below the
 //! lower one. Everything between the levels stays where it is, so hardly a byte moves that need not.
 
+use super::pace::Haste;
 use super::placement::crowding;
 use super::repair::{Busy, Repair};
 use super::view::{ClusterView, ServerHealth};
@@ -172,20 +173,23 @@ impl Balance {
             let moved: Vec<ServerId> = kept.iter().copied().chain([to]).collect();
             bytes / 2 <= lacks
                 && has_room
-                && busy.has_room(to)
+                && busy.has_room(to, Haste::Move)
                 && !set.contains(&to)
                 && crowding(view, &moved) <= crowded
         };
         let taker = self.deficit.iter().filter(fits).max_by_key(|&(_, lacks)| lacks);
-        let source =
-            set.iter().copied().filter(|&server| busy.has_room(server)).min_by_key(|&server| busy.of(server));
+        let source = set
+            .iter()
+            .copied()
+            .filter(|&server| busy.has_room(server, Haste::Move))
+            .min_by_key(|&server| busy.of(server));
         let (to, source) = (*taker?.0, source?);
-        Some(Repair { source, kept, targets: vec![to], anew: Vec::new() })
+        Some(Repair { source, kept, targets: vec![to], anew: Vec::new(), haste: Haste::Move })
     }
 
     /// Whether anybody who lacks something could begin to take it now.
     pub fn has_idle_taker(&self, busy: &Busy) -> bool {
-        self.deficit.keys().any(|&server| busy.has_room(server))
+        self.deficit.keys().any(|&server| busy.has_room(server, Haste::Move))
     }
 
     /// Counts a move as made.

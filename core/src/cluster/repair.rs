@@ -5,10 +5,12 @@
 //! leaves behind is without it. Nothing here removes a replica: the journaled end of a repair names the set, and what left it
 //! is deleted later. Only where no other server can take a replica a bad one is made anew in its place.
 
+use super::labels::RACK;
+use super::pace::{Haste, copies_at_once};
 use super::placement::place_more;
-use super::view::{ClusterView, ServerHealth};
+use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::ids::{ChunkId, ServerId};
-use crate::limits::{REPAIR_QUEUE_MAX, REPAIRS_PER_SERVER_MAX};
+use crate::limits::{REPAIR_QUEUE_MAX, REPAIRS_PER_RACK_MAX, REPAIRS_PER_SERVER_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How soon a chunk is to be seen to, least first: what lacks replicas, by how many are left; then what only stands in the
@@ -100,6 +102,8 @@ pub struct Repair {
     pub targets: Vec<ServerId>,
     /// Of the present set: whose bad replica is made anew.
     pub anew: Vec<ServerId>,
+    /// How little it gives way to programs.
+    pub haste: Haste,
 }
 
 impl Repair {
@@ -109,11 +113,16 @@ impl Repair {
     }
 }
 
-/// Repairs under way, by server.
+/// Repairs under way, by server and by rack, and how many each may have.
 #[derive(Clone, Debug)]
 pub struct Busy {
     by_server: BTreeMap<ServerId, usize>,
     each_max: usize,
+    /// Who may have fewer, since its foreground suffers.
+    held_back: BTreeMap<ServerId, usize>,
+    rack_of: BTreeMap<ServerId, String>,
+    /// Copies into or out of it.
+    by_rack: BTreeMap<String, usize>,
 }
 
 impl Default for Busy {
@@ -125,13 +134,36 @@ impl Default for Busy {
 impl Busy {
     /// Nobody yet; each may have so many at a time.
     pub fn new(each_max: usize) -> Self {
-        Self { by_server: BTreeMap::new(), each_max }
+        Self {
+            by_server: BTreeMap::new(),
+            each_max,
+            held_back: BTreeMap::new(),
+            rack_of: BTreeMap::new(),
+            by_rack: BTreeMap::new(),
+        }
+    }
+
+    /// With the racks of `view`, for as long as it lives.
+    #[must_use]
+    pub fn in_racks(self, view: &ClusterView) -> Self {
+        let rack =
+            |(&server, seen): (&ServerId, &ServerView)| Some((server, seen.labels.get(RACK)?.to_owned()));
+        Self { rack_of: view.servers.iter().filter_map(rack).collect(), ..self }
+    }
+
+    /// What the disks of servers allow their copies from now on ([`super::pace::Pace::share`]).
+    pub fn heed(&mut self, shares: &BTreeMap<ServerId, u32>) {
+        let most = |(&server, &share): (&ServerId, &u32)| (server, copies_at_once(share, self.each_max));
+        self.held_back = shares.iter().map(most).collect();
     }
 
     /// Counts a repair.
     pub fn begin(&mut self, repair: &Repair) {
         for server in repair.servers() {
             *self.by_server.entry(server).or_insert(0) += 1;
+        }
+        for rack in self.racks_crossed(repair) {
+            *self.by_rack.entry(rack).or_insert(0) += 1;
         }
     }
 
@@ -142,14 +174,33 @@ impl Busy {
                 *count = count.saturating_sub(1);
             }
         }
+        for rack in self.racks_crossed(repair) {
+            if let Some(count) = self.by_rack.get_mut(&rack) {
+                *count = count.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The racks that a copy of it leaves or enters, once for each.
+    fn racks_crossed(&self, repair: &Repair) -> Vec<String> {
+        let of = |server: ServerId| self.rack_of.get(&server);
+        let into = repair.targets.iter().chain(&repair.anew).filter_map(|&target| {
+            let (from, to) = (of(repair.source), of(target));
+            (from != to).then(|| [from, to].into_iter().flatten().cloned())
+        });
+        into.flatten().collect()
     }
 
     pub(super) fn of(&self, server: ServerId) -> usize {
         self.by_server.get(&server).copied().unwrap_or(0)
     }
 
-    pub(super) fn has_room(&self, server: ServerId) -> bool {
-        self.of(server) < self.each_max
+    /// Whether a copy of such haste may begin to or from `server`. Its rack counts even if the copy should not leave it.
+    pub(super) fn has_room(&self, server: ServerId, haste: Haste) -> bool {
+        let held_back = self.held_back.get(&server).filter(|_| haste != Haste::Last);
+        let rack = self.rack_of.get(&server).and_then(|rack| self.by_rack.get(rack));
+        self.of(server) < held_back.copied().unwrap_or(self.each_max)
+            && rack.is_none_or(|&count| count < REPAIRS_PER_RACK_MAX)
     }
 }
 
@@ -166,16 +217,17 @@ pub fn plan(
     let (leaving, staying): (Vec<_>, Vec<_>) = left.iter().partition(|&&server| view.is_draining(server));
     let may_return = |server: &ServerId| view.health(*server) == ServerHealth::Down && !bad.contains(server);
     let missing = usize::from(wanted).saturating_sub(staying.len());
+    let haste = Haste::of(left.len(), wanted.into());
     if missing == 0 || set.iter().any(may_return) {
         return Verdict::Wait;
     }
     let fits = |server: ServerId| !set.contains(&server) && !avoid.contains(&server);
     let more = |count: usize, may: &dyn Fn(ServerId) -> bool| place_more(view, &staying, count, entropy, may);
-    let targets = more(missing, &|server| fits(server) && busy.has_room(server));
+    let targets = more(missing, &|server| fits(server) && busy.has_room(server, haste));
     let again = |server: ServerId| set.contains(&server) && bad.contains(&server);
     let nobody_else = more(1, &fits).is_empty();
     let anew = match nobody_else && left.len() < usize::from(wanted) {
-        true => more(missing, &|server| again(server) && busy.has_room(server)),
+        true => more(missing, &|server| again(server) && busy.has_room(server, haste)),
         false => Vec::new(),
     };
     let stuck = nobody_else && more(1, &again).is_empty();
@@ -189,15 +241,15 @@ pub fn plan(
     match source {
         None => Verdict::Stuck,
         Some(_) if stuck => Verdict::Stuck,
-        Some(source) if targets.len() + anew.len() == 0 || !busy.has_room(source) => Verdict::Busy,
-        Some(source) => Verdict::Repair(Repair { source, kept, targets, anew }),
+        Some(source) if targets.len() + anew.len() == 0 || !busy.has_room(source, haste) => Verdict::Busy,
+        Some(source) => Verdict::Repair(Repair { source, kept, targets, anew, haste }),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::ServerView;
+    use crate::cluster::Labels;
     use std::sync::Arc;
 
     fn view(healths: &[ServerHealth]) -> ClusterView {
@@ -320,5 +372,50 @@ mod tests {
         assert_eq!(plan(&view, &busy, of(&[1, 2, 3], 3), &[], 7), Verdict::Busy);
         busy.end(&begun[0]);
         assert!(matches!(plan(&view, &busy, of(&[1, 2, 3], 3), &[], 7), Verdict::Repair(_)));
+    }
+
+    #[test]
+    fn a_server_whose_foreground_suffers_has_fewer_unless_one_replica_is_left() {
+        let view = view(&[Alive, Alive, Dead, Alive]);
+        let begin_all = |set: Replicas<'_>| {
+            let mut busy = Busy::default();
+            busy.heed(&BTreeMap::from([(ServerId(4), 300)]));
+            let mut begun = 0;
+            while let Verdict::Repair(repair) = plan(&view, &busy, set, &ids(&[2]), 7) {
+                assert_eq!(repair.targets, ids(&[4]));
+                busy.begin(&repair);
+                begun += 1;
+            }
+            begun
+        };
+        assert_eq!(begin_all(of(&[1, 2, 3], 3)), copies_at_once(300, REPAIRS_PER_SERVER_MAX));
+        assert_eq!(begin_all(of(&[1, 3], 2)), REPAIRS_PER_SERVER_MAX);
+    }
+
+    #[test]
+    fn a_rack_takes_part_in_so_many_copies_and_what_stays_in_it_is_none() {
+        let in_rack = |rack: u32| Arc::new(Labels::parse([format!("rack={rack}")]).unwrap());
+        let mut racks = view(&[Alive; 80]);
+        racks.servers.iter_mut().for_each(|(server, seen)| seen.labels = in_rack(server.get() / 41));
+        let mut busy = Busy::default().in_racks(&racks);
+        let mut begun = Vec::new();
+        // From the first rack into the second, each server once.
+        for number in 1..=40 {
+            let (source, target) = (ServerId(number), ServerId(number + 40));
+            let (kept, targets) = (vec![source], vec![target]);
+            let repair = Repair { source, kept, targets, anew: Vec::new(), haste: Haste::Short };
+            for _ in 0..2 {
+                if busy.has_room(source, Haste::Short) && busy.has_room(target, Haste::Short) {
+                    busy.begin(&repair);
+                    begun.push(repair.clone());
+                }
+            }
+        }
+        assert_eq!(begun.len(), REPAIRS_PER_RACK_MAX);
+        begun.iter().for_each(|repair| busy.end(repair));
+        assert!(busy.has_room(ServerId(1), Haste::Short));
+        let inside = Repair { targets: ids(&[2]), ..begun.swap_remove(0) };
+        (0..REPAIRS_PER_RACK_MAX * 2).for_each(|_| busy.begin(&inside));
+        assert!(busy.has_room(ServerId(3), Haste::Short));
     }
 }

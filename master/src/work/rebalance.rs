@@ -132,7 +132,7 @@ impl<'p> Round<'p> {
             steps: parts.rebalancing.shown().steps,
             feeds: balance.givers().into_iter().map(feed).collect(),
             balance,
-            busy: Busy::new(MOVES_PER_SERVER_MAX),
+            busy: Busy::new(MOVES_PER_SERVER_MAX).in_racks(&parts.servers.view(now)),
             not_before: now,
             untold: (0, 0),
             told: now,
@@ -157,6 +157,7 @@ impl<'p> Round<'p> {
                     self.ended(&done, outcome);
                 }
                 () = tokio::time::sleep(pause), if more && !crowded && running.len() < MOVES_IN_FLIGHT_MAX => {
+                    self.busy.heed(&parts.servers.copy_shares());
                     match self.next().await? {
                         Next::Start(one) => {
                             self.begin(&one);

@@ -121,8 +121,9 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
         events::look(&parts);
     }
     parts.events.repair_found(&parts.env, queue.len() as u64);
-    let did =
-        Pass { parts: &parts, term, busy: Busy::default(), queue, aside: Vec::new() }.run(&healths).await;
+    let mut busy = Busy::default().in_racks(&parts.servers.view(parts.now()));
+    busy.heed(&parts.servers.copy_shares());
+    let did = Pass { parts: &parts, term, busy, queue, aside: Vec::new() }.run(&healths).await;
     parts.repairs.show(0, 0);
     parts.events.repair_did(did.done as u64, did.failed as u64);
     parts.repairs.ended(parts.now(), healths, looking, did);
@@ -234,6 +235,7 @@ impl Pass<'_> {
             self.aside.drain(..).for_each(|(urgency, chunk)| self.queue.push(urgency, chunk));
             if parts.now().since(looked) >= VIEW_PERIOD {
                 looked = parts.now();
+                self.busy.heed(&parts.servers.copy_shares());
                 if parts.stopping.is_cancelled() || healths(parts) != *healths_before {
                     self.queue = RepairQueue::default();
                 }

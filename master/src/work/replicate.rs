@@ -35,7 +35,15 @@ pub(crate) async fn carry_out(
     let targets = addresses(parts, &repair.targets)?;
     // A bad replica may be the only one with some good block: what takes its place is read whole before.
     let verify = !repair.anew.is_empty();
-    match copy(parts, term, repair, (id, record.version), (targets, Care { ahead: true, verify })).await {
+    match copy(
+        parts,
+        term,
+        repair,
+        (id, record.version),
+        (targets, Care { ahead: true, verify, haste: Some(repair.haste) }),
+    )
+    .await
+    {
         Ok(()) => {}
         // It cannot be synced before it is raised. Nobody counts on those writes any more.
         Err(CommandError::WritesLost) if !verify && !replace::is_written(parts, record.inode).await? => {}
