@@ -345,3 +345,72 @@ fn progress_and_commands_survive_restarts_of_the_server() {
     let unknown = cluster.try_cairn(&["admin", "scrub", "--server", "9"]);
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no chunk server 9"));
 }
+
+/// Nobody has a good replica, but somebody has each block.
+#[test]
+fn replicas_damaged_in_different_blocks_are_mended_from_each_other() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 });
+    let chunks = damage_at_rest(&cluster, 3, |number, file| flip(file, 4096 * number as u64 + 55));
+    wait_until("all are healed", || is_whole(&cluster, 3));
+    cluster.start("mount");
+    read_files(&cluster);
+    check_replicas(&cluster, &chunks, 3);
+}
+
+/// Stops the mount and all servers, does damage to every replica, and waits until all of it is found.
+fn damage_at_rest(
+    cluster: &Cluster,
+    copies: usize,
+    damage: impl Fn(usize, &Path),
+) -> BTreeMap<u64, (String, usize)> {
+    for (name, length) in LENGTHS {
+        fs::write(cluster.mount().join(name), content(name, length)).unwrap();
+    }
+    cluster.stop("mount");
+    stop_all(cluster);
+    start_all(cluster, copies);
+    let chunks = placement(cluster);
+    stop_all(cluster);
+    for (number, server) in servers(cluster).iter().enumerate() {
+        chunks.keys().for_each(|&chunk| damage(number, &replica_file(cluster, server, chunk).unwrap()));
+    }
+    servers(cluster).iter().for_each(|name| cluster.start(name));
+    let damaged = (copies * chunks.len()) as u64;
+    wait_until("all are found", || {
+        cluster.cairn(&["admin", "scrub", "start", "--limit", "0"]);
+        scrubbed(cluster, "damaged_found") >= damaged
+    });
+    chunks
+}
+
+/// A table can be put right with what its blocks say: the digest proves it.
+#[test]
+fn an_only_copy_with_a_damaged_table_is_read_again() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 1, replicas: 1 });
+    let chunks = damage_at_rest(&cluster, 1, |_, file| flip(file, TABLE_AT + 2));
+    wait_until("it is healed", || is_whole(&cluster, 1));
+    cluster.start("mount");
+    read_files(&cluster);
+    check_replicas(&cluster, &chunks, 1);
+}
+
+#[test]
+fn what_is_damaged_on_every_copy_is_an_error_and_told_and_the_rest_is_read() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 });
+    damage_at_rest(&cluster, 3, |number, file| {
+        flip(file, 55);
+        flip(file, 4096 * (1 + number as u64) + 55);
+    });
+    let events = || cluster.cairn(&["admin", "events", "--json"]);
+    wait_until("it is told", || events().contains("chunk_damaged"));
+    let why = cluster.cairn(&["admin", "why", "/odd"]);
+    assert!(why.contains("no copy") && why.contains("put together"), "{why}");
+    cluster.start("mount");
+    let whole = content(LENGTHS[1].0, LENGTHS[1].1);
+    let file = File::open(cluster.mount().join(LENGTHS[1].0)).unwrap();
+    let mut read = vec![0; whole.len() - 4096];
+    file.read_exact_at(&mut read, 4096).unwrap();
+    assert!(read == whole[4096..], "what is whole on some copy is read");
+    let damaged = file.read_exact_at(&mut read[..4096], 0).unwrap_err();
+    assert_eq!(damaged.raw_os_error(), Some(5), "{damaged}");
+}

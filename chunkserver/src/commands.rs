@@ -1,6 +1,7 @@
 //! A master's commands: fenced by term, idempotent, each answered with its outcome.
 
 use crate::heartbeat::heartbeat;
+use crate::mend::Mender;
 use crate::metrics::Metrics;
 use crate::reconcile::{Care, Reconciler};
 use crate::store::{ChunkStore, ReplicaStat, ScrubAct, StoreError};
@@ -24,6 +25,7 @@ type Answers = mpsc::Sender<ChunkServerMessage>;
 pub(crate) struct Commands {
     store: ChunkStore,
     reconciler: Reconciler,
+    mender: Mender,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     reconciliations: Semaphore,
@@ -38,13 +40,14 @@ type Outcome = (CommandOutcome, String);
 impl Commands {
     pub(crate) fn new(
         store: ChunkStore,
-        reconciler: Reconciler,
+        (reconciler, mender): (Reconciler, Mender),
         metrics: Arc<Metrics>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             reconciler,
+            mender,
             metrics,
             places: Arc::new(Semaphore::new(COMMANDS_HELD_MAX)),
             reconciliations: Semaphore::new(RECONCILIATIONS_MAX),
@@ -73,6 +76,7 @@ impl Commands {
             Down::Reconcile(reconcile) => (reconcile.command, self.reconcile(&reconcile).await),
             Down::Fence(fence) => (fence.command, outcome(self.store.fence_term(Term(fence.term)).await)),
             Down::Check(check) => (check.command, self.check(&check).await),
+            Down::Mend(mend) => (mend.command, self.mend(&mend).await),
             Down::Scrub(scrub) => {
                 let outcome = self.scrub(&scrub).await;
                 // So that whoever is told that it is done sees it.
@@ -115,6 +119,15 @@ impl Commands {
                 }
             };
             self.store.portion((chunk, part), None, raised).await
+        };
+        outcome(work.await)
+    }
+
+    async fn mend(&self, mend: &v1::MendReplica) -> Outcome {
+        let work = async {
+            self.store.fence_term(Term(mend.term)).await?;
+            let _place = self.reconciliations.acquire().await.map_err(|_| StoreError::ShuttingDown)?;
+            self.mender.run(ChunkId(mend.chunk), ChunkVersion(mend.version), &mend.peers).await
         };
         outcome(work.await)
     }

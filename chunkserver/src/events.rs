@@ -34,6 +34,10 @@ fn tell(event: StoreEvent, metrics: &Metrics) -> Happened {
             metrics.corrupt_block();
             Happened::Replica(corrupt(&replica, format!("byte {offset}: {detail}")))
         }
+        StoreEvent::Mended { replica } => Happened::Replica(ReplicaEvent {
+            state: ReplicaState::ReplicaGood.into(),
+            ..corrupt(&replica, String::new())
+        }),
         StoreEvent::DiskFailed { disk, path, detail } => {
             error!(%disk, path = %path.display(), detail, "disk has failed");
             Happened::DisksChanged

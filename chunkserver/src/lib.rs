@@ -13,6 +13,7 @@ mod http;
 mod identity;
 mod joined;
 mod lanes;
+mod mend;
 mod metrics;
 mod read_path;
 mod reconcile;

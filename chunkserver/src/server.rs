@@ -11,6 +11,7 @@ use crate::hops::Hops;
 use crate::http::{self, Pages};
 use crate::identity::{Identity, identify};
 use crate::joined::Joined;
+use crate::mend::Mender;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciler;
 use crate::store::{ChunkStore, DiskState, OpenReport, ScrubOptions};
@@ -70,8 +71,9 @@ impl ChunkServer {
         let hops = Arc::new(Hops::new(env.clone(), joined.clone(), options.pool.clone()));
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         let (happened, _) = broadcast::channel(EVENTS_WAITING);
-        let reconciler = Reconciler::new(store.clone(), hops.clone());
-        let commands = Commands::new(store.clone(), reconciler, metrics.clone(), tasks.clone());
+        let copying =
+            (Reconciler::new(store.clone(), hops.clone()), Mender::new(store.clone(), hops.clone()));
+        let commands = Commands::new(store.clone(), copying, metrics.clone(), tasks.clone());
         let service = Arc::new(DataService::new(
             store.clone(),
             hops,

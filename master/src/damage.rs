@@ -128,6 +128,13 @@ impl Damage {
         servers.iter().copied().filter(is_bad).collect()
     }
 
+    /// Whose replica of `chunk` is there and damaged, of these servers.
+    pub(crate) fn corrupt_at(&self, chunk: ChunkId, servers: &[ServerId]) -> Vec<ServerId> {
+        let known = self.locked();
+        let is_corrupt = |server: &ServerId| known.faults.get(&(*server, chunk)) == Some(&Fault::Corrupt);
+        servers.iter().copied().filter(is_corrupt).collect()
+    }
+
     /// What is wrong with a replica, as far as known.
     pub(crate) fn of(&self, server: ServerId, chunk: ChunkId) -> Option<Fault> {
         self.locked().faults.get(&(server, chunk)).copied()

@@ -9,7 +9,7 @@ use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
     CheckReplica, CommandDone, CommandOutcome, CopyHaste, DeleteReplica, FenceTerm, HeldReplica,
-    ListReplicas, MasterCommand, RaiseVersion, Reconcile, ReplicaList, Scrub, ScrubAction,
+    ListReplicas, MasterCommand, MendReplica, RaiseVersion, Reconcile, ReplicaList, Scrub, ScrubAction,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -179,6 +179,19 @@ impl Link {
             })
         })
         .await
+    }
+
+    /// Mends the damaged replica of the server with blocks of those at `peers`.
+    pub(crate) async fn mend(
+        &self,
+        term: Term,
+        (chunk, version): (ChunkId, ChunkVersion),
+        peers: Vec<String>,
+        patience: Duration,
+    ) -> Result<(), CommandError> {
+        let (term, chunk, version) = (term.get(), chunk.get(), version.get());
+        let message = |command| MendReplica { command, term, chunk, version, peers };
+        self.command(patience, |command| Message::Mend(message(command))).await
     }
 
     /// Tells the scrubbers of the server's disks what to do; `limit` as in the message.

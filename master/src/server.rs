@@ -21,7 +21,7 @@ use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
     CAPACITY_PERIOD, COUNTS_PERIOD, DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD,
     HAND_OVER_PATIENCE, ORPHANS_PERIOD, PROMOTION_PERIOD, REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL,
-    REPAIR_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    REPAIR_PERIOD, SALVAGE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -397,6 +397,10 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
     });
     spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
     spawn_job(tasks, parts, REBALANCE_PERIOD, work::rebalance::pass);
+    let salvages = Arc::default();
+    spawn_job(tasks, parts, SALVAGE_PERIOD, move |parts, term| {
+        work::salvage::pass(parts, term, Arc::clone(&salvages))
+    });
     spawn_job(tasks, parts, COUNTS_PERIOD, work::counts::pass);
     let noted = Arc::default();
     spawn_job(tasks, parts, CAPACITY_PERIOD, move |parts, term| {

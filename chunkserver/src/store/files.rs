@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Entries of one page of the table.
-const PAGE_ENTRIES: u32 = 512;
+pub(super) const PAGE_ENTRIES: u32 = 512;
 type Page = Box<[TableEntry; PAGE_ENTRIES as usize]>;
 
 /// An open replica file.
@@ -63,6 +63,12 @@ impl OpenFile {
         let mut table = self.lock();
         let place = &mut self.page(&mut table, block)?[(block % PAGE_ENTRIES) as usize];
         Ok(std::mem::replace(place, entry))
+    }
+
+    /// Writes entries from `first` on into the file, whatever memory has.
+    pub(super) fn put_entries(&self, first: u32, entries: &[TableEntry]) -> io::Result<()> {
+        let bytes: Vec<u8> = entries.iter().copied().flat_map(TableEntry::encode).collect();
+        self.file.write_all_at(&bytes, entry_at(first))
     }
 
     /// Writes the entries of `first .. end` into the file, and answers them; no other byte is touched.

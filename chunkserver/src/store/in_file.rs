@@ -2,6 +2,7 @@
 
 use super::replica::ReplicaState;
 use cairn_core::chunk::replica_file::TableEntry;
+use cairn_core::chunk::table_mend::{self, Seen};
 use cairn_core::chunk::{BlockSet, table_digest};
 use std::collections::BTreeMap;
 
@@ -49,14 +50,33 @@ impl InFile {
     /// What is wrong.
     pub(super) fn check_table(&self, entries: &[TableEntry]) -> Result<(), &'static str> {
         let Some(expected) = self.digest else { return Ok(()) };
-        let runs = self.stored.runs().iter().flat_map(|&(first, end)| first..end);
-        let counted = runs.filter(|&block| self.staged.get(&block).is_none_or(|&replaces| replaces));
         let entry = |block: u32| (block, entries.get(block as usize).copied().unwrap_or_default());
-        if table_digest::digest(counted.map(entry)) == expected {
+        if table_digest::digest(self.counted().map(entry)) == expected {
             return Ok(());
         }
         Err(
             "not the one that was written last: the file is an older one, or another's, or its table is damaged",
         )
+    }
+
+    /// Which entries of such a table to replace with what the blocks say, if that is proven to give the one written last. `crc`:
+    /// of what stands in a block now, if it can be read.
+    pub(super) fn mend_table(
+        &self,
+        entries: &[TableEntry],
+        mut crc: impl FnMut(u32) -> Option<u32>,
+    ) -> Option<Vec<(u32, TableEntry)>> {
+        let seen = |block: u32| {
+            let entry = entries.get(block as usize).copied().unwrap_or_default();
+            Seen { block, entry, crc: crc(block) }
+        };
+        let table: Vec<Seen> = self.counted().map(seen).collect();
+        table_mend::mend(&table, self.digest?)
+    }
+
+    /// Blocks whose entries stand in the file.
+    fn counted(&self) -> impl Iterator<Item = u32> + '_ {
+        let runs = self.stored.runs().iter().flat_map(|&(first, end)| first..end);
+        runs.filter(|&block| self.counts(block))
     }
 }

@@ -32,8 +32,8 @@ pub use copies::CopyPace;
 pub use error::StoreError;
 pub use scrub::{ScrubAct, ScrubOptions};
 pub use types::{
-    BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReadTerms, ReplicaStat,
-    ScrubReport, ScrubState, StoreEvent, WriteRequest,
+    BadBlock, BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReadTerms,
+    ReplicaStat, ScrubReport, ScrubState, StoreEvent, WriteRequest,
 };
 
 use cairn_core::chunk::{ReplicaKey, table_digest};

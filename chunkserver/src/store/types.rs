@@ -164,6 +164,15 @@ pub struct BlockSum {
     pub generation: u32,
 }
 
+/// A block that does not verify on the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadBlock {
+    /// Which.
+    pub block: u32,
+    /// `block_crc` of what it should hold.
+    pub crc: u32,
+}
+
 /// One replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaStat {
@@ -200,6 +209,11 @@ pub enum StoreEvent {
         offset: u64,
         /// What was wrong.
         detail: String,
+    },
+    /// Every block of a corrupt replica verifies again.
+    Mended {
+        /// The replica.
+        replica: ReplicaStat,
     },
     /// A disk failed for good.
     DiskFailed {

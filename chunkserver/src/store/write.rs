@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 pub(super) const COMMAND_BYTES: u64 = journal_bytes(INTENT_HEADER_BYTES);
 
 /// Journal bytes that records with so many blocks take at most.
-fn blocks_bytes(blocks: usize) -> u64 {
+pub(super) fn blocks_bytes(blocks: usize) -> u64 {
     let of = |blocks: usize| journal_bytes(INTENT_HEADER_BYTES + blocks * (8 + BLOCK_BYTES as usize));
     (blocks / INTENT_BLOCKS_MAX) as u64 * of(INTENT_BLOCKS_MAX)
         + if blocks.is_multiple_of(INTENT_BLOCKS_MAX) { 0 } else { of(blocks % INTENT_BLOCKS_MAX) }
@@ -65,11 +65,11 @@ struct Plan {
 }
 
 /// A block ready to be stored.
-struct ReadyBlock {
-    index: u32,
-    journaled: bool,
-    entry: TableEntry,
-    data: Bytes,
+pub(super) struct ReadyBlock {
+    pub(super) index: u32,
+    pub(super) journaled: bool,
+    pub(super) entry: TableEntry,
+    pub(super) data: Bytes,
 }
 
 /// Checks a request by itself.
@@ -235,7 +235,8 @@ fn store(
     Ok(if request.sync { state.last } else { state.mark.unwrap_or_default() })
 }
 
-fn stage(
+/// Journals some blocks; the caller holds the lane and has reserved.
+pub(super) fn stage(
     replica: &Arc<Replica>,
     state: &mut ReplicaState,
     group: &[&ReadyBlock],

@@ -121,6 +121,7 @@ impl RecoveredReplica {
                 self.record.marked &= !clears_mark;
             }
             Intent::Corrupt => self.record.corrupt = true,
+            Intent::Sound => self.record.corrupt = false,
             Intent::Create | Intent::Delete | Intent::Term(_) => {}
         }
     }
@@ -151,6 +152,7 @@ mod tests {
             record(Intent::Raise { clears_mark: false }, 3),
             record(Intent::Mark, 3),
             record(Intent::Corrupt, 3),
+            record(Intent::Sound, 3),
             record(Intent::Delete, 3),
             record(Intent::Create, 4),
             record(Intent::Mark, 4),
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn a_replica_made_anew_remembers_nothing() {
         let mut catalogue = Catalogue::default();
-        history().iter().take(9).for_each(|record| catalogue.apply(record));
+        history().iter().take(10).for_each(|record| catalogue.apply(record));
         let only = catalogue.replicas.values().next().unwrap();
         assert_eq!((only.record.stored.count(), only.record.marked, only.record.corrupt), (0, false, false));
         assert!(only.staged.is_empty());

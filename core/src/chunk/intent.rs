@@ -1,7 +1,7 @@
 //! Records of a disk's intent journal: the data of the entries in its segments (`core/src/journal`).
 //!
 //! ```text
-//! 0    1 kind           1 create  2 blocks  3 mark  4 synced  5 raise  6 delete  7 term  8 corrupt
+//! 0    1 kind           1 create  2 blocks  3 mark  4 synced  5 raise  6 delete  7 term  8 corrupt  9 sound
 //! 1    1 flags          1 (synced, raise): clears the mark
 //! 2    2 part
 //! 4    4 count          blocks: 1 .. 8 blocks; synced: runs; else 0
@@ -61,6 +61,8 @@ pub enum Intent<B> {
     Term(Term),
     /// Some block does not verify.
     Corrupt,
+    /// Every block verifies again.
+    Sound,
 }
 
 /// A record: whom it concerns and what it does.
@@ -91,6 +93,7 @@ impl<B: AsRef<[u8]>> IntentRecord<B> {
             Intent::Delete => (6, 0, 0),
             Intent::Term(_) => (7, 0, 0),
             Intent::Corrupt => (8, 0, 0),
+            Intent::Sound => (9, 0, 0),
         };
         let version = match self.intent {
             Intent::Term(term) => term.get(),
@@ -153,6 +156,7 @@ impl<'a> IntentRecord<&'a [u8]> {
             6 => Intent::Delete,
             7 => Intent::Term(Term(version)),
             8 => Intent::Corrupt,
+            9 => Intent::Sound,
             _ => return None,
         };
         Some(Self {

@@ -9,6 +9,7 @@ pub mod replica_file;
 pub mod scrub;
 pub mod scrub_file;
 pub mod table_digest;
+pub mod table_mend;
 
 pub use blocks::BlockSet;
 pub use catalogue::{Catalogue, ReplicaKey, ReplicaRecord};

@@ -11,6 +11,7 @@ pub mod placement;
 pub mod repair;
 #[cfg(test)]
 mod scale_test;
+pub mod salvage;
 pub mod view;
 pub mod witness;
 

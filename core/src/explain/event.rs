@@ -96,6 +96,20 @@ pub enum Event {
         /// The latest of them.
         chunk: ChunkId,
     },
+    /// All replicas of a chunk were damaged, and one is whole again with blocks of the others.
+    ChunkSalvaged {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// Whose replica.
+        server: ServerId,
+    },
+    /// Some of a chunk is damaged on all its replicas.
+    ChunkDamaged {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What the last attempt to mend it came to.
+        detail: String,
+    },
     /// The backup of the metadata makes no progress.
     BackupFails {
         /// What its destination says.
@@ -203,6 +217,15 @@ impl Event {
                 let why = format!("asked back, and not returned for {}", seconds(*waited));
                 let what = "write lease taken by force".to_owned();
                 ("lease_taken", session.to_string(), inode.to_string(), what, why, true)
+            }
+            Self::ChunkSalvaged { chunk, server } => {
+                let what = "mended with blocks of other damaged copies".to_owned();
+                let why = "no copy was whole".to_owned();
+                ("chunk_salvaged", server.to_string(), chunk.to_string(), what, why, false)
+            }
+            Self::ChunkDamaged { chunk, detail } => {
+                let what = "damaged on every copy: reads of that fail".to_owned();
+                ("chunk_damaged", "cluster".to_owned(), chunk.to_string(), what, bounded(detail), true)
             }
             Self::RepairBegun { .. }
             | Self::RepairEnded { .. }

@@ -193,10 +193,15 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Gone,
+    /// Those that are there are damaged.
+    Damaged,
     Reconciling,
     BelowMinimum,
     Raising,
-    Short { good: usize, wanted: usize },
+    Short {
+        good: usize,
+        wanted: usize,
+    },
     Whole,
 }
 
@@ -206,6 +211,7 @@ impl Group {
         let good = chunk.replicas.iter().filter(is_good).count();
         let bad: Vec<&ReplicaFact> = chunk.replicas.iter().filter(|replica| !is_good(replica)).collect();
         let kind = match chunk {
+            _ if good == 0 && bad.iter().any(is_damaged) => Kind::Damaged,
             _ if good == 0 => Kind::Gone,
             ChunkFact { reconciling: Some(_), .. } => Kind::Reconciling,
             _ if good < chunk.minimum => Kind::BelowMinimum,
@@ -249,6 +255,17 @@ impl Group {
                 let then = "nothing happens by itself: no other copy is left to make one from".to_owned();
                 ("reads and writes", format!("{bad}: no other copy of {chunks}"), then, servers())
             }
+            Kind::Damaged => {
+                let then =
+                    "what is whole on some copy is put together; what is damaged on all stays an error";
+                let what = format!("{bad}: no copy of {chunks} is whole");
+                (
+                    "reads of what is damaged",
+                    what,
+                    then.to_owned(),
+                    "cairn admin events --since 1h".to_owned(),
+                )
+            }
             Kind::Reconciling => {
                 let missing = if bad.is_empty() { String::new() } else { format!(", without {bad}") };
                 let then = format!(
@@ -274,6 +291,10 @@ impl Group {
         };
         verdict.waits.push(Wait { operations, waits_for, since: self.since, then, next });
     }
+}
+
+fn is_damaged(replica: &&ReplicaFact) -> bool {
+    replica.health.is_reachable() && replica.fault == Some("corrupt")
 }
 
 fn in_words(replica: &ReplicaFact) -> String {
@@ -323,6 +344,16 @@ mod tests {
     }
 
     use ServerHealth::{Alive, Dead, Down};
+
+    #[test]
+    fn a_chunk_damaged_on_all_copies_is_told_from_one_that_is_gone() {
+        let mut damaged = chunk(1, [Alive; 3]);
+        damaged.replicas.iter_mut().for_each(|replica| replica.fault = Some("corrupt"));
+        let verdict = judge(&of(vec![damaged, chunk(2, [Dead; 3])]));
+        let operations: Vec<_> = verdict.waits.iter().map(|wait| wait.operations).collect();
+        assert_eq!(operations, ["reads and writes", "reads of what is damaged"]);
+        assert!(verdict.waits[1].then.contains("put together"), "{verdict:?}");
+    }
 
     #[test]
     fn nothing_waits_for_a_healthy_file() {

@@ -147,3 +147,10 @@ pub const MOVES_REMEMBERED: usize = 65_536;
 pub const REPAIR_BYTES_PER_SECOND: u64 = 64 << 20;
 /// How long a chunk server has to note what its scrubbers are told: a small file on each disk, behind foreground I/O.
 pub const SCRUB_COMMAND_PATIENCE: Duration = Duration::from_secs(5);
+/// How often chunks are looked for of which all replicas are damaged; longer after an attempt that failed. Nothing hastens it:
+/// nobody could read them before.
+pub const SALVAGE_PERIOD: Duration = Duration::from_secs(1);
+/// Longest pause after attempts that failed: each reads a replica as a whole.
+pub const SALVAGE_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Replicas that are mended at a time.
+pub const SALVAGES_IN_FLIGHT_MAX: usize = 4;

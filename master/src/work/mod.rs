@@ -10,6 +10,7 @@ pub(crate) mod rebalance;
 pub(crate) mod reconcile;
 pub(crate) mod repair;
 pub(crate) mod replicate;
+pub(crate) mod salvage;
 
 use crate::parts::Parts;
 use cairn_core::ids::Term;

@@ -363,6 +363,7 @@ fn answer(command: Command, held: &Mutex<BTreeMap<ChunkId, ChunkVersion>>) -> Op
             None => done(raise.command, CommandOutcome::OutcomeNoSuchReplica),
         },
         Command::Check(check) => done(check.command, CommandOutcome::OutcomeDone),
+        Command::Mend(mend) => done(mend.command, CommandOutcome::OutcomeFailed),
         Command::Scrub(scrub) => done(scrub.command, CommandOutcome::OutcomeDone),
         Command::Fence(fence) => done(fence.command, CommandOutcome::OutcomeDone),
         Command::Reconcile(reconcile) => done(reconcile.command, CommandOutcome::OutcomeDone),

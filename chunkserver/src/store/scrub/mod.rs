@@ -5,6 +5,7 @@
 //! Nothing is deleted or written over here.
 
 mod desk;
+mod mend;
 mod verify;
 
 pub(super) use desk::Desk;

@@ -333,3 +333,69 @@ fn a_disk_of_which_nothing_can_be_read_has_failed_and_is_blamed_alone() {
         assert!(wrong.len() < 5, "{wrong:?}");
     });
 }
+
+#[test]
+fn a_damaged_replica_is_mended_with_what_it_had_and_nothing_else() {
+    let disk = at_rest();
+    let (id, version) = (ChunkId(1), ChunkVersion(1));
+    let whole = contents(&disk, 1);
+    let block =
+        |at: u64| bytes::Bytes::copy_from_slice(&whole[(at * BLOCK) as usize..((at + 1) * BLOCK) as usize]);
+    for offset in [3, 5 * BLOCK + 9] {
+        disk.flip_bit(&path(1), offset, 3).unwrap();
+    }
+    disk.fail_reads(&path(1), 8 * BLOCK..8 * BLOCK + 1).unwrap();
+    disk.flip_bit(&path(1), HEADER_AT, 3).unwrap();
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        assert_eq!(scrub_all(&store).await, [(1, DAMAGED)]);
+        let bad = store.bad_blocks(id, PART, version).await.unwrap();
+        assert_eq!(bad.iter().map(|bad| bad.block).collect::<Vec<_>>(), [0, 5, 8]);
+        store.mend_block(id, PART, version, (0, block(0))).await.unwrap();
+        // Another state of it.
+        let other = bytes::Bytes::from(vec![9; BLOCK as usize]);
+        store.mend_block(id, PART, version, (5, other)).await.unwrap();
+        let sound = store.declare_sound(id, PART, version).await;
+        assert_eq!(sound, Err(StoreError::Corrupt { offset: 5 * BLOCK }));
+        assert!(store.stat(id, PART).unwrap().corrupt);
+        // What is overwritten meanwhile stays.
+        write(1, 5 * BLOCK, BLOCK as usize, 77).run(&store).await.unwrap();
+        store.mend_block(id, PART, version, (5, block(5))).await.unwrap();
+        store.mend_block(id, PART, version, (8, block(8))).await.unwrap();
+        store.declare_sound(id, PART, version).await.unwrap();
+        assert_sound(&store).await;
+    });
+    let disk = disk.crash_image_with(&mut LoseAll);
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        assert_eq!(store.corrupt_replicas(), []);
+        assert_sound(&store).await;
+        let read = store.read(id, PART, version, 0, 40_000).await.unwrap();
+        assert!(read.payload[..5 * BLOCK as usize] == whole[..5 * BLOCK as usize]);
+        assert!(read.payload[5 * BLOCK as usize..6 * BLOCK as usize] == [77; BLOCK as usize]);
+        assert!(read.payload[6 * BLOCK as usize..40_000] == whole[6 * BLOCK as usize..40_000]);
+    });
+}
+
+#[test]
+fn a_damaged_table_is_put_right_and_an_older_one_is_not() {
+    let disk = at_rest();
+    let (id, version) = (ChunkId(1), ChunkVersion(1));
+    let whole = contents(&disk, 1);
+    disk.flip_bit(&path(1), TABLE_AT + 3, 3).unwrap();
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        assert_eq!(scrub_all(&store).await, [(1, DAMAGED)]);
+        assert!(store.read(id, PART, version, 0, 4096).await.is_err());
+        assert_eq!(store.bad_blocks(id, PART, version).await, Ok(Vec::new()));
+        store.declare_sound(id, PART, version).await.unwrap();
+        assert_sound(&store).await;
+    });
+    let disk = disk.crash_image_with(&mut LoseAll);
+    runtime().block_on(async {
+        let (store, _) = open_tiny(&disk, 1);
+        assert_eq!(store.corrupt_replicas(), []);
+        let read = store.read(id, PART, version, 0, 40_000).await.unwrap();
+        assert!(read.payload[..40_000] == whole[..40_000]);
+    });
+}

@@ -34,7 +34,7 @@ pub(in crate::store) enum Found {
 }
 
 /// Why an attempt came to nothing.
-enum Trouble {
+pub(super) enum Trouble {
     /// `unread`: the system failed to read there.
     Bad {
         offset: u64,
@@ -185,7 +185,7 @@ fn check_frame(
     Ok(())
 }
 
-fn read_table(file: &dyn MediumFile, first: u32, end: u32) -> Result<Vec<TableEntry>, Trouble> {
+pub(super) fn read_table(file: &dyn MediumFile, first: u32, end: u32) -> Result<Vec<TableEntry>, Trouble> {
     let mut bytes = vec![0; (end - first) as usize * ENTRY_BYTES];
     let at = TABLE_AT + u64::from(first) * ENTRY_BYTES as u64;
     // Short at the end of the file: no entries there.
