@@ -24,7 +24,7 @@ use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
 use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::machine::Rows;
-use cairn_core::namespace::work::{deletions, reconciliations, repairs, replicas_on, totals};
+use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
@@ -304,7 +304,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         warnings: Vec::new(),
         recent_corruption: parts.damage.recent().into_iter().map(corruption_report).collect(),
         backup: Some(backup_status(&backup)),
-        short_chunks: short_chunks(parts).await?,
+        short_chunks: redundancy::short_sets(parts).await?,
         replicas_on_dead: replicas_on_dead(parts, &reports).await?,
         repairs_waiting,
         repairs_under_way,
@@ -459,14 +459,6 @@ pub(crate) async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsErro
     count(None, |after| async move {
         let page = parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await?;
         Ok((page.len(), page.last().map(|(newest, _)| Some(*newest))))
-    })
-    .await
-}
-
-async fn short_chunks(parts: &Parts) -> Result<u64, FsError> {
-    count(None, |after| async move {
-        let page = parts.reader.read(move |rows| repairs(rows, after, WORK_PAGE)).await?;
-        Ok((page.len(), page.last().map(|newest| Some(*newest))))
     })
     .await
 }

@@ -4,7 +4,7 @@
 use crate::parts::Parts;
 use cairn_core::error::FsError;
 use cairn_core::ids::ChunkId;
-use cairn_core::limits::{COPIES_COUNTED_MAX, WORK_PAGE};
+use cairn_core::limits::{ADMIN_COUNT_MAX, COPIES_COUNTED_MAX, WORK_PAGE};
 use cairn_core::namespace::work::{chunks_named, repairs, replicas_on};
 use cairn_proto::v1::{CopiesCount, StateCount};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +65,24 @@ pub(crate) async fn copies(parts: &Parts) -> Result<Copies, FsError> {
         }
     }
     Ok(copies)
+}
+
+/// How many chunks have a set that is not of the size that is wanted. Those that nothing refers to yet do not count: a client
+/// was given them ahead, and what it writes there is repaired when a file refers to it.
+///
+/// # Errors
+/// As [`copies`].
+pub(crate) async fn short_sets(parts: &Parts) -> Result<u64, FsError> {
+    let (mut sum, mut after) = (0, None);
+    while sum < ADMIN_COUNT_MAX {
+        let page = parts.reader.read(move |rows| repairs(rows, after, WORK_PAGE)).await?;
+        let Some(&last) = page.last() else { break };
+        after = Some(last);
+        let chunks: Vec<ChunkId> = page.into_iter().map(|(_, chunk)| chunk).collect();
+        let records = parts.reader.read(move |rows| chunks_named(rows, &chunks)).await?;
+        sum += records.iter().filter(|record| record.owner.is_none()).count() as u64;
+    }
+    Ok(sum)
 }
 
 /// Chunks that may have too few good copies, and whether these are all.

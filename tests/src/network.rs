@@ -6,7 +6,7 @@
 #![allow(clippy::print_stderr, reason = "what could not be cleaned up is said")]
 
 use crate::shell::Shell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Host number of a machine: its address is `10.99.0.HOST`.
@@ -17,7 +17,8 @@ pub struct Network {
     shell: Shell,
     prefix: String,
     hosts: Vec<Host>,
-    cut: BTreeSet<(Host, Host)>,
+    /// Ways that are cut, and how many cuts are to be mended before each is open.
+    cut: BTreeMap<(Host, Host), u32>,
 }
 
 /// Where a machine listens.
@@ -30,12 +31,18 @@ fn hardware(host: Host, cut: bool) -> String {
     format!("02:00:00:00:{:02x}:{host:02x}", u8::from(cut))
 }
 
+/// Every way from one of `from` to one of `to`.
+fn ways(from: &[Host], to: &[Host]) -> BTreeSet<(Host, Host)> {
+    let all = from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to)));
+    all.filter(|(from, to)| from != to).collect()
+}
+
 impl Network {
     /// Machines with these numbers, each reaching all others.
     pub fn new(hosts: &[Host]) -> Self {
         static NETWORKS: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("cairn-{}-{}", std::process::id(), NETWORKS.fetch_add(1, Ordering::Relaxed));
-        let mut network = Self { shell: Shell::start(), prefix, hosts: hosts.to_vec(), cut: BTreeSet::new() };
+        let mut network = Self { shell: Shell::start(), prefix, hosts: hosts.to_vec(), cut: BTreeMap::new() };
         let switch = format!("{}-switch", network.prefix);
         network.shell.run(&format!("ip netns add {switch}"));
         network.shell.run(&format!("ip -n {switch} link add bridge type bridge"));
@@ -71,16 +78,26 @@ impl Network {
 
     /// Cuts every way from one of `from` to one of `to`.
     pub fn cut_ways(&mut self, from: &[Host], to: &[Host]) {
-        let ways = from.iter().flat_map(|&from| to.iter().map(move |&to| (from, to)));
-        self.cut.extend(ways.filter(|(from, to)| from != to));
+        for way in ways(from, to) {
+            *self.cut.entry(way).or_default() += 1;
+        }
+        self.teach(from);
+    }
+
+    /// Undoes one `cut_ways`; ways that another one has cut as well stay cut.
+    pub fn mend_ways(&mut self, from: &[Host], to: &[Host]) {
+        for way in ways(from, to) {
+            self.cut.entry(way).and_modify(|cuts| *cuts = cuts.saturating_sub(1));
+        }
+        self.cut.retain(|_, cuts| *cuts > 0);
         self.teach(from);
     }
 
     /// As `cut_ways`, and back.
     pub fn cut_off(&mut self, some: &[Host], others: &[Host]) {
-        let ways =
-            some.iter().flat_map(|&one| others.iter().flat_map(move |&other| [(one, other), (other, one)]));
-        self.cut.extend(ways.filter(|(from, to)| from != to));
+        for way in ways(some, others).into_iter().chain(ways(others, some)) {
+            *self.cut.entry(way).or_default() += 1;
+        }
         self.teach(&[some, others].concat());
     }
 
@@ -97,7 +114,7 @@ impl Network {
         let senders: BTreeSet<Host> = senders.iter().copied().collect();
         for &sender in &senders {
             let neighbour = |&other: &Host| {
-                let mac = hardware(other, self.cut.contains(&(sender, other)));
+                let mac = hardware(other, self.cut.contains_key(&(sender, other)));
                 format!("neigh replace {} lladdr {mac} nud permanent dev eth0\\n", address(other))
             };
             let batch: String = self.hosts.iter().filter(|&&other| other != sender).map(neighbour).collect();

@@ -30,6 +30,8 @@ pub struct Contents {
     latest: Vec<u8>,
     /// Of each block written since the last sync, what each of the writes made of it.
     written: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// Bytes were lost before they were synced: `latest` is not what it is to be thought of as any more.
+    doubtful: bool,
 }
 
 impl Contents {
@@ -46,8 +48,27 @@ impl Contents {
 
     /// All that was written is durable.
     pub fn sync(&mut self) {
-        self.synced.clone_from(&self.latest);
-        self.written.clear();
+        self.synced.resize(self.latest.len(), 0);
+        for (block, _) in std::mem::take(&mut self.written) {
+            let (from, to) = (block * BLOCK, self.latest.len().min((block + 1) * BLOCK));
+            self.synced[from..to].copy_from_slice(&self.latest[from..to]);
+        }
+    }
+
+    /// A sync has said that bytes are lost: what was written since the last one may be there or not, and nothing can be
+    /// told of what is written to it from now on.
+    pub fn doubt(&mut self) {
+        self.doubtful = true;
+    }
+
+    /// Whether it is not known what a reader finds.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubtful
+    }
+
+    /// What the writer reads, if that is known.
+    pub fn latest(&self) -> Option<&[u8]> {
+        (!self.doubtful).then_some(&self.latest)
     }
 
     /// Bytes, when all writes have arrived.
@@ -55,6 +76,7 @@ impl Contents {
         self.latest.len()
     }
 
+    /// Whether a reader may find these bytes after everybody has died.
     fn check(&self, found: &[u8]) -> Result<(), String> {
         let (least, most) = (self.synced.len(), self.latest.len());
         if !(least..=most).contains(&found.len()) {
@@ -162,6 +184,13 @@ impl Tree {
         }
     }
 
+    /// Of each file with bytes that were not synced it is unknown from now on what a reader finds.
+    pub fn doubt_unsynced(&mut self) {
+        for contents in self.files.values_mut().filter(|contents| !contents.written.is_empty()) {
+            Arc::make_mut(contents).doubt();
+        }
+    }
+
     /// Holds what was found against this tree.
     ///
     /// # Errors
@@ -259,7 +288,7 @@ impl Found {
             tree.next = tree.next.max(found.inode + 1);
             tree.nodes.insert(name, Node::File(file));
             let contents =
-                Contents { latest: found.bytes.clone(), synced: found.bytes, written: BTreeMap::new() };
+                Contents { latest: found.bytes.clone(), synced: found.bytes, ..Contents::default() };
             tree.files.insert(file, Arc::new(contents));
         }
         tree

@@ -108,7 +108,7 @@ fn two_files_that_became_one_are_found() {
 #[test]
 fn an_overwrite_is_there_in_whole_blocks_and_wholly_once_it_was_synced() {
     let (old, new) = (bytes(1, 20_000), bytes(2, 9_000));
-    let mut contents = Contents { synced: old.clone(), latest: old.clone(), written: BTreeMap::new() };
+    let mut contents = Contents { synced: old.clone(), latest: old.clone(), ..Contents::default() };
     contents.write(1000, &new);
     let mut all = old.clone();
     all[1000..10_000].copy_from_slice(&new);
@@ -133,7 +133,7 @@ fn an_overwrite_is_there_in_whole_blocks_and_wholly_once_it_was_synced() {
 #[test]
 fn an_append_shows_only_bytes_that_were_written() {
     let (old, tail) = (bytes(1, 5000), bytes(2, 9000));
-    let mut contents = Contents { synced: old.clone(), latest: old.clone(), written: BTreeMap::new() };
+    let mut contents = Contents { synced: old.clone(), latest: old.clone(), ..Contents::default() };
     contents.write(5000, &tail);
     let all = [&old[..], &tail].concat();
     for length in [5000, 5001, 8192, 13_999, 14_000] {

@@ -24,6 +24,8 @@ pub struct Faults {
     reads_fail: AtomicBool,
     writes_fail: AtomicBool,
     delay_us: AtomicU64,
+    is_full: AtomicBool,
+    shows_full: AtomicBool,
     served: AtomicU64,
 }
 
@@ -49,6 +51,26 @@ impl Faults {
         self.delay_us.store(by.as_micros() as u64, Ordering::SeqCst);
     }
 
+    /// Nothing on it is answered until it is told to be quick again.
+    pub fn hang(&self) {
+        self.slow_down(Duration::from_secs(24 * 3600));
+    }
+
+    /// What takes more room fails with ENOSPC: files that are made, that grow, or that are allocated room. With `shows`, the file
+    /// system says beforehand that nothing is free; without, it says what it always does, as where a quota is used up.
+    pub fn fill(&self, is_full: bool, shows: bool) {
+        self.is_full.store(is_full, Ordering::SeqCst);
+        self.shows_full.store(is_full && shows, Ordering::SeqCst);
+    }
+
+    /// Nothing is wrong with it any more.
+    pub fn heal(&self) {
+        self.fail_reads(false);
+        self.fail_writes(false);
+        self.fill(false, false);
+        self.slow_down(Duration::ZERO);
+    }
+
     /// Reads, writes and syncs so far.
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::SeqCst)
@@ -62,6 +84,16 @@ impl Faults {
     fn on_write(&self) -> Result<(), Errno> {
         self.wait();
         if self.writes_fail.load(Ordering::SeqCst) { Err(Errno::EIO) } else { Ok(()) }
+    }
+
+    /// A write that takes more room.
+    fn on_growth(&self) -> Result<(), Errno> {
+        self.on_write()?;
+        if self.is_full.load(Ordering::SeqCst) { Err(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    fn shows_full(&self) -> bool {
+        self.shows_full.load(Ordering::SeqCst)
     }
 
     fn wait(&self) {
@@ -85,7 +117,7 @@ pub struct FaultyDisk {
     mount_point: PathBuf,
     session: Option<BackgroundSession>,
     // Last: what serves the mount uses it.
-    _backing: TempDir,
+    backing: TempDir,
 }
 
 impl FaultyDisk {
@@ -100,12 +132,28 @@ impl FaultyDisk {
         let fs = Passthrough::new(backing.path(), faults.clone());
         let session = Session::new(fs, mount_point, &config).and_then(Session::spawn);
         let session = session.expect("FUSE is there, as for every mount of these tests");
-        Self { faults, mount_point: mount_point.to_owned(), session: Some(session), _backing: backing }
+        Self { faults, mount_point: mount_point.to_owned(), session: Some(session), backing }
     }
 
     /// What is wrong with it.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Another disk in its place, with nothing on it. Nobody may use the old one any more.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn replace(&self) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(self.backing.path())? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                std::fs::remove_dir_all(entry.path())?;
+            } else {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// Where it is mounted.
@@ -116,7 +164,7 @@ impl FaultyDisk {
 
 impl Drop for FaultyDisk {
     fn drop(&mut self) {
-        self.faults.slow_down(Duration::ZERO);
+        self.faults.heal();
         if let Some(session) = self.session.take() {
             // Whoever still has files open there keeps the session alive; the mount point is free at once.
             let lazily = rustix::mount::UnmountFlags::DETACH;

@@ -38,7 +38,7 @@ impl Passthrough {
         name: &OsStr,
         mode: u32,
     ) -> Result<(fuser::FileAttr, FileHandle), Errno> {
-        self.faults.on_write()?;
+        self.faults.on_growth()?;
         let path = self.nodes.child(parent, name)?;
         let file =
             OpenOptions::new().read(true).write(true).create(true).mode(mode).truncate(false).open(&path)?;
@@ -68,8 +68,15 @@ impl Passthrough {
     }
 
     fn write_file(&self, handle: FileHandle, offset: u64, data: &[u8]) -> Result<u32, Errno> {
-        self.faults.on_write()?;
-        self.nodes.file(handle)?.write_all_at(data, offset)?;
+        let file = self.nodes.file(handle)?;
+        // Asked first: it is nothing that the disk does.
+        let grows = file.metadata()?.len() < offset + data.len() as u64;
+        if grows {
+            self.faults.on_growth()?
+        } else {
+            self.faults.on_write()?
+        }
+        file.write_all_at(data, offset)?;
         Ok(data.len() as u32)
     }
 
@@ -80,6 +87,7 @@ impl Passthrough {
 
     fn make_directory(&self, parent: INodeNo, name: &OsStr, mode: u32) -> Result<fuser::FileAttr, Errno> {
         let path = self.nodes.child(parent, name)?;
+        self.faults.on_growth()?;
         self.change(|| fs::DirBuilder::new().mode(mode).create(&path))?;
         self.nodes.look_up(&path)
     }
@@ -315,8 +323,8 @@ impl Filesystem for Passthrough {
         match space {
             Ok(space) => reply.statfs(
                 space.f_blocks,
-                space.f_bfree,
-                space.f_bavail,
+                if self.faults.shows_full() { 0 } else { space.f_bfree },
+                if self.faults.shows_full() { 0 } else { space.f_bavail },
                 space.f_files,
                 space.f_ffree,
                 space.f_bsize as u32,
@@ -338,7 +346,12 @@ impl Filesystem for Passthrough {
         reply: ReplyEmpty,
     ) {
         let how = FallocateFlags::from_bits_retain(mode as u32);
-        let allocate = |file: Arc<File>| self.change(|| Ok(fallocate(&file, how, offset, length)?));
+        let allocate = |file: Arc<File>| {
+            if !how.contains(FallocateFlags::PUNCH_HOLE) {
+                self.faults.on_growth()?;
+            }
+            self.change(|| Ok(fallocate(&file, how, offset, length)?))
+        };
         answer(self.nodes.file(fh).and_then(allocate), reply);
     }
 }

@@ -1,0 +1,53 @@
+//! Programs that work on mounts and know what must come of everything they do.
+
+pub mod bulk;
+pub mod published;
+pub mod shared_log;
+pub mod tree;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+/// How often what was acknowledged.
+pub type Acknowledged = BTreeMap<&'static str, u64>;
+
+/// A program.
+pub trait Program: Send {
+    /// What it is, for reports.
+    fn name(&self) -> String;
+
+    /// One thing that it does. What is not as it must be is a panic.
+    ///
+    /// # Errors
+    /// Of a system call.
+    fn step(&mut self) -> io::Result<()>;
+
+    /// The last thing that it began, for reports.
+    fn doing(&self) -> &'static str;
+
+    /// Since when bytes had waited for the sync that has just failed, if it is one.
+    fn at_risk_since(&self) -> Option<Instant>;
+
+    /// These bytes are lost, which may be.
+    fn doubt(&mut self);
+
+    /// Closes what it has open.
+    fn let_go(&mut self);
+
+    /// A mount of it was killed and is there again: holds what is found against what was acknowledged, and goes on from there.
+    ///
+    /// # Errors
+    /// What could not be read.
+    fn recover(&mut self) -> Result<(), String>;
+
+    /// Holds what another mount shows against what was acknowledged.
+    ///
+    /// # Errors
+    /// What is not as it must be.
+    fn verify(&mut self, mount: &Path) -> Result<(), String>;
+
+    /// What it has done.
+    fn acknowledged(&self) -> Acknowledged;
+}
