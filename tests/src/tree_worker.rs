@@ -100,6 +100,11 @@ impl TreeWorker {
     }
 
     fn create(&mut self, name: &str, path: &Path) -> io::Result<()> {
+        let old = self.ledger.tree.file(name);
+        if self.held.as_ref().is_some_and(|held| Some(held.id) == old) {
+            // Cut off with bytes that wait for their sync it may say that these are lost.
+            return self.write_held();
+        }
         let mut file = self.ledger.names("create", |tree| tree.create(name), || File::create(path))?;
         let id = self.ledger.tree.file(name).unwrap();
         let bytes = self.bytes(40_000);

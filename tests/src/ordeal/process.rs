@@ -79,6 +79,11 @@ impl Process {
         self.run.as_ref().is_some_and(|run| exists(run.pid))
     }
 
+    /// Whether it exists and was not killed.
+    pub fn lives(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| !run.was_killed && exists(run.pid))
+    }
+
     /// What is to be done about it.
     pub fn need(&mut self) -> Need {
         if self.exists() {

@@ -216,7 +216,7 @@ impl Stage {
 
     fn mount_is_back(&mut self, number: usize) -> bool {
         let point = self.mount_point(number);
-        self.process(&format!("mount-{number}")).exists() && is_mounted(&point)
+        self.process(&format!("mount-{number}")).lives() && is_mounted(&point)
     }
 
     /// SIGKILL of a mount: who works on it is told first.
