@@ -4,6 +4,7 @@
 
 use crate::ledger::Ledger;
 use crate::oracle::FileId;
+use crate::ordeal::programs::unlike;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use std::fs::{self, File, OpenOptions};
@@ -136,7 +137,9 @@ impl TreeWorker {
             self.at_risk = held.dirty_since.map(|since| (id, since));
         }
         let read = fs::read(path)?;
-        assert!(read == written, "{}: not what was written last", path.display());
+        if read != written {
+            return Err(unlike(format!("{}: not what was written last", path.display())));
+        }
         self.ledger.acknowledge("read");
         Ok(())
     }

@@ -230,8 +230,9 @@ impl At {
     /// An error: either it is one that may be, or everything ends here.
     fn judge(&self, program: &mut dyn Program, error: &std::io::Error) {
         let since = program.at_risk_since();
-        let is_excused = error.raw_os_error() == Some(Errno::IO.raw_os_error())
-            && since.is_some_and(|since| self.losses.excuse(since));
+        let is_of_lost_bytes = error.raw_os_error() == Some(Errno::IO.raw_os_error())
+            || error.kind() == std::io::ErrorKind::InvalidData;
+        let is_excused = is_of_lost_bytes && since.is_some_and(|since| self.losses.excuse(since));
         let at = self.begun.elapsed().as_secs_f64();
         let risk = since.map(|since| since.elapsed());
         assert!(

@@ -1,6 +1,6 @@
 //! Larger files that are overwritten in place, appended to, and read at random from where they are stored.
 
-use super::{Acknowledged, Program};
+use super::{Acknowledged, Program, unlike};
 use crate::ledger::Ledger;
 use crate::oracle::{FileId, Found};
 use rand::rngs::SmallRng;
@@ -102,8 +102,9 @@ impl BulkProgram {
         fadvise(&open.file, 0, None, Advice::DontNeed)?;
         let mut bytes = vec![0; length];
         open.file.read_exact_at(&mut bytes, offset as u64)?;
-        let same = bytes == written[offset..offset + length];
-        assert!(same, "{}: {length} bytes at {offset} are not what was written last", self.name);
+        if bytes != written[offset..offset + length] {
+            return Err(unlike(format!("{length} bytes at {offset} are not what was written last")));
+        }
         self.ledger.acknowledge("large read");
         Ok(())
     }

@@ -13,6 +13,12 @@ use std::time::Instant;
 /// How often what was acknowledged.
 pub type Acknowledged = BTreeMap<&'static str, u64>;
 
+/// What a program reads is not what it wrote last. That may only be with bytes that were never synced and are lost: a sync
+/// will say so (`docs/SEMANTICS.md`).
+pub fn unlike(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
 /// A program.
 pub trait Program: Send {
     /// What it is, for reports.
@@ -27,7 +33,7 @@ pub trait Program: Send {
     /// The last thing that it began, for reports.
     fn doing(&self) -> &'static str;
 
-    /// Since when bytes had waited for the sync that has just failed, if it is one.
+    /// Since when the bytes that the last call was about had waited for their sync, if they had.
     fn at_risk_since(&self) -> Option<Instant>;
 
     /// These bytes are lost, which may be.
