@@ -88,6 +88,10 @@ number_id!(
     ServerId, u32, "chunkserver-"
 );
 number_id!(
+    /// A storage policy. 0 is the one that everything has which was given no other.
+    PolicyId, u32, "policy-"
+);
+number_id!(
     /// A client session (NFSv4.1 sense, RFC 8881 section 2.10).
     SessionId, u64, "session-"
 );
@@ -119,6 +123,11 @@ number_id!(
     /// Tree (volume or snapshot) a row belongs to; 1 is the only one today.
     TreeId, u32, "tree-"
 );
+
+impl PolicyId {
+    /// What has no other policy has this one; it is never removed.
+    pub const DEFAULT: Self = Self(0);
+}
 
 impl InodeId {
     /// The root directory (FUSE fixes the number 1 as well).

@@ -3,7 +3,7 @@
 use super::cache::{Cache, Known};
 use super::changes::Changes;
 use super::table::{ChangeNumber, Invalidation, SharedLeases};
-use crate::ids::{InodeId, LeaseNumber, SessionId};
+use crate::ids::{InodeId, LeaseNumber, PolicyId, SessionId};
 use crate::limits::{CACHED_ITEMS_MAX, SHARED_LEASE_BELIEF, SHARED_LEASE_TERM};
 use crate::namespace::answer::DirectoryEntry;
 use crate::namespace::attr::{Attr, AttrChanges, NodeKind, TimeSet};
@@ -40,6 +40,7 @@ fn attr(inode: InodeId, change: u64) -> Attr {
         btime: time,
         change,
         data_change: 1,
+        policy: PolicyId::DEFAULT,
     }
 }
 

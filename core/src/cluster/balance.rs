@@ -3,8 +3,9 @@
 //! Two levels are looked for, as far apart as the tolerance allows, such that what stands above the upper one fits below the
 //! lower one. Everything between the levels stays where it is, so hardly a byte moves that need not.
 
+use super::labels::Labels;
 use super::pace::Haste;
-use super::placement::crowding;
+use super::placement::misfit;
 use super::repair::{Busy, Repair};
 use super::view::{ClusterView, ServerHealth};
 use crate::ids::ServerId;
@@ -150,13 +151,13 @@ impl Balance {
     }
 
     /// A move of a replica of `bytes` away from `from`, which holds one of the replicas `set`: to whoever lacks most and may have
-    /// it. Not if it would come to stand beside others of its chunk where it does not now, or if everybody would be less even
-    /// afterwards.
+    /// it. Not if it would come to stand beside others of its chunk where it does not now, or without labels that are required and
+    /// that it has now, or if everybody would be less even afterwards.
     pub fn propose(
         &self,
         view: &ClusterView,
         busy: &Busy,
-        (set, from): (&[ServerId], ServerId),
+        (set, from, required): (&[ServerId], ServerId, &Labels),
         bytes: u64,
     ) -> Option<Repair> {
         let surplus = *self.surplus.get(&from)?;
@@ -164,7 +165,7 @@ impl Balance {
             return None;
         }
         let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != from).collect();
-        let crowded = crowding(view, set);
+        let present = misfit(view, set, required);
         let fits = |&(&to, &lacks): &(&ServerId, &u64)| {
             let target = view.servers.get(&to);
             let has_room = target.is_some_and(|target| {
@@ -175,7 +176,7 @@ impl Balance {
                 && has_room
                 && busy.has_room(to, Haste::Move)
                 && !set.contains(&to)
-                && crowding(view, &moved) <= crowded
+                && misfit(view, &moved, required) <= present
         };
         let taker = self.deficit.iter().filter(fits).max_by_key(|&(_, lacks)| lacks);
         let source = set
@@ -207,8 +208,8 @@ impl Balance {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::ServerView;
     use crate::cluster::placement::place_more;
-    use crate::cluster::{Labels, ServerView};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -263,7 +264,7 @@ mod tests {
         let balance = Balance::of(&fills, 50);
         let set = [ServerId(1), ServerId(2), ServerId(3)];
         let propose = |view: &ClusterView| {
-            let moved = balance.propose(view, &Busy::new(2), (&set, ServerId(1)), 64 << 20);
+            let moved = balance.propose(view, &Busy::new(2), (&set, ServerId(1), &Labels::none()), 64 << 20);
             moved.map(|repair| (repair.kept, repair.targets))
         };
         let kept = vec![ServerId(2), ServerId(3)];
@@ -275,7 +276,12 @@ mod tests {
         assert_eq!(propose(&away), None, "its chunk is not whole at present");
         assert!(!balance.gives(ServerId(4)) && balance.gives(ServerId(1)));
         assert_eq!(
-            balance.propose(&view(5, |n| n), &Busy::new(2), (&[ServerId(4)], ServerId(4)), 1 << 20),
+            balance.propose(
+                &view(5, |n| n),
+                &Busy::new(2),
+                (&[ServerId(4)], ServerId(4), &Labels::none()),
+                1 << 20
+            ),
             None
         );
     }
@@ -304,7 +310,7 @@ mod tests {
             }
             let set = place(chunk);
             let Some(&from) = set.iter().find(|&&server| balance.gives(server)) else { continue };
-            if let Some(repair) = balance.propose(&view, &busy, (&set, from), bytes) {
+            if let Some(repair) = balance.propose(&view, &busy, (&set, from, &Labels::none()), bytes) {
                 balance.take(from, repair.targets[0], bytes);
                 moved += bytes;
             }
@@ -319,8 +325,9 @@ mod tests {
         for chunk in 0..30_000_u64 {
             let hash = chunk.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let kept = [ServerId(2 + (hash % 999) as u32), ServerId(2 + (hash >> 20) as u32 % 999)];
-            let targets =
-                place_more(&view, &kept, 1, hash, |server| server.get() != 1 && !kept.contains(&server));
+            let targets = place_more(&view, (&kept, &Labels::none()), 1, hash, |server| {
+                server.get() != 1 && !kept.contains(&server)
+            });
             seen.extend(targets);
         }
         assert!(seen.len() > 900, "{}", seen.len());

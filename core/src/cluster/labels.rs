@@ -28,6 +28,16 @@ pub enum LabelError {
 }
 
 impl Labels {
+    /// None.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Whether all of `required` are among these.
+    pub fn satisfy(&self, required: &Labels) -> bool {
+        required.0.iter().all(|(key, value)| self.get(key) == Some(value))
+    }
+
     /// Reads `key=value` texts.
     ///
     /// # Errors
@@ -95,6 +105,9 @@ mod tests {
         );
         assert_eq!(labels.texts().collect::<Vec<_>>(), ["host=a-12.b", "rack=7"]);
         assert!(Labels::parse([""; 0]).unwrap().is_empty());
+        let required = |texts: &[&str]| labels.satisfy(&Labels::parse(texts).unwrap());
+        assert!(required(&[]) && required(&["rack=7"]) && required(&["host=a-12.b", "rack=7"]));
+        assert!(!required(&["rack=8"]) && !required(&["rack=7", "media=ssd"]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod labels;
 pub mod latency;
 pub mod pace;
 pub mod placement;
+pub mod policy;
 pub mod repair;
 #[cfg(test)]
 mod scale_test;
@@ -16,4 +17,5 @@ pub mod view;
 pub mod witness;
 
 pub use labels::Labels;
+pub use policy::{Policies, Policy};
 pub use view::{ClusterView, ServerHealth, ServerView};

@@ -4,7 +4,8 @@
 //! taken. Two choices suffice to keep the fullest close to the mean, and no hot spot forms while the view is stale, as
 //! would by always taking the best.
 
-use super::labels::{HOST, RACK};
+use super::labels::{HOST, Labels, RACK};
+use super::policy::Policy;
 use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::error::FsError;
 use crate::ids::ServerId;
@@ -13,44 +14,45 @@ use crate::units::CHUNK_BYTES;
 /// Weight of one request in flight against one thousandth of the capacity in use: 50 requests weigh as much as 10 %.
 const LOAD_WEIGHT: u64 = 2;
 
-/// Chooses servers for one chunk, in chain order. With fewer servers than `replicas` it works with what there is, down
-/// to `minimum` (whoever shows the chunk's state shows that as a warning). Servers that are being emptied are taken only for
-/// want of others. `number` tells the chunks of one request apart.
+/// Chooses servers for one chunk, in chain order: those with the labels that the policy requires, and others only for want of
+/// them. With fewer servers than replicas it works with what there is, down to the minimum (whoever shows the chunk's state
+/// shows that as a warning). Servers that are being emptied come last. `number` tells the chunks of one request apart.
 ///
 /// # Errors
 /// `NoSpace` when enough servers are alive but too few have room; `Unavailable` when too few are alive.
 pub fn place(
     view: &ClusterView,
-    replicas: u8,
-    minimum: u8,
+    policy: &Policy,
     entropy: u64,
     number: u32,
 ) -> Result<Vec<ServerId>, FsError> {
     let alive = |(_, server): &(&ServerId, &ServerView)| server.health == ServerHealth::Alive;
     let alive: Vec<Candidate<'_>> = view.servers.iter().filter(alive).collect();
-    let needed = usize::from(minimum.max(1));
+    let needed = usize::from(policy.minimum.max(1));
     if alive.len() < needed {
         let text = format!("{} chunk servers are alive, a new chunk needs {needed}", alive.len());
         return Err(FsError::Unavailable(text));
     }
     let with_room = alive.into_iter().filter(|(_, server)| server.free_bytes >= CHUNK_BYTES);
-    let (leaving, mut staying): (Vec<_>, Vec<_>) = with_room.partition(|(_, server)| server.draining);
+    let (leaving, staying): (Vec<_>, Vec<_>) = with_room.partition(|(_, server)| server.draining);
     if leaving.len() + staying.len() < needed {
         return Err(FsError::NoSpace);
     }
     let mut bits = Bits(entropy ^ u64::from(number).wrapping_mul(0xa076_1d64_78bd_642f));
     let mut chosen = Chosen::default();
-    chosen.draw(&mut staying, usize::from(replicas), &mut bits);
-    chosen.draw(&mut { leaving }, usize::from(replicas), &mut bits);
+    let (wanted, others) = by_labels(staying, &policy.required);
+    for mut candidates in [wanted, others, leaving] {
+        chosen.draw(&mut candidates, usize::from(policy.replicas), &mut bits);
+    }
     debug_assert!(chosen.servers.len() >= needed);
     Ok(chosen.servers)
 }
 
 /// Chooses at most `count` servers to join `beside` as the holders of a chunk: alive, with room, not being emptied, and such
-/// as `may` allows. Fewer when there are none.
+/// that `may`; those that have the labels `required` before others.
 pub fn place_more(
     view: &ClusterView,
-    beside: &[ServerId],
+    (beside, required): (&[ServerId], &Labels),
     count: usize,
     entropy: u64,
     may: impl Fn(ServerId) -> bool,
@@ -61,11 +63,50 @@ pub fn place_more(
             && server.free_bytes >= CHUNK_BYTES
             && may(**id)
     };
-    let mut candidates: Vec<_> = view.servers.iter().filter(usable).collect();
     let mut chosen = Chosen::default();
     beside.iter().filter_map(|server| view.servers.get(server)).for_each(|server| chosen.occupy(server));
-    chosen.draw(&mut candidates, count, &mut Bits(entropy));
+    let (wanted, others) = by_labels(view.servers.iter().filter(usable).collect(), required);
+    let mut bits = Bits(entropy);
+    for mut candidates in [wanted, others] {
+        chosen.draw(&mut candidates, count, &mut bits);
+    }
     chosen.servers
+}
+
+fn by_labels<'v>(
+    candidates: Vec<Candidate<'v>>,
+    required: &Labels,
+) -> (Vec<Candidate<'v>>, Vec<Candidate<'v>>) {
+    candidates.into_iter().partition(|(_, server)| server.labels.satisfy(required))
+}
+
+/// How far the servers of a chunk are from what is wanted of them: without the labels required, then crowded in racks, then on
+/// hosts. Less is better. A server that is not known lacks nothing.
+pub fn misfit(view: &ClusterView, set: &[ServerId], required: &Labels) -> (usize, usize, usize) {
+    let lacks =
+        |server: &&ServerId| view.servers.get(server).is_some_and(|server| !server.labels.satisfy(required));
+    let (racks, hosts) = crowding(view, set);
+    (set.iter().filter(lacks).count(), racks, hosts)
+}
+
+/// Those `count` of `set` that hold a chunk best when the others are given up: one after the other leaves that is being emptied,
+/// then whose leave makes the rest fit best, then the fullest.
+pub fn keep_best(view: &ClusterView, set: &[ServerId], count: usize, required: &Labels) -> Vec<ServerId> {
+    let mut kept = set.to_vec();
+    while kept.len() > count {
+        let without = |at: usize| -> Vec<ServerId> {
+            kept.iter().enumerate().filter(|&(other, _)| other != at).map(|(_, &server)| server).collect()
+        };
+        let rank = |&at: &usize| {
+            let known = view.servers.get(&kept[at]);
+            let stays = known.is_some_and(|server| !server.draining);
+            let emptiness = u64::MAX - known.map_or(u64::MAX, cost);
+            (stays, misfit(view, &without(at), required), emptiness, at)
+        };
+        let Some(leaves) = (0..kept.len()).min_by_key(rank) else { break };
+        kept.remove(leaves);
+    }
+    kept
 }
 
 /// How many of these replicas stand in a failure domain in which another one of them stands before: by rack, and by host.
@@ -164,6 +205,20 @@ mod tests {
         ServerView { labels, ..server(ServerHealth::Alive, 50, 0) }
     }
 
+    fn policy(replicas: u8, minimum: u8) -> Policy {
+        Policy { minimum, ..Policy::built_in(replicas) }
+    }
+
+    fn place(
+        view: &ClusterView,
+        replicas: u8,
+        minimum: u8,
+        entropy: u64,
+        number: u32,
+    ) -> Result<Vec<ServerId>, FsError> {
+        super::place(view, &policy(replicas, minimum), entropy, number)
+    }
+
     fn view(servers: Vec<ServerView>) -> ClusterView {
         let numbered = servers.into_iter().enumerate().map(|(n, server)| (ServerId(n as u32 + 1), server));
         ClusterView { servers: numbered.collect() }
@@ -208,8 +263,13 @@ mod tests {
             let chosen = place(&two_racks, 3, 2, entropy.wrapping_mul(0x1234_5678_9abc_def1), 0).unwrap();
             assert!(chosen.contains(&ServerId(4)), "{chosen:?}");
             assert_eq!(crowding(&two_racks, &chosen), (1, 0), "{chosen:?}");
-            let more =
-                place_more(&two_racks, &[ServerId(1), ServerId(4)], 1, entropy, |server| server.get() < 4);
+            let more = place_more(
+                &two_racks,
+                (&[ServerId(1), ServerId(4)], &Labels::none()),
+                1,
+                entropy,
+                |server| server.get() < 4,
+            );
             assert_eq!(more, [ServerId(3)], "another host at least");
         }
         assert_eq!(place(&two_racks, 4, 2, 7, 0).unwrap().len(), 4);
@@ -223,7 +283,62 @@ mod tests {
             assert!(!place(&view, 3, 2, entropy, 0).unwrap().contains(&ServerId(2)));
             assert_eq!(place(&view, 4, 2, entropy, 0).unwrap().last(), Some(&ServerId(2)));
         }
-        assert_eq!(place_more(&view, &[], 4, 7, |_| true).len(), 3);
+        assert_eq!(place_more(&view, (&[], &Labels::none()), 4, 7, |_| true).len(), 3);
+    }
+
+    #[test]
+    fn required_labels_are_kept_as_far_as_there_are_servers_with_them() {
+        let media = ["media=ssd", "media=hdd", "media=ssd", "media=hdd"];
+        let mut view = view(media.iter().map(|label| labelled(&[label])).collect());
+        let required = Labels::parse(["media=ssd"]).unwrap();
+        let two = Policy { required: required.clone(), ..policy(2, 1) };
+        let three = Policy { replicas: 3, ..two.clone() };
+        for entropy in 0..100u64 {
+            let mut chosen =
+                super::place(&view, &two, entropy.wrapping_mul(0x1234_5678_9abc_def1), 0).unwrap();
+            chosen.sort_unstable();
+            assert_eq!(chosen, [ServerId(1), ServerId(3)]);
+            let chosen = super::place(&view, &three, entropy, 0).unwrap();
+            assert!(
+                chosen.len() == 3 && chosen[2].get() % 2 == 0,
+                "another one for want of a third: {chosen:?}"
+            );
+            assert_eq!(
+                place_more(&view, (&[ServerId(2), ServerId(3)], &required), 1, entropy, |id| id.get() != 3),
+                [ServerId(1)]
+            );
+        }
+        view.servers.get_mut(&ServerId(1)).unwrap().free_bytes = 0;
+        let chosen = super::place(&view, &two, 7, 0).unwrap();
+        assert!(
+            chosen[0] == ServerId(3) && chosen[1].get() % 2 == 0,
+            "a full one counts as none: {chosen:?}"
+        );
+        assert_eq!(misfit(&view, &chosen, &required), (1, 0, 0));
+        assert_eq!(two.servers(&view), (2, 2));
+    }
+
+    #[test]
+    fn the_best_replicas_are_kept() {
+        let mut view = view(vec![
+            labelled(&["rack=a", "media=ssd"]),
+            labelled(&["rack=a", "media=ssd"]),
+            labelled(&["rack=b", "media=ssd"]),
+            labelled(&["rack=c", "media=hdd"]),
+        ]);
+        let all: Vec<ServerId> = view.servers.keys().copied().collect();
+        let required = Labels::parse(["media=ssd"]).unwrap();
+        let kept = |view: &ClusterView, count| keep_best(view, &all, count, &required);
+        assert_eq!(kept(&view, 3), all[..3], "the one without the label goes first");
+        view.servers.get_mut(&ServerId(1)).unwrap().free_bytes = 1 << 30;
+        assert_eq!(kept(&view, 2), all[1..3], "then the fuller one of a crowded rack");
+        view.servers.get_mut(&ServerId(3)).unwrap().draining = true;
+        assert_eq!(
+            kept(&view, 3),
+            [ServerId(1), ServerId(2), ServerId(4)],
+            "what is being emptied before all"
+        );
+        assert_eq!(kept(&view, 9), all);
     }
 
     proptest! {

@@ -4,27 +4,37 @@
 //! reached and it is not known to be bad; one whose server is away and not yet dead is waited for, since the set that a repair
 //! leaves behind is without it. Nothing here removes a replica: the journaled end of a repair names the set, and what left it
 //! is deleted later. Only where no other server can take a replica a bad one is made anew in its place.
+//!
+//! Then comes what has enough copies in the wrong places: on servers that are being emptied, without the labels that its policy
+//! requires, or in one failure domain although there are others. Such a copy leaves its set when another one has been made in a
+//! better place. Last come copies beyond what is wanted: they are given up only while everybody of the set is there and those that
+//! stay are as many as are wanted, all compared with one that was read whole.
 
-use super::labels::RACK;
+use super::labels::{Labels, RACK};
 use super::pace::{Haste, copies_at_once};
-use super::placement::place_more;
+use super::placement::{keep_best, misfit, place_more};
 use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::ids::{ChunkId, ServerId};
 use crate::limits::{REPAIR_QUEUE_MAX, REPAIRS_PER_RACK_MAX, REPAIRS_PER_SERVER_MAX};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How soon a chunk is to be seen to, least first: what lacks replicas, by how many are left; then what only stands in the
-/// wrong place.
+/// wrong place; then what has too many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Urgency(u8);
 
 impl Urgency {
     const MISPLACED: u8 = 1 << 7;
+    const EXCESS: u8 = Self::MISPLACED + 1;
 
     /// Of a chunk with these replicas.
     pub fn of(replicas: Replicas<'_>, view: &ClusterView) -> Self {
         let left = replicas.left(view).len() as u8;
-        Self(if left < replicas.wanted { left } else { Self::MISPLACED })
+        Self(match replicas.set.len() > usize::from(replicas.wanted) {
+            _ if left < replicas.wanted => left,
+            true => Self::EXCESS,
+            false => Self::MISPLACED,
+        })
     }
 }
 
@@ -68,6 +78,8 @@ pub struct Replicas<'a> {
     pub bad: &'a [ServerId],
     /// How many are wanted.
     pub wanted: u8,
+    /// Labels that their servers must have, as far as there are such servers.
+    pub required: &'a Labels,
 }
 
 impl Replicas<'_> {
@@ -91,7 +103,7 @@ pub enum Verdict {
     Repair(Repair),
 }
 
-/// New replicas for a chunk.
+/// Another set of replicas for a chunk: with new ones, or only without some of the present ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repair {
     /// Who copies.
@@ -107,6 +119,11 @@ pub struct Repair {
 }
 
 impl Repair {
+    /// Whether copies are given up for which no others are made.
+    pub fn only_removes(&self) -> bool {
+        self.targets.is_empty() && self.anew.is_empty()
+    }
+
     /// Every server that it keeps busy.
     fn servers(&self) -> impl Iterator<Item = ServerId> {
         self.targets.iter().chain(&self.anew).copied().chain([self.source])
@@ -212,17 +229,25 @@ pub fn plan(
     avoid: &[ServerId],
     entropy: u64,
 ) -> Verdict {
-    let Replicas { set, bad, wanted } = replicas;
+    let Replicas { set, bad, wanted, required } = replicas;
     let left = replicas.left(view);
     let (leaving, staying): (Vec<_>, Vec<_>) = left.iter().partition(|&&server| view.is_draining(server));
     let may_return = |server: &ServerId| view.health(*server) == ServerHealth::Down && !bad.contains(server);
     let missing = usize::from(wanted).saturating_sub(staying.len());
     let haste = Haste::of(left.len(), wanted.into());
-    if missing == 0 || set.iter().any(may_return) {
+    if set.iter().any(may_return) {
         return Verdict::Wait;
     }
+    if missing == 0 {
+        return match set.len() > usize::from(wanted) {
+            true => without_excess(view, busy, &staying, replicas),
+            false => to_a_better_place(view, busy, replicas, avoid, entropy),
+        };
+    }
     let fits = |server: ServerId| !set.contains(&server) && !avoid.contains(&server);
-    let more = |count: usize, may: &dyn Fn(ServerId) -> bool| place_more(view, &staying, count, entropy, may);
+    let more = |count: usize, may: &dyn Fn(ServerId) -> bool| {
+        place_more(view, (&staying, required), count, entropy, may)
+    };
     let targets = more(missing, &|server| fits(server) && busy.has_room(server, haste));
     let again = |server: ServerId| set.contains(&server) && bad.contains(&server);
     let nobody_else = more(1, &fits).is_empty();
@@ -244,6 +269,63 @@ pub fn plan(
         Some(source) if targets.len() + anew.len() == 0 || !busy.has_room(source, haste) => Verdict::Busy,
         Some(source) => Verdict::Repair(Repair { source, kept, targets, anew, haste }),
     }
+}
+
+/// Gives up what is beyond the number wanted: of `staying`, who have good replicas, the best are kept.
+fn without_excess(
+    view: &ClusterView,
+    busy: &Busy,
+    staying: &[ServerId],
+    Replicas { wanted, required, .. }: Replicas<'_>,
+) -> Verdict {
+    let alive: Vec<ServerId> = staying.iter().copied().filter(|&server| view.is_alive(server)).collect();
+    let kept = keep_best(view, &alive, usize::from(wanted), required);
+    if kept.len() < usize::from(wanted) {
+        return Verdict::Wait;
+    }
+    match kept.iter().copied().min_by_key(|&server| busy.of(server)) {
+        Some(source) if busy.has_room(source, Haste::Move) => {
+            let (targets, anew) = (Vec::new(), Vec::new());
+            Verdict::Repair(Repair { source, kept, targets, anew, haste: Haste::Move })
+        }
+        _ => Verdict::Busy,
+    }
+}
+
+/// Moves one of as many good replicas as are wanted to where the set fits better, if there is such a place.
+fn to_a_better_place(
+    view: &ClusterView,
+    busy: &Busy,
+    Replicas { set, required, .. }: Replicas<'_>,
+    avoid: &[ServerId],
+    entropy: u64,
+) -> Verdict {
+    let present = misfit(view, set, required);
+    if present == (0, 0, 0) || !set.iter().all(|&server| view.is_alive(server)) {
+        return Verdict::Wait;
+    }
+    let with =
+        |kept: &[ServerId], server| -> Vec<ServerId> { kept.iter().copied().chain([server]).collect() };
+    let mut verdict = Verdict::Wait;
+    for &leaves in set {
+        let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != leaves).collect();
+        let better = |server: ServerId| {
+            !set.contains(&server)
+                && !avoid.contains(&server)
+                && misfit(view, &with(&kept, server), required) < present
+        };
+        let [target] = place_more(view, (&kept, required), 1, entropy, better)[..] else { continue };
+        verdict = Verdict::Busy;
+        let source = set.iter().copied().min_by_key(|&server| busy.of(server));
+        let have_room = |&source: &ServerId| {
+            busy.has_room(source, Haste::Move) && busy.has_room(target, Haste::Move)
+        };
+        if let Some(source) = source.filter(have_room) {
+            let (targets, anew) = (vec![target], Vec::new());
+            return Verdict::Repair(Repair { source, kept, targets, anew, haste: Haste::Move });
+        }
+    }
+    verdict
 }
 
 #[cfg(test)]
@@ -268,7 +350,8 @@ mod tests {
 
     /// A set without a bad replica. Leaked: a few bytes of a test.
     fn of(set: &[u32], wanted: u8) -> Replicas<'static> {
-        Replicas { set: ids(set).leak(), bad: &[], wanted }
+        static NONE: Labels = Labels::none();
+        Replicas { set: ids(set).leak(), bad: &[], wanted, required: &NONE }
     }
 
     fn ids(numbers: &[u32]) -> Vec<ServerId> {
@@ -282,13 +365,17 @@ mod tests {
         let mut queue = RepairQueue::default();
         let mut view = view(&[Alive, Alive, Dead, Dead, Alive]);
         view.servers.get_mut(&ServerId(5)).unwrap().draining = true;
-        for (set, chunk) in
-            [(of(&[1, 2, 3], 3), 1), (of(&[1, 5], 2), 7), (of(&[1, 3, 4], 3), 9), (of(&[1, 3], 2), 8)]
-        {
+        for (set, chunk) in [
+            (of(&[1, 2], 1), 6),
+            (of(&[1, 2, 3], 3), 1),
+            (of(&[1, 5], 2), 7),
+            (of(&[1, 3, 4], 3), 9),
+            (of(&[1, 3], 2), 8),
+        ] {
             queue.push(Urgency::of(set, &view), ChunkId(chunk));
         }
         let order: Vec<u64> = std::iter::from_fn(|| queue.pop()).map(|(_, chunk)| chunk.get()).collect();
-        assert_eq!(order, [8, 9, 1, 7]);
+        assert_eq!(order, [8, 9, 1, 7, 6], "copies, then places, then what is too much");
     }
 
     #[test]
@@ -355,6 +442,82 @@ mod tests {
         assert_eq!(plan(&dead, &Busy::default(), of(&[1, 2], 2), &[], 7), Verdict::Stuck);
         let crowded = view(&[Alive, Dead, Alive]);
         assert_eq!(plan(&crowded, &Busy::default(), of(&[1, 2], 2), &ids(&[3]), 7), Verdict::Stuck);
+    }
+
+    fn labelled(labels: &[&[&str]]) -> ClusterView {
+        let mut view = view(&vec![Alive; labels.len()]);
+        for (known, labels) in view.servers.values_mut().zip(labels) {
+            known.labels = Arc::new(Labels::parse(*labels).unwrap());
+        }
+        view
+    }
+
+    #[test]
+    fn copies_without_the_labels_move_to_servers_that_have_them_while_there_are_any() {
+        let view = labelled(&[&["media=ssd"], &["media=hdd"], &["media=ssd"], &["media=hdd"]]);
+        let required = Labels::parse(["media=ssd"]).unwrap();
+        let repair = |set: &[u32]| {
+            let replicas = Replicas { required: &required, ..of(set, 2) };
+            plan(&view, &Busy::default(), replicas, &[], 7)
+        };
+        assert_eq!(repair(&[1, 3]), Verdict::Wait);
+        let Verdict::Repair(moved) = repair(&[1, 2]) else { panic!("a move") };
+        assert_eq!((moved.kept, moved.targets), (ids(&[1]), ids(&[3])));
+        let Verdict::Repair(moved) = repair(&[2, 4]) else { panic!("a move") };
+        assert!(moved.kept.len() == 1 && moved.targets[0].get() % 2 == 1, "one after the other: {moved:?}");
+        let three = Replicas { required: &required, ..of(&[1, 3, 2], 3) };
+        assert_eq!(plan(&view, &Busy::default(), three, &[], 7), Verdict::Wait, "there is no third one");
+        let full = &mut Busy::new(1);
+        full.begin(&Repair {
+            source: ServerId(3),
+            kept: vec![],
+            targets: vec![],
+            anew: vec![],
+            haste: Haste::Move,
+        });
+        let replicas = Replicas { required: &required, ..of(&[1, 2], 2) };
+        assert_eq!(plan(&view, full, replicas, &[], 7), Verdict::Busy);
+        assert_eq!(
+            plan(&view, &Busy::default(), replicas, &ids(&[3]), 7),
+            Verdict::Wait,
+            "it is deleted there first"
+        );
+    }
+
+    #[test]
+    fn copies_in_one_rack_part_when_there_is_another() {
+        let view = labelled(&[&["rack=a"], &["rack=a"], &["rack=b"]]);
+        let Verdict::Repair(moved) = plan(&view, &Busy::default(), of(&[1, 2], 2), &[], 7) else {
+            panic!("a move")
+        };
+        assert_eq!((moved.kept.len(), moved.targets), (1, ids(&[3])));
+        assert_eq!(plan(&view, &Busy::default(), of(&[1, 3], 2), &[], 7), Verdict::Wait);
+        assert_eq!(
+            plan(&view, &Busy::default(), of(&[1, 2, 3], 3), &[], 7),
+            Verdict::Wait,
+            "two racks for three"
+        );
+    }
+
+    #[test]
+    fn excess_copies_are_given_up_while_enough_good_ones_are_there() {
+        let mut view = view(&[Alive, Alive, Alive, Dead, Down]);
+        let after = |view: &ClusterView, replicas| match plan(view, &Busy::default(), replicas, &[], 7) {
+            Verdict::Repair(repair) => {
+                assert!(repair.only_removes() && repair.kept.contains(&repair.source));
+                Some(repair.kept)
+            }
+            _ => None,
+        };
+        assert_eq!(after(&view, of(&[1, 2, 3], 2)).map(|kept| kept.len()), Some(2));
+        assert_eq!(after(&view, of(&[1, 2, 4], 2)), Some(ids(&[1, 2])), "the dead one goes");
+        assert_eq!(after(&view, of(&[1, 2, 5], 2)), None, "somebody may come back with it");
+        let bad = ids(&[1, 2]);
+        let one_good = Replicas { bad: &bad, ..of(&[1, 2, 3], 1) };
+        assert_eq!(after(&view, one_good), Some(ids(&[3])), "the last good one stays");
+        view.servers.get_mut(&ServerId(1)).unwrap().health = ServerHealth::Suspect;
+        assert_eq!(after(&view, of(&[1, 2], 1)), Some(ids(&[2])));
+        assert_eq!(after(&view, of(&[1, 2, 3], 3)), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(super) fn check(state: &State<'_>, looked: &Looked, findings: &mut Findings)
         (2, "chunk", Table::Chunk),
         (3, "session", Table::Session),
         (4, "chunk server", Table::Server),
+        (7, "policy", Table::Policy),
     ];
     for (counter, what, table) in tables {
         let highest = match state.last(table)? {
@@ -19,6 +20,7 @@ pub(super) fn check(state: &State<'_>, looked: &Looked, findings: &mut Findings)
             Some(Row::Chunk(row)) => row.chunk,
             Some(Row::Session { session, .. }) => session,
             Some(Row::Server { server, .. }) => u64::from(server),
+            Some(Row::Policy { policy, .. }) if policy > 0 => u64::from(policy),
             _ => continue,
         };
         below(state, counter, what, highest, findings)?;

@@ -7,7 +7,7 @@ use super::fields::{Fields, Unreadable};
 use super::row::{Applied, Chunk, DIRECTORY, Id, Inode, Member, Row, Text};
 
 /// Every table: its number, its tree, its name.
-pub const TABLES: [(u8, u32, &str); 26] = [
+pub const TABLES: [(u8, u32, &str); 28] = [
     (1, 1, "INODE"),
     (2, 1, "DENTRY"),
     (3, 1, "LISTING"),
@@ -32,8 +32,10 @@ pub const TABLES: [(u8, u32, &str); 26] = [
     (22, 0, "CLUSTER"),
     (23, 1, "SESSION_LEASE"),
     (24, 0, "REPAIR"),
+    (25, 0, "POLICY"),
     (27, 0, "REBALANCE"),
     (28, 0, "CAPACITY"),
+    (29, 0, "POLICY_WALK"),
 ];
 
 const CHUNK_BYTES: u64 = 64 << 20;
@@ -41,6 +43,7 @@ const REPLICAS_MAX: usize = 8;
 const NAME_MAX: usize = 255;
 const LABELS_MAX: usize = 16;
 const LABEL_MAX: usize = 63;
+const POLICY_NAME_MAX: usize = 63;
 
 /// Name of the table that a key belongs to.
 pub fn table_name(key: &[u8]) -> &'static str {
@@ -67,7 +70,11 @@ pub fn row(key: &[u8], value: &[u8]) -> Result<Row, Unreadable> {
     if known.1 != tree {
         return Err(Unreadable::Tree(tree));
     }
-    let newest = if matches!(table, 8 | 18) { 2 } else { 1 };
+    let newest = match table {
+        8 => 3,
+        18 => 2,
+        _ => 1,
+    };
     if format != newest {
         return Err(Unreadable::Format(format));
     }
@@ -232,10 +239,18 @@ fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result
         19 => Row::ServerNode { node: Id(key.sixteen()?), server: value.u32()? },
         20 => {
             let counter = key.u8()?;
-            if !(1..=6).contains(&counter) {
+            if !(1..=7).contains(&counter) {
                 return Err(Unreadable::Field("there is no such counter"));
             }
             Row::Counter { counter, number: value.u64()? }
+        }
+        25 => policy(key.key_u32()?, value)?,
+        29 => {
+            let (flags, next) = (value.u8()?, value.u64()?);
+            if flags > 1 {
+                return Err(Unreadable::Field("the flags have unknown bits"));
+            }
+            Row::PolicyWalk { again: flags == 1, next, since: value.time()?, changed: value.u64()? }
         }
         27 => {
             let (state, tolerance, limit) = (value.u8()?, value.u16()?, value.u64()?);
@@ -260,6 +275,24 @@ fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result
             formatted: value.time()?,
         },
     })
+}
+
+fn policy(policy: u32, value: &mut Fields<'_>) -> Result<Row, Unreadable> {
+    let (replicas, minimum) = (value.u8()?, value.u8()?);
+    let (inodes, chunks, name) = (value.u64()?, value.u64()?, value.text()?);
+    let required = (0..value.u8()?).map(|_| value.text()).collect::<Result<Vec<_>, _>>()?;
+    if !(1..=REPLICAS_MAX).contains(&usize::from(replicas)) || !(1..=replicas).contains(&minimum) {
+        return Err(Unreadable::Field("a policy wants no replicas, more than 8, or a minimum above"));
+    }
+    let is_named = !name.is_empty()
+        && name.len() <= POLICY_NAME_MAX
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !is_named || !are_labels(&required) {
+        return Err(Unreadable::Field(
+            "the name is none, or the labels are not key=value with ascending keys",
+        ));
+    }
+    Ok(Row::Policy { policy, replicas, minimum, inodes, chunks, name, required })
 }
 
 fn kind(value: &mut Fields<'_>) -> Result<u8, Unreadable> {
@@ -302,6 +335,7 @@ fn inode(number: u64, value: &mut Fields<'_>) -> Result<Inode, Unreadable> {
         xattr_bytes,
         map_epoch,
         pieces: Vec::new(),
+        policy: 0,
     };
     let mut before = 0;
     while !value.is_empty() {
@@ -339,6 +373,7 @@ fn tagged(row: &mut Inode, tag: u8, field: &[u8]) -> Result<(), Unreadable> {
                 return Err(Unreadable::Field("the pieces of a map do not begin at 0 or do not ascend"));
             }
         }
+        6 => row.policy = field.u32()?,
         _ => return Err(Unreadable::Field("an inode has an unknown tag")),
     }
     field.end()
@@ -351,7 +386,7 @@ fn chunk(number: u64, value: &mut Fields<'_>) -> Result<Chunk, Unreadable> {
     }
     let (version, raising) = (value.u64()?, value.u64()?);
     let (references, owner, inode) = (value.u64()?, value.u64()?, value.u64()?);
-    let wanted = value.u8()?;
+    let (wanted, policy) = (value.u8()?, value.u32()?);
     if !(1..=REPLICAS_MAX).contains(&usize::from(wanted)) {
         return Err(Unreadable::Field("a chunk is to have no replicas, or more than 8"));
     }
@@ -363,14 +398,25 @@ fn chunk(number: u64, value: &mut Fields<'_>) -> Result<Chunk, Unreadable> {
         return Err(Unreadable::Field("a chunk has more than 8 replicas"));
     }
     let reconciling = flags == 1;
-    let chunk = number;
-    Ok(Chunk { chunk, minimum, wanted, reconciling, version, raising, references, owner, inode, servers })
+    Ok(Chunk {
+        chunk: number,
+        minimum,
+        wanted,
+        policy,
+        reconciling,
+        version,
+        raising,
+        references,
+        owner,
+        inode,
+        servers,
+    })
 }
 
 /// The answer in a slot, by the drawing in `session/stored_answer.rs`: its name, or what is wrong.
 fn answer(bytes: &[u8]) -> Result<&'static str, &'static str> {
     const ANSWER_MAX: usize = 512;
-    const ATTRIBUTES: usize = 8 + 1 + 2 + 3 * 4 + 3 * 8 + 4 * 12 + 2 * 8;
+    const ATTRIBUTES: usize = 8 + 1 + 2 + 3 * 4 + 3 * 8 + 4 * 12 + 2 * 8 + 4;
     let Some((&kind, rest)) = bytes.split_first() else { return Err("it is empty") };
     if bytes.len() > ANSWER_MAX {
         return Err("it is longer than 512 bytes");

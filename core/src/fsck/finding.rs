@@ -6,7 +6,7 @@ use std::fmt;
 /// A statement that holds for every sound state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rule {
-    /// Its number: F rows, A the member's books, N names, M maps, C chunks, H what sessions hold, K counters.
+    /// Its number: F rows, A the member's books, N names, M maps, C chunks, H what sessions hold, P storage policies, K counters.
     pub id: &'static str,
     /// The invariant of the whole system that it is part of; empty for mere accounts.
     pub upholds: &'static str,
@@ -57,6 +57,8 @@ pub mod rules {
     pub const C6: Rule = rule("C6", "", "chunks whose set is not of the size that is wanted, and no others, are to be repaired", REPORT);
     pub const H1: Rule = rule("H1", "I9", "a lease is a session's, is in its index, has the inode's last number and counts its marks", COMPARE);
     pub const H2: Rule = rule("H2", "I20", "chunks that are not attached are exactly those of living sessions", COMPARE);
+    pub const P1: Rule = rule("P1", "", "a policy counts the files, directories and chunks that have it, and is there while any has", REPORT);
+    pub const P2: Rule = rule("P2", "", "policies are called differently, and only the default one so", REPORT);
     pub const H3: Rule = rule("H3", "I15", "slots belong to sessions, and their answers can be given again", COMPARE);
 }
 

@@ -6,7 +6,7 @@ use super::{Findings, Interrupted, Report, check};
 use crate::limits::FINDINGS_MAX;
 use crate::namespace::memory::MemoryRows;
 use crate::namespace::rows::{
-    Key, Value, capacity, chunk, cluster, extent, inode, lease, names, rebalance, session, xattr,
+    Key, Value, capacity, chunk, cluster, extent, inode, lease, names, policy, rebalance, session, xattr,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -108,6 +108,18 @@ fn directory(parent: u64, next_cookie: u64) -> (u8, Vec<u8>) {
     (2, B::default().le(parent, 8).le(next_cookie, 8).0)
 }
 
+fn has_policy(policy: u64) -> (u8, Vec<u8>) {
+    (6, B::default().le(policy, 4).0)
+}
+
+fn policy_value(inodes: u64, chunks: u64, name: &str) -> Vec<u8> {
+    B::value().raw(&[2, 1]).le(inodes, 8).le(chunks, 8).text(name).raw(&[1]).text("media=ssd").0
+}
+
+fn policy_key(policy: u64) -> Vec<u8> {
+    B::key(25, 0).be(policy, 4).0
+}
+
 fn extent_value(chunk: u64, chunk_offset: u64, length: u64) -> Vec<u8> {
     B::value().le(chunk, 8).le(chunk_offset, 4).le(length, 4).raw(&[0]).0
 }
@@ -115,8 +127,8 @@ fn extent_value(chunk: u64, chunk_offset: u64, length: u64) -> Vec<u8> {
 /// `raising` stands behind `version`, `owner` behind `references`.
 fn chunk_value(flags: u8, versions: [u64; 2], holders: [u64; 3], wanted: u8, servers: &[u64]) -> Vec<u8> {
     let numbers = versions.into_iter().chain(holders);
-    let head = B::default().raw(&[2, 1, 2, flags]);
-    let mut out = numbers.fold(head, |out, number| out.le(number, 8)).raw(&[wanted]);
+    let head = B::default().raw(&[3, 1, 2, flags]);
+    let mut out = numbers.fold(head, |out, number| out.le(number, 8)).raw(&[wanted]).le(0, 4);
     for server in servers {
         out = out.le(*server, 4);
     }
@@ -143,9 +155,9 @@ fn sound() -> State {
 
 fn of_names(state: &mut State) {
     state.insert(key(1, 1), inode_value(2, 3, 4, 0, &[directory(1, 20)]));
-    state.insert(key(1, 2), inode_value(2, 2, 1, 0, &[directory(1, 4)]));
+    state.insert(key(1, 2), inode_value(2, 2, 1, 0, &[directory(1, 4), has_policy(1)]));
     name(state, 1, "dir", 2, 2, 3);
-    let tags = [(3, B::default().le(9, 8).0), (4, B::default().le(8, 4).0)];
+    let tags = [(3, B::default().le(9, 8).0), (4, B::default().le(8, 4).0), has_policy(1)];
     state.insert(key(1, 3), inode_value(1, 2, 100, 30, &tags));
     name(state, 1, "file", 1, 3, 4);
     name(state, 2, "again", 1, 3, 3);
@@ -178,6 +190,7 @@ fn of_chunks(state: &mut State) {
             state.insert(replica(9, server, chunk), number(versions[0]));
         }
     }
+    set(state, cluster_key(8, 1), POLICY_OF_CHUNK, 1);
     state.insert(repair(2, 2), B::value().le(5, 8).le(6, 4).0);
     state.insert(B::key(28, 0).be(490_000, 4).0, B::value().le(9, 8).le(7, 8).le(2, 8).le(3, 8).0);
     state.insert(replica(16, 1, 77), number(3));
@@ -204,10 +217,13 @@ fn of_cluster(state: &mut State) {
         state.insert(B::key(19, 0).raw(&[server; 16]).0, B::value().le(u64::from(server), 4).0);
     }
     // Numbers 7 and 8 are data ids, number 9 was an inode; six inodes are left, and three chunks.
-    for (which, value) in [(1, 10), (2, 4), (3, 2), (4, 3), (5, 3), (6, 0)] {
+    for (which, value) in [(1, 10), (2, 4), (3, 2), (4, 3), (5, 3), (6, 0), (7, 2)] {
         state.insert(counter(which), number(value));
     }
     state.insert(B::key(22, 0).0, B::value().raw(&[3; 16]).raw(&[3]).le(1, 4).le(5, 8).le(6, 4).0);
+    state.insert(policy_key(0), policy_value(0, 0, "default"));
+    state.insert(policy_key(1), policy_value(2, 1, "fast"));
+    state.insert(B::key(29, 0).0, B::value().raw(&[1]).le(2, 8).le(5, 8).le(6, 4).le(9, 8).0);
     let times = B::value().raw(&[1]).le(50, 2).le(9, 8).le(5, 8).le(6, 4).le(5, 8).le(6, 4);
     state.insert(B::key(27, 0).0, times.le(700, 8).le(650, 8).le(12, 8).le(600, 4).0);
     let applied = B::value().le(0, 3).le(1, 4).le(9, 8).le(2, 8).le(77, 8).le(5, 8).le(6, 4);
@@ -246,6 +262,7 @@ fn remove(state: &mut State, key: Vec<u8>) {
     assert!(state.remove(&key).is_some(), "the damage is none");
 }
 
+const POLICY_OF_CHUNK: usize = 45;
 const LINKS: usize = 4;
 const SIZE: usize = 16;
 const MAPPED: usize = 24;
@@ -383,8 +400,8 @@ fn chunks_are_checked() {
     assert_eq!(broken(|state| remove(state, replica(9, 2, 3))), ["C2"]);
     assert_eq!(broken(|state| set(state, replica(9, 2, 3), 1, 2)), ["C2"]);
     assert_eq!(broken(|state| drop(state.insert(replica(9, 1, 50), number(1)))), ["C2"]);
-    assert_eq!(broken(|state| set(state, cluster_key(8, 3), 49, 1)), ["C2"], "one server twice");
-    let nobody = broken(|state| state.get_mut(&cluster_key(8, 3)).unwrap().truncate(45));
+    assert_eq!(broken(|state| set(state, cluster_key(8, 3), 53, 1)), ["C2"], "one server twice");
+    let nobody = broken(|state| state.get_mut(&cluster_key(8, 3)).unwrap().truncate(49));
     assert_eq!(nobody, ["C2", "C6"]);
     let unknown = broken(|state| {
         remove(state, B::key(18, 0).be(2, 4).0);
@@ -401,6 +418,18 @@ fn chunks_are_checked() {
     assert_eq!(broken(|state| set(state, cluster_key(8, 1), 44, 3)), ["C6"]);
     assert_eq!(broken(|state| remove(state, repair(2, 2))), ["C6"]);
     assert_eq!(broken(|state| drop(state.insert(repair(1, 1), state[&repair(2, 2)].clone()))), ["C6"]);
+}
+
+#[test]
+fn policies_count_what_has_them() {
+    assert_eq!(broken(|state| set(state, policy_key(1), 3, 3)), ["P1"]);
+    assert_eq!(broken(|state| set(state, policy_key(1), 11, 0)), ["P1"]);
+    assert_eq!(broken(|state| remove(state, policy_key(1))), ["P1"]);
+    assert_eq!(broken(|state| set(state, cluster_key(8, 1), POLICY_OF_CHUNK, 0)), ["P1"]);
+    assert_eq!(broken(|state| set(state, counter(7), 1, 1)), ["K1"]);
+    assert_eq!(broken(|state| drop(state.insert(policy_key(1), policy_value(2, 1, "default")))), ["P2"]);
+    let symlink = inode_value(3, 1, 6, 0, &[has_policy(1)]);
+    assert_eq!(broken(|state| drop(state.insert(key(1, 4), symlink))), ["P1"]);
 }
 
 #[test]
@@ -466,7 +495,9 @@ fn core_reads(key: &[u8], value: &[u8]) -> bool {
         23 => reads::<lease::SessionLeaseKey>(key, value),
         24 => reads::<chunk::RepairKey>(key, value),
         27 => reads::<rebalance::RebalanceKey>(key, value),
+        25 => reads::<policy::PolicyKey>(key, value),
         28 => reads::<capacity::CapacityKey>(key, value),
+        29 => reads::<policy::PolicyWalkKey>(key, value),
         _ => false,
     }
 }
@@ -507,7 +538,7 @@ fn both_decoders_read_and_refuse_the_same() {
 proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        table in 0u8..26, tree in 0u8..2, rest in proptest::collection::vec(any::<u8>(), 0..40),
+        table in 0u8..30, tree in 0u8..2, rest in proptest::collection::vec(any::<u8>(), 0..40),
         mut value in proptest::collection::vec(any::<u8>(), 0..200), known in any::<bool>(),
     ) {
         let key = [&[table, 0, 0, 0, tree][..], &rest].concat();

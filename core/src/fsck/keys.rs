@@ -30,6 +30,7 @@ pub(super) enum Table {
     Cluster = 22,
     SessionLease = 23,
     Repair = 24,
+    Policy = 25,
 }
 
 impl Table {

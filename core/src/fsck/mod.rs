@@ -21,6 +21,7 @@ mod keys;
 mod maps;
 mod names;
 mod parents;
+mod policies;
 pub mod row;
 mod state;
 
@@ -71,6 +72,7 @@ pub fn check(rows: &dyn Rows, goes_on: &dyn Fn() -> bool) -> Result<Report, Inte
     maps::check(&state, &mut findings)?;
     chunks::check(&state, &mut findings)?;
     holdings::check(&state, &mut findings)?;
+    policies::check(&state, &mut findings)?;
     Ok(Report { findings, looked })
 }
 

@@ -164,6 +164,21 @@ pub enum Row {
         replicas: u64,
         spread: u32,
     },
+    Policy {
+        policy: u32,
+        replicas: u8,
+        minimum: u8,
+        inodes: u64,
+        chunks: u64,
+        name: String,
+        required: Vec<String>,
+    },
+    PolicyWalk {
+        again: bool,
+        next: u64,
+        since: (i64, u32),
+        changed: u64,
+    },
     Capacity {
         hour: u32,
         total_bytes: u64,
@@ -218,6 +233,8 @@ pub struct Inode {
     pub map_epoch: u32,
     /// Empty: one piece from 0 whose data id is the inode's number.
     pub pieces: Vec<(u64, u64)>,
+    /// 0: the default one.
+    pub policy: u32,
 }
 
 impl Inode {
@@ -242,6 +259,7 @@ pub struct Chunk {
     pub chunk: u64,
     pub minimum: u8,
     pub wanted: u8,
+    pub policy: u32,
     pub reconciling: bool,
     pub version: u64,
     pub raising: u64,

@@ -154,3 +154,17 @@ pub const SALVAGE_PERIOD: Duration = Duration::from_secs(1);
 pub const SALVAGE_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// Replicas that are mended at a time.
 pub const SALVAGES_IN_FLIGHT_MAX: usize = 4;
+/// Storage policies of one cluster: media, rooms and numbers of copies combined leave room. All are read at once, at 3 KiB the most
+/// each, and a client holds chunks ready for each that it writes under.
+pub const POLICIES_MAX: usize = 64;
+/// Longest name of a storage policy.
+pub const POLICY_NAME_BYTES_MAX: usize = 63;
+/// Inodes that one entry gives another policy: some 200 bytes of rows each.
+pub const POLICY_INODES_AT_ONCE: usize = 256;
+/// Chunks that one entry brings in line with their policies, and rows that it may write for each: three of some 60 bytes.
+pub const ALIGNED_AT_ONCE: usize = 256;
+/// Entries of directories that one request to set a policy below a directory looks at: some 10 ms each thousand, so that it ends
+/// far within its deadline; the operator's command asks again for the rest.
+pub const POLICY_ENTRIES_AT_ONCE: usize = 4096;
+/// Directories that such a request may leave to the next one; with more, it goes on by itself until there are fewer.
+pub const POLICY_DIRECTORIES_OPEN_MAX: usize = 65_536;

@@ -1,6 +1,6 @@
 //! Inode attributes, as `stat(2)` shows them.
 
-use crate::ids::InodeId;
+use crate::ids::{InodeId, PolicyId};
 use crate::time::Timestamp;
 
 /// What an inode is.
@@ -72,6 +72,8 @@ pub struct Attr {
     pub change: u64,
     /// Grows with every change of data (bytes or length): lets a client keep its cached pages across opens.
     pub data_change: u64,
+    /// Storage policy: of a file by which its chunks are placed, of a directory what is made in it gets.
+    pub policy: PolicyId,
 }
 
 /// A time that a caller sets.

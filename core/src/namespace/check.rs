@@ -1,12 +1,13 @@
 //! What holds for every state, whatever happened before: used by tests after every step, by the simulator, and by fsck.
 //!
 //! Every statement is numbered; a finding begins with its number. The check reads whole tables into memory.
-//! - N names and inodes (`names`), M maps (`maps`), C chunks (`chunks`), H what sessions hold (`holdings`).
+//! - N names and inodes (`names`), M maps (`maps`), C chunks (`chunks`), H what sessions hold (`holdings`), P policies (`policies`).
 
 mod chunks;
 mod holdings;
 mod maps;
 mod names;
+mod policies;
 
 use super::draft::{Draft, Found};
 use super::machine::{Rows, Stop};
@@ -50,6 +51,7 @@ pub fn check(rows: &dyn Rows) -> Result<Vec<String>, Stop> {
     maps::check(&draft, &mut findings)?;
     chunks::check(&draft, &mut findings)?;
     holdings::check(&draft, &mut findings)?;
+    policies::check(&draft, &mut findings)?;
     Ok(findings.0)
 }
 

@@ -13,7 +13,7 @@ use super::rows::chunk::{
 };
 use super::rows::cluster::CounterKey;
 use super::rows::lease::{LeasedChunkKey, SessionChunkKey};
-use crate::ids::{ChunkId, ChunkVersion, InodeId, ServerId, SessionId};
+use crate::ids::{ChunkId, ChunkVersion, InodeId, PolicyId, ServerId, SessionId};
 
 /// Fewest replicas that must hold a write of a chunk with `replicas` copies: a majority; of two, one (shown as a
 /// warning), so that a single failure never stops a writer.
@@ -39,7 +39,7 @@ impl Act<'_> {
         &mut self,
         inode: InodeId,
         servers: Vec<ServerId>,
-        (wanted, minimum): (u8, u8),
+        (policy, wanted, minimum): (PolicyId, u8, u8),
     ) -> Result<ChunkId, Stop> {
         let chunk = ChunkId(self.next_number(CounterKey::NextChunk)?);
         let (owner, version) = (self.context.session, ChunkVersion(1));
@@ -47,6 +47,7 @@ impl Act<'_> {
         let row = ChunkRow {
             minimum,
             wanted,
+            policy,
             reconciling: false,
             version,
             raising: version,
@@ -58,19 +59,48 @@ impl Act<'_> {
         for &server in &row.servers {
             self.draft.put(&ServerChunkKey { server, chunk }, &VersionRow(version));
         }
-        self.note_copies(chunk, wanted, usize::from(wanted), row.servers.len());
+        self.note_copies(chunk, (wanted, usize::from(wanted)), (wanted, row.servers.len()));
+        self.count_in_policy(policy, 0, 1)?;
         self.draft.put(&SessionChunkKey { session: owner, chunk }, &Present);
         self.draft.put(&ChunkKey(chunk), &row);
         Ok(chunk)
     }
 
-    /// The chunk now belongs to `inode`, not to the session; references follow.
-    pub(super) fn attach_chunk(&mut self, chunk: ChunkId, mut row: ChunkRow, inode: InodeId) {
+    /// The chunk now belongs to `inode`, not to the session; references follow. It was placed for a file of the same policy, unless
+    /// that has changed meanwhile.
+    pub(super) fn attach_chunk(
+        &mut self,
+        chunk: ChunkId,
+        mut row: ChunkRow,
+        (inode, policy): (InodeId, PolicyId),
+    ) -> Result<(), Stop> {
         assert!(row.owner.get() != 0 && row.references == 0, "a chunk is attached once");
         self.draft.delete(&SessionChunkKey { session: row.owner, chunk });
         row.owner = SessionId(0);
         row.inode = inode;
+        if row.policy != policy {
+            let says = self.policy(policy)?;
+            let minimum = says.minimum.min(row.servers.len() as u8).max(1);
+            self.want(chunk, &mut row, (policy, says.replicas, minimum))?;
+        }
         self.draft.put(&ChunkKey(chunk), &row);
+        Ok(())
+    }
+
+    /// The chunk is to have another policy, or so many replicas; its row is left to the caller to put.
+    pub(super) fn want(
+        &mut self,
+        chunk: ChunkId,
+        row: &mut ChunkRow,
+        (policy, wanted, minimum): (PolicyId, u8, u8),
+    ) -> Result<(), Stop> {
+        if policy != row.policy {
+            self.count_in_policy(row.policy, 0, -1)?;
+            self.count_in_policy(policy, 0, 1)?;
+        }
+        self.note_copies(chunk, (row.wanted, row.servers.len()), (wanted, row.servers.len()));
+        (row.policy, row.wanted, row.minimum) = (policy, wanted, minimum);
+        Ok(())
     }
 
     /// Notes that `rows` EXTENT rows more (or fewer) name the chunk.
@@ -103,7 +133,8 @@ impl Act<'_> {
         for &server in &row.servers {
             self.drop_replica(chunk, server, row.raising);
         }
-        self.note_copies(chunk, row.wanted, row.servers.len(), usize::from(row.wanted));
+        self.note_copies(chunk, (row.wanted, row.servers.len()), (row.wanted, usize::from(row.wanted)));
+        self.count_in_policy(row.policy, 0, -1)?;
         if row.owner.get() == 0 {
             self.unmark_chunk(row.inode, chunk)?;
         } else {
@@ -134,7 +165,7 @@ impl Act<'_> {
             !servers.is_empty() && row.raising > row.version,
             "a set replaces another under a higher version"
         );
-        self.note_copies(chunk, row.wanted, row.servers.len(), servers.len());
+        self.note_copies(chunk, (row.wanted, row.servers.len()), (row.wanted, servers.len()));
         let old = std::mem::replace(&mut row.servers, servers);
         row.version = row.raising;
         for &server in &row.servers {
@@ -152,18 +183,21 @@ impl Act<'_> {
         self.draft.put(&ChunkKey(chunk), row);
     }
 
-    /// Keeps the REPAIR rows of a chunk whose set changes from one size to another. A chunk that is not there has as many
-    /// replicas as are wanted.
-    fn note_copies(&mut self, chunk: ChunkId, wanted: u8, before: usize, after: usize) {
-        if before == after {
+    /// Keeps the REPAIR rows of a chunk when what it wants or has changes: (wanted, size of the set). A chunk that is not there has
+    /// as many replicas as are wanted.
+    fn note_copies(&mut self, chunk: ChunkId, before: (u8, usize), after: (u8, usize)) {
+        let key = |(wanted, copies): (u8, usize)| {
+            let differs = usize::from(wanted) != copies;
+            differs.then_some(RepairKey { copies: copies as u8, chunk })
+        };
+        if key(before) == key(after) {
             return;
         }
-        let key = |copies: usize| RepairKey { copies: copies as u8, chunk };
-        if before != usize::from(wanted) {
-            self.draft.delete(&key(before));
+        if let Some(key) = key(before) {
+            self.draft.delete(&key);
         }
-        if after != usize::from(wanted) {
-            self.draft.put(&key(after), &RepairRow { since: self.context.now });
+        if let Some(key) = key(after) {
+            self.draft.put(&key, &RepairRow { since: self.context.now });
         }
     }
 

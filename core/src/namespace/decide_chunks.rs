@@ -3,22 +3,22 @@
 use super::act::{Act, require};
 use super::answer::Answer;
 use super::attr::NodeKind;
-use super::chunk_set::minimum_of;
 use super::machine::Stop;
 use crate::cluster::placement;
 use crate::error::FsError;
 use crate::ids::{ChunkId, InodeId};
-use crate::limits::{CHUNKS_PER_ALLOCATION_MAX, CHUNKS_PER_REQUEST_MAX, REPLICAS_MAX};
+use crate::limits::{CHUNKS_PER_ALLOCATION_MAX, CHUNKS_PER_REQUEST_MAX};
 
 pub(super) fn allocate_chunks(act: &mut Act<'_>, inode: InodeId, count: u32) -> Result<Answer, Stop> {
     require((1..=CHUNKS_PER_ALLOCATION_MAX).contains(&count), FsError::InvalidArgument)?;
-    require(act.inode(inode)?.kind == NodeKind::Regular, FsError::InvalidArgument)?;
-    let replicas = act.context.default_replicas.clamp(1, REPLICAS_MAX as u8);
-    let minimum = minimum_of(replicas);
+    let row = act.inode(inode)?;
+    require(row.kind == NodeKind::Regular, FsError::InvalidArgument)?;
+    let policy = act.policy(row.policy)?;
+    let demand = (row.policy, policy.replicas, policy.minimum);
     let mut chunks = Vec::new();
     for number in 0..count {
-        let servers = placement::place(act.context.view, replicas, minimum, act.context.entropy, number)?;
-        chunks.push(act.new_chunk(inode, servers, (replicas, minimum))?);
+        let servers = placement::place(act.context.view, &policy, act.context.entropy, number)?;
+        chunks.push(act.new_chunk(inode, servers, demand)?);
     }
     Ok(Answer::Chunks(act.locate(&chunks)?))
 }

@@ -77,7 +77,7 @@ fn attach(act: &mut Act<'_>, row: &InodeRow, extents: &[Extent]) -> Result<(), S
             require(chunk.inode == row.inode, FsError::InvalidArgument)?;
         } else {
             require(chunk.owner == act.context.session, FsError::InvalidArgument)?;
-            act.attach_chunk(extent.chunk, chunk, row.inode);
+            act.attach_chunk(extent.chunk, chunk, (row.inode, row.policy))?;
         }
     }
     Ok(())

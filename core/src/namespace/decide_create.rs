@@ -112,6 +112,10 @@ fn new_inode(
         row.next_cookie = FIRST_COOKIE;
         directory.links += 1;
     }
+    if matches!(kind, NodeKind::Directory | NodeKind::Regular) {
+        row.policy = directory.policy;
+        act.count_in_policy(row.policy, 1, 0)?;
+    }
     act.add_name(&mut directory, name, inode, kind);
     act.put_inode(&directory);
     Ok(row)

@@ -47,5 +47,6 @@ fn remove_inode(act: &mut Act<'_>, row: &mut InodeRow) -> Result<(), Stop> {
     }
     act.draft.delete(&OrphanKey(inode));
     act.draft.delete(&InodeKey(inode));
+    act.count_in_policy(row.policy, -1, 0)?;
     act.count(CounterKey::InodesGone, 1)
 }

@@ -28,7 +28,8 @@ pub(super) fn format(
     let row = ClusterRow { cluster, default_replicas: replicas, feature_level, formatted };
     act.draft.put(&ClusterKey, &row);
     act.draft.put(&CounterKey::NextInode, &NumberRow(InodeId::ROOT.get() + 1));
-    for counter in [CounterKey::NextChunk, CounterKey::NextSession, CounterKey::NextServer] {
+    use CounterKey::{NextChunk, NextPolicy, NextServer, NextSession};
+    for counter in [NextChunk, NextSession, NextServer, NextPolicy] {
         act.draft.put(&counter, &NumberRow(1));
     }
     for counter in [CounterKey::InodesGone, CounterKey::ChunksGone] {

@@ -8,9 +8,9 @@ use super::internal::Internal;
 use super::machine::{Context, Outcome, Record, RecordKind, Rows, Stop};
 use super::request::{Credentials, Operation, OperationKind, PermissionCheck, Query, QueryKind};
 use super::{
-    decide_allocate, decide_attrs, decide_capacity, decide_chunks, decide_create, decide_garbage,
-    decide_lease, decide_link, decide_orphans, decide_rebalance, decide_replace, decide_servers,
-    decide_sessions, decide_unlink, decide_xattr, query_attrs, query_map, query_names,
+    alignment, decide_allocate, decide_attrs, decide_capacity, decide_chunks, decide_create, decide_garbage,
+    decide_lease, decide_link, decide_orphans, decide_policy, decide_rebalance, decide_replace,
+    decide_servers, decide_sessions, decide_unlink, decide_xattr, query_attrs, query_map, query_names,
 };
 use crate::error::FsError;
 
@@ -176,6 +176,18 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
         Internal::NoteCapacity { total_bytes, used_bytes } => {
             decide_capacity::note(act, *total_bytes, *used_bytes)?;
             (RecordKind::NoteCapacity, Outcome::Nothing)
+        }
+        Internal::Policy(step) => {
+            decide_policy::step(act, step)?;
+            (RecordKind::Policy, Outcome::Nothing)
+        }
+        Internal::SetPolicy { inodes, policy } => {
+            decide_policy::set(act, inodes, *policy)?;
+            (RecordKind::SetPolicy, Outcome::Nothing)
+        }
+        Internal::AlignChunks { chunks, walked } => {
+            alignment::align(act, chunks, *walked)?;
+            (RecordKind::AlignChunks, Outcome::Nothing)
         }
     })
 }

@@ -1,7 +1,8 @@
 //! Commands that the master gives itself: journaled like operations, but neither sequenced nor asked for by a client.
 
-use crate::cluster::Labels;
-use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId, SessionId};
+use crate::cluster::{Labels, Policy};
+use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, PolicyId, ServerId, SessionId};
+use crate::namespace::alignment::Walked;
 
 /// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,55 @@ pub enum Internal {
         /// Of them not free.
         used_bytes: u64,
     },
+    /// A storage policy is made, changed or removed.
+    Policy(PolicyStep),
+    /// Files and directories get another storage policy; the chunks of files follow later. Refused with `NotFound` when there is no
+    /// such policy; an inode that is gone or of another kind is passed over.
+    SetPolicy {
+        /// At most [`crate::limits::POLICY_INODES_AT_ONCE`].
+        inodes: Vec<InodeId>,
+        /// Which.
+        policy: PolicyId,
+    },
+    /// Chunks are brought in line with the policies of their files, and the walk over all of them has come so far. A chunk that
+    /// is gone is passed over.
+    AlignChunks {
+        /// At most [`crate::limits::ALIGNED_AT_ONCE`].
+        chunks: Vec<ChunkId>,
+        /// How far the walk has come; `None`: these were met outside of it.
+        walked: Option<Walked>,
+    },
+}
+
+/// What becomes of a storage policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyStep {
+    /// A new one. Refused with `Exists` when there is one of its name, with `InvalidArgument` when it says what cannot be, with
+    /// `Overloaded` when there are [`crate::limits::POLICIES_MAX`].
+    Create(Policy),
+    /// It says something else from now on; chunks that have it follow later. Refused as a new one, and with `NotFound`.
+    Change {
+        /// Which.
+        policy: PolicyId,
+        /// What is new of it.
+        changes: PolicyChanges,
+    },
+    /// It is gone. Refused with `Busy` while an inode or a chunk has it, with `InvalidArgument` for the default one.
+    Remove {
+        /// Which.
+        policy: PolicyId,
+    },
+}
+
+/// Changes of a storage policy: a field that is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyChanges {
+    /// Copies of each chunk. The minimum becomes the usual one for so many, unless it is named as well.
+    pub replicas: Option<u8>,
+    /// Fewest copies that a write must reach.
+    pub minimum: Option<u8>,
+    /// All labels that a chunk server must have.
+    pub required: Option<Labels>,
 }
 
 /// A step of the rebalancing that an operator asks for.

@@ -86,7 +86,7 @@ pub struct Context<'a> {
     pub view: &'a ClusterView,
     /// Fresh random bits for placement.
     pub entropy: u64,
-    /// Replicas of a new chunk.
+    /// Replicas of a new chunk by the default policy, while that has no row.
     pub default_replicas: u8,
 }
 
@@ -166,6 +166,9 @@ pub enum RecordKind {
     RemoveServer = 77,
     Rebalance = 78,
     NoteCapacity = 80,
+    Policy = 82,
+    SetPolicy = 83,
+    AlignChunks = 84,
 }
 
 impl RecordKind {
@@ -177,7 +180,7 @@ impl RecordKind {
     /// The kind of a stored tag; `None` for one of a later release.
     pub fn from_number(number: u8) -> Option<Self> {
         use RecordKind as Kind;
-        const ALL: [RecordKind; 34] = [
+        const ALL: [RecordKind; 37] = [
             Kind::Create,
             Kind::Mkdir,
             Kind::Mknod,
@@ -212,6 +215,9 @@ impl RecordKind {
             Kind::RemoveServer,
             Kind::Rebalance,
             Kind::NoteCapacity,
+            Kind::Policy,
+            Kind::SetPolicy,
+            Kind::AlignChunks,
         ];
         ALL.into_iter().find(|kind| kind.number() == number)
     }
@@ -249,6 +255,6 @@ mod tests {
     #[test]
     fn kinds_come_back_from_their_tags() {
         let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
-        assert_eq!(known, (1..=18).chain(64..=78).chain([80]).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=18).chain(64..=78).chain([80, 82, 83, 84]).collect::<Vec<u8>>());
     }
 }

@@ -5,6 +5,7 @@
 //! `chunk_set` (chunks), `leases`. [`rows`] draws every row. [`check`] states what holds for every state.
 
 pub(crate) mod act;
+pub mod alignment;
 pub mod answer;
 pub mod attr;
 pub mod check;
@@ -19,6 +20,7 @@ mod decide_garbage;
 mod decide_lease;
 mod decide_link;
 mod decide_orphans;
+mod decide_policy;
 mod decide_rebalance;
 mod decide_rename;
 pub(crate) mod decide_replace;
@@ -39,6 +41,7 @@ mod model_test;
 pub mod name;
 pub mod name_page;
 mod permission;
+pub mod policies;
 mod query_attrs;
 mod query_map;
 mod query_names;

@@ -9,7 +9,7 @@ use super::rows::prefix_range;
 use super::rows::xattr::{Blob, XattrKey};
 use super::work;
 use crate::error::FsError;
-use crate::ids::InodeId;
+use crate::ids::{InodeId, PolicyId};
 use crate::limits::XATTR_TOTAL_BYTES_MAX;
 use bytes::{Bytes, BytesMut};
 
@@ -54,7 +54,7 @@ pub(super) fn list_xattr(act: &Act<'_>, inode: InodeId) -> Result<Answer, Stop> 
 }
 
 pub(super) fn stat_fs(act: &Act<'_>) -> Result<Answer, Stop> {
-    let copies = u64::from(act.context.default_replicas.max(1));
+    let copies = u64::from(act.policy(PolicyId::DEFAULT)?.replicas);
     let reachable = act.context.view.servers.values().filter(|server| server.health.is_reachable());
     let (total, free) = reachable.fold((0u64, 0u64), |(total, free), server| {
         (total.saturating_add(server.total_bytes), free.saturating_add(server.free_bytes))

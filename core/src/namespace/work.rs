@@ -18,13 +18,16 @@ use super::rows::session::{SessionKey, SessionRow};
 use super::rows::{Key, prefix_range};
 use crate::cluster::Labels;
 use crate::explain::capacity::Sample;
-use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, ServerId, SessionId};
+use crate::ids::{
+    ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, PolicyId, ServerId, SessionId,
+};
 use crate::limits::CAPACITY_SAMPLES_MAX;
 use crate::time::Timestamp;
 
 pub use super::rows::chunk::{ReconcileReason, ReconcileRow};
 pub use super::rows::cluster::Draining;
 pub use super::rows::extent::GarbageKey;
+pub use super::rows::policy::PolicyWalkRow;
 pub use super::rows::rebalance::{RebalanceRow, RebalanceState};
 
 /// A session as stored.
@@ -72,6 +75,8 @@ pub struct ChunkRecord {
     pub minimum: u8,
     /// How many replicas it is to have.
     pub wanted: u8,
+    /// By which policy.
+    pub policy: PolicyId,
     /// The set, in chain order.
     pub servers: Vec<ServerId>,
     /// Extents that name it.
@@ -277,13 +282,14 @@ pub fn chunks(rows: &dyn Rows, after: Option<ChunkId>, limit: usize) -> Result<V
     Ok(found.into_iter().map(|(key, row)| chunk_record(key.0, row)).collect())
 }
 
-fn chunk_record(chunk: ChunkId, row: ChunkRow) -> ChunkRecord {
+pub(super) fn chunk_record(chunk: ChunkId, row: ChunkRow) -> ChunkRecord {
     ChunkRecord {
         chunk,
         version: row.version,
         raising: row.raising,
         minimum: row.minimum,
         wanted: row.wanted,
+        policy: row.policy,
         servers: row.servers,
         references: row.references,
         owner: Some(row.owner).filter(|owner| owner.get() != 0),

@@ -9,10 +9,10 @@
 //!   5 Chunks    ids u64*: locations are looked up again, at their present state
 //!   6 Leased    lease u64 | attributes
 //! attributes: inode u64 | kind u8 | mode u16 | uid u32 | gid u32 | links u32 | size u64 | mapped u64 | rdev u64
-//!             | atime | mtime | ctime | btime (i64, u32 each) | change u64 | data change u64
+//!             | atime | mtime | ctime | btime (i64, u32 each) | change u64 | data change u64 | policy u32
 //! ```
 
-use crate::ids::{ChunkId, InodeId, LeaseNumber};
+use crate::ids::{ChunkId, InodeId, LeaseNumber, PolicyId};
 use crate::limits::{CHUNKS_PER_ALLOCATION_MAX, SLOT_ANSWER_BYTES_MAX};
 use crate::namespace::answer::Answer;
 use crate::namespace::attr::{Attr, NodeKind};
@@ -121,6 +121,7 @@ fn write_attr(out: &mut Writer, attr: &Attr) {
     }
     out.u64(attr.change);
     out.u64(attr.data_change);
+    out.u32(attr.policy.get());
 }
 
 fn read_attr(input: &mut Reader<'_>) -> Result<Attr, Damaged> {
@@ -140,6 +141,7 @@ fn read_attr(input: &mut Reader<'_>) -> Result<Attr, Damaged> {
         btime: input.time()?,
         change: input.u64()?,
         data_change: input.u64()?,
+        policy: PolicyId(input.u32()?),
     })
 }
 
@@ -167,6 +169,7 @@ mod tests {
             btime: time,
             change: 8,
             data_change: 9,
+            policy: PolicyId(10),
         }
     }
 

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! CHUNK           key  8 | tree 0 | chunk u64 BE
-//!   +0  format u8 = 2   +1  layout u8 (1 copies)  +2  minimum u8   +3 flags u8 (bit 0 reconciling)
+//!   +0  format u8 = 3   +1  layout u8 (1 copies)  +2  minimum u8   +3 flags u8 (bit 0 reconciling)
 //!   +4  version u64     +12 raising u64           +20 references u64
 //!   +28 owner session u64 (0 once attached)       +36 inode u64
-//!   +44 wanted u8       +45 servers: u32* in chain order
+//!   +44 wanted u8       +45 policy u32                +49 servers: u32* in chain order
 //! SERVER_CHUNK    key  9 | tree 0 | server u32 BE | chunk u64 BE   +0 format u8 = 1   +1 version u64
 //! DELETE_REPLICA  key 16 | tree 0 | server u32 BE | chunk u64 BE   +0 format u8 = 1   +1 version u64: delete up to it
 //! RECONCILE       key 17 | tree 0 | chunk u64 BE                   +0 format u8 = 1   +1 reason u8   +2 since (i64, u32)
@@ -18,7 +18,7 @@
 
 use super::codec::{Reader, Writer};
 use super::{CLUSTER_TREE, Damaged, Key, Table, Value};
-use crate::ids::{ChunkId, ChunkVersion, InodeId, ServerId, SessionId, TreeId};
+use crate::ids::{ChunkId, ChunkVersion, InodeId, PolicyId, ServerId, SessionId, TreeId};
 use crate::limits::REPLICAS_MAX;
 use crate::time::Timestamp;
 
@@ -36,6 +36,8 @@ pub struct ChunkRow {
     pub minimum: u8,
     /// How many replicas it is to have.
     pub wanted: u8,
+    /// By which policy.
+    pub policy: PolicyId,
     /// To be reconciled.
     pub reconciling: bool,
     /// Version of the set.
@@ -128,7 +130,7 @@ impl Key for ChunkKey {
 }
 
 impl Value for ChunkRow {
-    const FORMAT: u8 = 2;
+    const FORMAT: u8 = 3;
 
     fn write(&self, out: &mut Writer) {
         debug_assert!(self.servers.len() <= REPLICAS_MAX && self.version <= self.raising);
@@ -141,6 +143,7 @@ impl Value for ChunkRow {
         out.u64(self.owner.get());
         out.u64(self.inode.get());
         out.u8(self.wanted);
+        out.u32(self.policy.get());
         for server in &self.servers {
             out.u32(server.get());
         }
@@ -151,6 +154,7 @@ impl Value for ChunkRow {
         let mut row = Self {
             minimum,
             wanted: 0,
+            policy: PolicyId::DEFAULT,
             reconciling: flags & FLAG_RECONCILING != 0,
             version: ChunkVersion(input.u64()?),
             raising: ChunkVersion(input.u64()?),
@@ -160,6 +164,7 @@ impl Value for ChunkRow {
             servers: Vec::new(),
         };
         row.wanted = input.u8()?;
+        row.policy = PolicyId(input.u32()?);
         while !input.is_empty() {
             row.servers.push(ServerId(input.u32()?));
         }

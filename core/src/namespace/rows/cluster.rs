@@ -8,7 +8,7 @@
 //! SERVER_NODE  key 19 | tree 0 | node [16]       +0 format u8 = 1   +1 server u32
 //! COUNTER      key 20 | tree 0 | counter u8      +0 format u8 = 1   +1 number u64
 //!              1 next inode or data id   2 next chunk   3 next session   4 next server
-//!              5 numbers of counter 1 that are no inode any more         6 chunks that are gone
+//!              5 numbers of counter 1 that are no inode any more         6 chunks that are gone   7 next policy
 //! CLUSTER      key 22 | tree 0
 //!              +0 format u8 = 1   +1 cluster [16]   +17 default replicas u8   +18 feature level u32
 //!              +22 formatted (i64, u32)
@@ -75,6 +75,8 @@ pub enum CounterKey {
     InodesGone = 5,
     /// Chunks that are gone.
     ChunksGone = 6,
+    /// Next storage policy.
+    NextPolicy = 7,
 }
 
 /// A number.
@@ -186,6 +188,7 @@ impl Key for CounterKey {
             4 => Self::NextServer,
             5 => Self::InodesGone,
             6 => Self::ChunksGone,
+            7 => Self::NextPolicy,
             _ => return Err(Damaged),
         })
     }

@@ -12,6 +12,7 @@
 //!           3 lease      number of the last write lease u64
 //!           4 xattrs     bytes of names and values u32
 //!           5 map        epoch u32 | pieces: (from u64 | data u64)*     first from = 0, strictly ascending
+//!           6 policy     storage policy u32                             files and directories only
 //! ORPHAN  key  12 | tree 1 | inode u64 BE       +0 format u8 = 1
 //! ```
 //! The map: extents of the bytes `from ..` of the file, up to the next piece, stand under `data` in EXTENT rows. The
@@ -19,7 +20,7 @@
 
 use super::codec::{Reader, Writer};
 use super::{Damaged, Key, Present, Table, Value};
-use crate::ids::{InodeId, LeaseNumber, TreeId};
+use crate::ids::{InodeId, LeaseNumber, PolicyId, TreeId};
 use crate::namespace::attr::{Attr, NodeKind};
 use crate::time::Timestamp;
 
@@ -28,6 +29,7 @@ const TAG_DIRECTORY: u8 = 2;
 const TAG_LEASE: u8 = 3;
 const TAG_XATTRS: u8 = 4;
 const TAG_MAP: u8 = 5;
+const TAG_POLICY: u8 = 6;
 
 /// First cookie of a directory: 1 and 2 are `.` and `..`.
 pub const FIRST_COOKIE: u64 = 3;
@@ -94,6 +96,8 @@ pub struct InodeRow {
     pub map_epoch: u32,
     /// Never empty.
     pub pieces: Vec<Piece>,
+    /// Of a file: what its chunks have; of a directory: what is made in it has. The default one for other kinds.
+    pub policy: PolicyId,
 }
 
 impl InodeRow {
@@ -121,6 +125,7 @@ impl InodeRow {
             xattr_bytes: 0,
             map_epoch: 0,
             pieces: vec![Piece { from: 0, data: inode.get() }],
+            policy: PolicyId::DEFAULT,
         }
     }
 
@@ -142,6 +147,7 @@ impl InodeRow {
             btime: self.btime,
             change: self.change,
             data_change: self.data_change,
+            policy: self.policy,
         }
     }
 
@@ -268,6 +274,10 @@ fn write_tagged(row: &InodeRow, out: &mut Writer) {
             out.u64(piece.data);
         }
     }
+    if row.policy != PolicyId::DEFAULT {
+        tag(out, TAG_POLICY, 4);
+        out.u32(row.policy.get());
+    }
 }
 
 fn tag(out: &mut Writer, tag: u8, length: usize) {
@@ -294,6 +304,7 @@ fn read_tagged(row: &mut InodeRow, input: &mut Reader<'_>) -> Result<(), Damaged
             TAG_LEASE => row.lease = LeaseNumber(field.u64()?),
             TAG_XATTRS => row.xattr_bytes = field.u32()?,
             TAG_MAP => read_map(row, &mut field)?,
+            TAG_POLICY => row.policy = PolicyId(field.u32()?),
             _ => return Err(Damaged),
         }
         field.end()?;

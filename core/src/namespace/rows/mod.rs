@@ -15,6 +15,7 @@ pub mod extent;
 pub mod inode;
 pub mod lease;
 pub mod names;
+pub mod policy;
 pub mod rebalance;
 #[cfg(test)]
 mod rows_test;
@@ -79,10 +80,14 @@ pub enum Table {
     SessionLease = 23,
     /// (copies, chunk): its set is not of the size that is wanted.
     Repair = 24,
+    /// policy → name, replicas, minimum, labels required.
+    Policy = 25,
     /// The last rebalancing that was asked for: at most one row.
     Rebalance = 27,
     /// hour → how full the cluster was.
     Capacity = 28,
+    /// Chunks are being brought in line with policies: at most one row.
+    PolicyWalk = 29,
 }
 
 /// Tree of the rows that belong to the cluster, not to one tree of files.

@@ -13,12 +13,14 @@ use super::extent::{ExtentKey, ExtentRow, GarbageKey, GarbageRow};
 use super::inode::{FIRST_COOKIE, InodeKey, InodeRow, OrphanKey, Piece};
 use super::lease::{LeaseKey, LeaseRow, LeasedChunkKey, SessionChunkKey, SessionLeaseKey};
 use super::names::{BacklinkKey, DentryKey, DentryRow, ListingKey, ListingRow};
+use super::policy::{PolicyKey, PolicyRow, PolicyWalkKey, PolicyWalkRow};
 use super::session::{SessionKey, SessionRow, SlotKey, SlotRow};
 use super::xattr::{Blob, SymlinkKey, XattrKey};
 use super::{Key, Present, Value, prefix_range};
-use crate::cluster::Labels;
+use crate::cluster::{Labels, Policy};
 use crate::ids::{
-    ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, Sequence, ServerId, SessionId, SlotId,
+    ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, PolicyId, Sequence, ServerId, SessionId,
+    SlotId,
 };
 use crate::namespace::attr::NodeKind;
 use crate::namespace::name::Name;
@@ -69,6 +71,7 @@ fn inode_row() -> impl Strategy<Value = InodeRow> {
             if kind == NodeKind::Directory {
                 (row.parent, row.next_cookie) = (InodeId(large[5]), FIRST_COOKIE + large[6] / 2);
             }
+            row.policy = PolicyId(large[0] as u32);
             row.pieces.extend(more.into_iter().map(|(from, data)| Piece { from, data }));
             row
         },
@@ -102,7 +105,8 @@ proptest! {
         let (version, raising) = (ChunkVersion(a.min(b)), ChunkVersion(a.max(b)));
         let (references, owner, inode) = (epoch, SessionId(data), InodeId(offset));
         let wanted = 1 + (epoch % 8) as u8;
-        let row = ChunkRow { minimum, wanted, reconciling: flag, version, raising, references, owner, inode, servers };
+        let policy = PolicyId(epoch as u32);
+        let row = ChunkRow { minimum, wanted, policy, reconciling: flag, version, raising, references, owner, inode, servers };
         round_trip(ChunkKey(chunk), row)?;
         let server = ServerId(epoch as u32);
         round_trip(ServerChunkKey { server, chunk }, VersionRow(version))?;
@@ -113,6 +117,12 @@ proptest! {
         let (total_bytes, used_bytes) = (version.get(), version.get() / 2);
         let row = CapacityRow { total_bytes, used_bytes, chunks: chunk.get(), inodes: 7 };
         round_trip(CapacityKey(u32::from(minimum)), row)?;
+        let required = Labels::parse(["media=ssd", "rack=7"].iter().take(usize::from(minimum) % 3)).unwrap();
+        let says = Policy { name: "a-name".into(), replicas: wanted, minimum: 1 + wanted / 2, required };
+        let row = PolicyRow { policy: says, inodes: a, chunks: b };
+        round_trip(PolicyKey(policy), row)?;
+        let row = PolicyWalkRow { again: flag, next: chunk, since: at, changed: b };
+        round_trip(PolicyWalkKey, row)?;
     }
 
     #[test]
