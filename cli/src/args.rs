@@ -1,6 +1,7 @@
 //! The grammar of the command line. Names are fixed: scripts and users rely on them.
 
 use crate::admin::drain::{DrainCommand, ServerArgument};
+use crate::admin::policy::PolicyCommand;
 use crate::admin::rebalance::RebalanceCommand;
 use crate::admin::whatif::WhatIfCommand;
 use clap::{Args, Parser, Subcommand};
@@ -236,6 +237,9 @@ pub enum AdminCommand {
     Capacity,
     /// What operations on a file wait for, on whom, since when, and what happens next
     Why(PathArgument),
+    /// Storage policies: how many copies of files there are to be, and on which chunk servers
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 /// `cairn admin scrub`

@@ -198,6 +198,7 @@ mod tests {
             btime: Timestamp::default(),
             change: 1,
             data_change: 1,
+            policy: cairn_core::ids::PolicyId::DEFAULT,
         };
         let out = file_attr(&attr);
         assert_eq!((out.blocks, out.perm, out.rdev, out.ino.0), (2, 0o4755, 0x0103, 9));

@@ -137,5 +137,6 @@ fn nameless_directory(inode: cairn_core::ids::InodeId) -> Attr {
         btime: time,
         change: 0,
         data_change: 0,
+        policy: cairn_core::ids::PolicyId::DEFAULT,
     }
 }

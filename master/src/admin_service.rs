@@ -10,6 +10,7 @@ use crate::hello::printable;
 use crate::moving::{drain, rebalance, whatif};
 use crate::parts::Parts;
 use crate::placement_pages;
+use crate::policy_pages;
 use crate::redundancy;
 use crate::scrubbing;
 use crate::sequencer::GroupRefusal;
@@ -31,10 +32,10 @@ use cairn_proto::v1::{
     BackupStatus, CapacityReply, CapacityRequest, ChangeMastersReply, ChangeMastersRequest, ChunksReply,
     ChunksRequest, CorruptionReport, CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus,
     DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus, MastersReply,
-    MastersRequest, PlaceOfMaster, RebalanceReply, RebalanceRequest, RemoveServerReply, RemoveServerRequest,
-    ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply, ServersRequest, SlowReply, SlowRequest,
-    StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest,
-    WhyReply, WhyRequest,
+    MastersRequest, PlaceOfMaster, PolicyReply, PolicyRequest, RebalanceReply, RebalanceRequest,
+    RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply,
+    ServersRequest, SlowReply, SlowRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply,
+    WhatIfRequest, WhyReply, WhyRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -172,6 +173,10 @@ impl Admin for AdminService {
         answer.map(Response::new).map_err(|error| to_status(&self.parts, &error))
     }
 
+    async fn policy(&self, request: Request<PolicyRequest>) -> Result<Response<PolicyReply>, Status> {
+        policy_pages::answer(&self.parts, request.into_inner()).await.map(Response::new)
+    }
+
     async fn chunks(&self, request: Request<ChunksRequest>) -> Result<Response<Self::ChunksStream>, Status> {
         let path = request.into_inner().path;
         let (pages, out) = mpsc::channel(ADMIN_PAGES_QUEUED);
@@ -283,6 +288,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let backup = parts.backup.shown(parts.now());
     let (repairs_waiting, repairs_under_way) = parts.repairs.counts();
     let copies = redundancy::copies(parts).await?;
+    let policies = policy_pages::records(parts).await?;
     let reply = StatusReply {
         cluster: parts.cluster.0.as_bytes().to_vec().into(),
         leader: if term.is_some() { parts.address.clone() } else { String::new() },
@@ -296,7 +302,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         servers_alive: alive as u32,
         servers_known: reports.len() as u32,
         sessions: parts.sessions.len() as u32,
-        default_replicas: u32::from(parts.config.default_replicas),
+        default_replicas: policies.first().map_or(0, |policy| u32::from(policy.says.replicas)),
         corrupt_blocks_found: damage.blocks_found,
         corrupt_replicas: damage.corrupt,
         pending_deletions: pending_deletions(parts).await?,
@@ -320,6 +326,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
     let mut warnings = warnings(parts, &reply, &reports);
     warnings.extend(backup.warning());
     warnings.extend(scrubbing::warning(parts));
+    warnings.extend(policy_pages::warnings(&view, &policies));
     if copies.lost() > 0 {
         let lost = copies.lost();
         warnings.push(format!(
@@ -341,8 +348,8 @@ fn warnings(parts: &Parts, status: &StatusReply, reports: &[ServerReport]) -> Ve
     }
     if replicas == 2 {
         warnings.push(
-            "two copies: a write is acknowledged with one while a server is down; set default_replicas = 3 in the \
-             master's configuration for more safety"
+            "two copies: a write is acknowledged with one while a server is down; for more safety `cairn admin \
+             policy change default --replicas 3`"
                 .to_owned(),
         );
     }

@@ -1,6 +1,7 @@
 //! What `admin capacity` is answered.
 
 use crate::parts::Parts;
+use crate::policy_pages;
 use crate::work::capacity::use_of;
 use cairn_core::error::FsError;
 use cairn_core::explain::capacity::{HOUR_SECONDS, Outlook, Sample, outlook};
@@ -43,6 +44,7 @@ pub(crate) async fn page(parts: &Parts) -> Result<CapacityReply, FsError> {
         full_seconds,
         history_seconds: span.as_secs(),
         samples: samples.iter().map(sample).collect(),
+        policies: policy_pages::infos(parts).await?,
     })
 }
 

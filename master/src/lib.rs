@@ -39,6 +39,8 @@ mod operations;
 mod parts;
 mod peers;
 mod placement_pages;
+mod policies;
+mod policy_pages;
 pub mod raft;
 mod redundancy;
 mod replace;

@@ -12,6 +12,7 @@ use crate::leases::Recalls;
 use crate::metrics::Metrics;
 use crate::moving::rebalance::Rebalancing;
 use crate::peers::{Identity, Peers};
+use crate::policies::Misplaced;
 use crate::sequencer::{Leadership, Reader, SequencerHandle};
 use crate::servers::Servers;
 use crate::sessions::Sessions;
@@ -68,6 +69,8 @@ pub(crate) struct Parts {
     pub(crate) strays: Strays,
     /// Chunks that get new replicas.
     pub(crate) repairs: Repairs,
+    /// Chunks whose replicas stand where they should not, or are too many.
+    pub(crate) misplaced: Misplaced,
     /// Replicas that move to even the servers out.
     pub(crate) rebalancing: Rebalancing,
     /// What has happened lately.

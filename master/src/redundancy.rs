@@ -5,7 +5,7 @@ use crate::parts::Parts;
 use cairn_core::error::FsError;
 use cairn_core::ids::ChunkId;
 use cairn_core::limits::{ADMIN_COUNT_MAX, COPIES_COUNTED_MAX, WORK_PAGE};
-use cairn_core::namespace::work::{chunks_named, repairs, replicas_on};
+use cairn_core::namespace::work::{ChunkRecord, chunks_named, repairs, replicas_on};
 use cairn_proto::v1::{CopiesCount, StateCount};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,6 +53,8 @@ pub(crate) async fn copies(parts: &Parts) -> Result<Copies, FsError> {
         let asked = page.to_vec();
         let records = parts.reader.read(move |rows| chunks_named(rows, &asked)).await?;
         let view = parts.servers.view(parts.now());
+        let is_small = |record: &&ChunkRecord| record.servers.len() < usize::from(record.wanted);
+        copies.small_sets += records.iter().filter(is_small).count() as u64;
         // Those of a writer that goes on are its business: it replaces what it cannot reach.
         for record in records.iter().filter(|record| record.owner.is_none()) {
             let bad = parts.damage.bad_at(record.chunk, &record.servers);
@@ -67,7 +69,7 @@ pub(crate) async fn copies(parts: &Parts) -> Result<Copies, FsError> {
     Ok(copies)
 }
 
-/// How many chunks have a set that is not of the size that is wanted. Those that nothing refers to yet do not count: a client
+/// How many chunks have a set that is smaller than is wanted. Those that nothing refers to yet do not count: a client
 /// was given them ahead, and what it writes there is repaired when a file refers to it.
 ///
 /// # Errors
@@ -80,7 +82,10 @@ pub(crate) async fn short_sets(parts: &Parts) -> Result<u64, FsError> {
         after = Some(last);
         let chunks: Vec<ChunkId> = page.into_iter().map(|(_, chunk)| chunk).collect();
         let records = parts.reader.read(move |rows| chunks_named(rows, &chunks)).await?;
-        sum += records.iter().filter(|record| record.owner.is_none()).count() as u64;
+        let is_short = |record: &&ChunkRecord| {
+            record.owner.is_none() && record.servers.len() < usize::from(record.wanted)
+        };
+        sum += records.iter().filter(is_short).count() as u64;
     }
     Ok(sum)
 }

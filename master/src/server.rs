@@ -20,8 +20,8 @@ use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
     CAPACITY_PERIOD, COUNTS_PERIOD, DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD,
-    HAND_OVER_PATIENCE, ORPHANS_PERIOD, PROMOTION_PERIOD, REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL,
-    REPAIR_PERIOD, SALVAGE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
+    HAND_OVER_PATIENCE, ORPHANS_PERIOD, POLICY_WALK_PERIOD, PROMOTION_PERIOD, REBALANCE_PERIOD,
+    RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SALVAGE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -304,6 +304,7 @@ fn build(
         repairs: Default::default(),
         rebalancing: Default::default(),
         damage: Default::default(),
+        misplaced: Default::default(),
         strays: Default::default(),
         events: Default::default(),
         slow: Default::default(),
@@ -396,6 +397,10 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
         work::reconcile::pass(parts, term, Arc::clone(&attempts))
     });
     spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
+    let walker = Arc::default();
+    spawn_job(tasks, parts, POLICY_WALK_PERIOD, move |parts, term| {
+        work::policies::pass(parts, term, Arc::clone(&walker))
+    });
     spawn_job(tasks, parts, REBALANCE_PERIOD, work::rebalance::pass);
     let salvages = Arc::default();
     spawn_job(tasks, parts, SALVAGE_PERIOD, move |parts, term| {

@@ -2,6 +2,7 @@
 
 use crate::parts::Parts;
 use crate::placement_pages::{ask, walk};
+use crate::policies;
 use crate::sessions::Session;
 use bytes::Bytes;
 use cairn_core::cluster::{ClusterView, ServerHealth};
@@ -11,7 +12,6 @@ use cairn_core::ids::{ChunkId, InodeId, ServerId, SessionId};
 use cairn_core::limits::{WHY_CHUNKS_MAX, WHY_OPENS_MAX};
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::attr::{Attr, NodeKind};
-use cairn_core::namespace::chunk_set::minimum_of;
 use cairn_core::namespace::request::QueryKind;
 use cairn_core::namespace::work::{
     ChunkRecord, LeaseRecord, chunks_named, lease_of, reconciling_since, unattached,
@@ -38,7 +38,9 @@ pub(crate) async fn answer(parts: &Parts, path: &Bytes) -> Result<WhyReply, FsEr
     let lease = parts.reader.read(move |rows| lease_of(rows, inode)).await?;
     let (chunks, more_chunks) = chunks(parts, &attr, lease).await?;
     let now = parts.now();
-    let facts = facts(parts, &attr, lease, chunks, now);
+    let policies = policies::current(parts).await?;
+    let minimum = policies.0.get(&attr.policy).map_or(1, |policy| usize::from(policy.minimum));
+    let facts = facts(parts, (&attr, minimum), lease, chunks, now);
     let verdict = judge(&facts);
     let whole = |chunk: &&ChunkFact| {
         let is_good = |replica: &&ReplicaFact| replica.health.is_reachable() && replica.fault.is_none();
@@ -78,14 +80,20 @@ fn inode_named(path: &[u8]) -> Option<InodeId> {
     number.parse().ok().map(InodeId)
 }
 
-fn facts(parts: &Parts, attr: &Attr, lease: Option<LeaseRecord>, chunks: Vec<ChunkFact>, now: Tick) -> Facts {
+fn facts(
+    parts: &Parts,
+    (attr, minimum): (&Attr, usize),
+    lease: Option<LeaseRecord>,
+    chunks: Vec<ChunkFact>,
+    now: Tick,
+) -> Facts {
     let view = parts.servers.view(now);
     let usable = view
         .servers
         .values()
         .filter(|server| server.health == ServerHealth::Alive && server.free_bytes >= CHUNK_BYTES);
     let needed = match attr.kind {
-        NodeKind::Regular => usize::from(minimum_of(parts.config.default_replicas)),
+        NodeKind::Regular => minimum,
         _ => 0,
     };
     let owed = parts.caching.owed(attr.inode).into_iter();

@@ -37,6 +37,7 @@ fn as_json(reply: &CapacityReply) -> serde_json::Value {
         "total_bytes": reply.total_bytes, "used_bytes": reply.used_bytes, "chunks": reply.chunks,
         "inodes": reply.inodes, "servers": servers.collect::<Vec<_>>(), "outlook": reply.outlook,
         "bytes_per_day": (reply.outlook != "too little history").then_some(reply.bytes_per_day),
+        "policies": reply.policies.iter().map(super::policy::policy_json).collect::<Vec<_>>(),
         "full": is_growing.then(|| time(reply.full_seconds)), "samples": samples.collect::<Vec<_>>(),
     })
 }
@@ -58,6 +59,11 @@ fn print(reply: &CapacityReply) -> Result<(), CliError> {
     }
     output::line(&format!("{:<26} {}", "all that are there", use_text(reply.used_bytes, reply.total_bytes)));
     output::line(&format!("{:<26} {} chunks, {} inodes", "", reply.chunks, reply.inodes));
+    for policy in &reply.policies {
+        let name = output::tail(&policy.name, 19);
+        let files = format!("{} chunks of {} files and directories", policy.chunks, policy.inodes);
+        output::line(&format!("policy {name:<19} {files}, {} copies", policy.replicas));
+    }
     output::line(&output::wrapped("outlook  ", &outlook(reply)));
     let first = reply.samples.len().saturating_sub(SAMPLES_SHOWN);
     for sample in &reply.samples[first..] {

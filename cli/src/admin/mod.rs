@@ -8,6 +8,7 @@ mod events;
 mod fsck;
 mod journal;
 mod masters;
+pub(crate) mod policy;
 pub(crate) mod rebalance;
 mod scrub;
 mod servers;
@@ -43,6 +44,7 @@ async fn online(env: &Env, global: &Global, command: AdminCommand) -> Result<(),
     let json = global.json;
     match command {
         AdminCommand::Backup(command) => backup::run(env, global, command).await,
+        AdminCommand::Policy(command) => policy::run(env, global, command).await,
         AdminCommand::Events(command) => events::run(env, global, command).await,
         AdminCommand::Status(WatchOption { watch: Some(seconds) }) => {
             watch::repeat(env, global, seconds, async |admin| status::status(admin, json).await).await
@@ -93,6 +95,7 @@ async fn ask(env: &Env, json: bool, admin: &mut Admin, command: AdminCommand) ->
         AdminCommand::Backup(_)
         | AdminCommand::Events(_)
         | AdminCommand::Masters(_)
+        | AdminCommand::Policy(_)
         | AdminCommand::Journal(_) => Ok(()),
     }
 }

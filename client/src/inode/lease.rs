@@ -98,7 +98,8 @@ impl Inode {
             } else if let Some((gap, _)) = gap {
                 self.fetch_map(shared, gap, end).await?;
             } else {
-                let chunk = shared.pool.take(shared, self.id).await?;
+                let file = self.state().takes_chunks_for();
+                let chunk = shared.pool.take(shared, file).await?;
                 self.state().targets.entry(slot).or_insert(chunk);
             }
         }

@@ -4,7 +4,7 @@ use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use bytes::Bytes;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, InodeId, LeaseNumber};
+use cairn_core::ids::{ChunkId, InodeId, LeaseNumber, PolicyId};
 use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::io::ranges::Ranges;
 use cairn_core::io::sync_habit::SyncHabit;
@@ -230,12 +230,17 @@ impl State {
             if !empty {
                 return false;
             }
-            match shared.pool.try_take(shared, self.inode) {
+            match shared.pool.try_take(shared, self.takes_chunks_for()) {
                 Some(chunk) => self.targets.insert(slot, chunk),
                 None => return false,
             };
         }
         true
+    }
+
+    /// What new chunks are allocated for.
+    pub(super) fn takes_chunks_for(&self) -> (InodeId, PolicyId) {
+        (self.inode, self.attr.policy)
     }
 
     /// Bytes that are part of the file already are overwritten only after the lease names their chunk.

@@ -324,7 +324,8 @@ async fn rehouse(inode: Arc<Inode>, shared: Arc<Shared>, slot: u64) {
     let started = shared.env.clock.now();
     let mut pause = LEASE_RETRY_MIN;
     loop {
-        let failure = match shared.pool.take(&shared, inode.id).await {
+        let file = inode.state().takes_chunks_for();
+        let failure = match shared.pool.take(&shared, file).await {
             Ok(chunk) => {
                 inode.state().targets.entry(slot).or_insert(chunk);
                 inode.pump(&shared);

@@ -346,6 +346,7 @@ mod tests {
             btime: time,
             change: 1,
             data_change: 1,
+            policy: cairn_core::ids::PolicyId::DEFAULT,
         }
     }
 

@@ -168,3 +168,10 @@ pub const ALIGNED_AT_ONCE: usize = 256;
 pub const POLICY_ENTRIES_AT_ONCE: usize = 4096;
 /// Directories that such a request may leave to the next one; with more, it goes on by itself until there are fewer.
 pub const POLICY_DIRECTORIES_OPEN_MAX: usize = 65_536;
+/// How often the walk over all chunks takes a step, of one page, while no policy has changed: ten million chunks in an hour and a
+/// half. While one has changed it goes on page by page.
+pub const POLICY_WALK_PERIOD: Duration = Duration::from_millis(500);
+/// It begins anew so long after its last beginning at the earliest: what it finds and nobody can do is found again.
+pub const POLICY_WALK_LAP_MIN: Duration = Duration::from_secs(3);
+/// Chunks in wrong places that the walk has found and repair has not looked at yet: some pages. The walk waits for it.
+pub const MISPLACED_MAX: usize = 8192;

@@ -169,6 +169,14 @@ pub(super) fn totals_in(draft: &Draft<'_>) -> Result<Totals, Stop> {
     Ok(Totals { inodes, chunks })
 }
 
+/// Every chunk that there is, or was, has an id below.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn chunks_given(rows: &dyn Rows) -> Result<u64, Stop> {
+    Ok(Draft::new(rows).get(&CounterKey::NextChunk)?.map_or(0, |NumberRow(number)| number))
+}
+
 /// One session.
 ///
 /// # Errors

@@ -3,8 +3,9 @@
 
 use crate::admin_service::to_status;
 use crate::parts::Parts;
-use cairn_core::cluster::repair::{Busy, Replicas, Verdict, plan};
-use cairn_core::cluster::{ClusterView, ServerHealth};
+use crate::policies;
+use cairn_core::cluster::repair::{Busy, Verdict, plan};
+use cairn_core::cluster::{ClusterView, Policies, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId};
 use cairn_core::limits::{ADMIN_COUNT_MAX, DRAIN_REPLICAS_WEIGHED, MOVE_BYTES_PER_SECOND, WORK_PAGE};
@@ -123,6 +124,7 @@ async fn weigh(parts: &Parts, server: ServerId) -> Result<Weighed, FsError> {
     if let Some(leaving) = view.servers.get_mut(&server) {
         leaving.draining = true;
     }
+    let policies = policies::current(parts).await?;
     let (mut weighed, mut from) = (Weighed::default(), ChunkId(0));
     while weighed.replicas < ADMIN_COUNT_MAX {
         let read = move |rows: &dyn Rows| replicas_on(rows, server, from, ChunkId(u64::MAX), WORK_PAGE);
@@ -131,17 +133,17 @@ async fn weigh(parts: &Parts, server: ServerId) -> Result<Weighed, FsError> {
         (weighed.replicas, from) = (weighed.replicas + page.len() as u64, ChunkId(newest.get() + 1));
         if weighed.looked_at < DRAIN_REPLICAS_WEIGHED {
             let records = parts.reader.read(move |rows| chunks_named(rows, &page)).await?;
-            records.iter().for_each(|record| weighed.weigh(parts, &view, record));
+            records.iter().for_each(|record| weighed.weigh(parts, (&view, &policies), record));
         }
     }
     Ok(weighed)
 }
 
 impl Weighed {
-    fn weigh(&mut self, parts: &Parts, view: &ClusterView, record: &ChunkRecord) {
+    fn weigh(&mut self, parts: &Parts, (view, policies): (&ClusterView, &Policies), record: &ChunkRecord) {
         self.looked_at += 1;
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
-        let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
+        let replicas = policies::replicas(record, &bad, policies);
         let staying = replicas.left(view).iter().filter(|&&server| !view.is_draining(server)).count();
         self.unsafe_without += u64::from(staying < usize::from(record.wanted));
         let entropy = record.chunk.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);

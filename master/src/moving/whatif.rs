@@ -2,7 +2,7 @@
 
 use crate::parts::Parts;
 use cairn_core::cluster::repair::Replicas;
-use cairn_core::cluster::{ClusterView, ServerHealth};
+use cairn_core::cluster::{ClusterView, Labels, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId};
 use cairn_core::limits::{ADMIN_COUNT_MAX, REPAIR_BYTES_PER_SECOND, REPLICAS_MAX, WORK_PAGE};
@@ -79,7 +79,8 @@ async fn look(
 impl Loss {
     fn add(&mut self, parts: &Parts, view: &ClusterView, record: &ChunkRecord) {
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
-        let left = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted }.left(view).len();
+        let (set, wanted, required) = (&record.servers[..], record.wanted, &Labels::none());
+        let left = Replicas { set, bad: &bad, wanted, required }.left(view).len();
         let alive = view.servers.values().filter(|server| server.health == ServerHealth::Alive).count();
         self.chunks += 1;
         if let Some(count) = self.by_copies.get_mut(left) {

@@ -6,6 +6,7 @@ pub(crate) mod counts;
 pub(crate) mod deletions;
 pub(crate) mod garbage;
 pub(crate) mod orphans;
+pub(crate) mod policies;
 pub(crate) mod rebalance;
 pub(crate) mod reconcile;
 pub(crate) mod repair;

@@ -6,11 +6,12 @@
 
 use crate::moving::rebalance::fills;
 use crate::parts::Parts;
+use crate::policies;
 use crate::work::repair::is_settled;
 use crate::work::replicate::carry_out;
-use cairn_core::cluster::ServerHealth;
 use cairn_core::cluster::balance::Balance;
 use cairn_core::cluster::repair::{Busy, Repair};
+use cairn_core::cluster::{Policies, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
@@ -46,7 +47,10 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
     let balance = Balance::of(&fills(&parts.servers.reports(parts.now())), u32::from(row.tolerance_permille));
     let ended = match balance.is_done() {
         true => parts.sequencer.internal(Internal::Rebalance(RebalanceStep::Done)).await.map(|_| ()),
-        false => Round::new(&parts, term, &row, balance).run().await,
+        false => match policies::current(&parts).await {
+            Ok(policies) => Round::new(&parts, term, &row, (balance, policies)).run().await,
+            Err(error) => Err(error),
+        },
     };
     parts.rebalancing.show(|shown| shown.under_way = 0);
     match ended {
@@ -110,6 +114,7 @@ struct Round<'p> {
     limit_bytes: u64,
     steps: u64,
     balance: Balance,
+    policies: Policies,
     busy: Busy,
     feeds: VecDeque<Feed>,
     /// By the limit, nothing begins before.
@@ -122,7 +127,12 @@ struct Round<'p> {
 }
 
 impl<'p> Round<'p> {
-    fn new(parts: &'p Parts, term: Term, row: &RebalanceRow, balance: Balance) -> Self {
+    fn new(
+        parts: &'p Parts,
+        term: Term,
+        row: &RebalanceRow,
+        (balance, policies): (Balance, Policies),
+    ) -> Self {
         let now = parts.now();
         let feed = |server| Feed { server, from: Some(ChunkId(0)), ready: VecDeque::new() };
         Self {
@@ -132,6 +142,7 @@ impl<'p> Round<'p> {
             steps: parts.rebalancing.shown().steps,
             feeds: balance.givers().into_iter().map(feed).collect(),
             balance,
+            policies,
             busy: Busy::new(MOVES_PER_SERVER_MAX).in_racks(&parts.servers.view(now)),
             not_before: now,
             untold: (0, 0),
@@ -263,7 +274,8 @@ impl<'p> Round<'p> {
         };
         let Some(record) = record.filter(movable) else { return Ok(None) };
         let view = parts.servers.view(parts.now());
-        let proposed = self.balance.propose(&view, &self.busy, (&record.servers, from), bytes);
+        let replica = (&record.servers[..], from, self.policies.required(record.policy));
+        let proposed = self.balance.propose(&view, &self.busy, replica, bytes);
         Ok(proposed.map(|repair| Move { from, bytes, record, repair }))
     }
 

@@ -1,11 +1,13 @@
 //! Gives new replicas to chunks that have too few good ones: those of dead chunk servers, those whose set has shrunk, and those
-//! of which a replica is damaged, old or missing; and moves what stands on chunk servers that are being emptied.
+//! of which a replica is damaged, old or missing; moves what stands on chunk servers that are being emptied, or where its policy does
+//! not want it; and gives up what is too much.
 
 use crate::events;
 use crate::parts::Parts;
+use crate::policies;
 use crate::work::replicate::carry_out;
-use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Replicas, Urgency, Verdict, plan};
-use cairn_core::cluster::{ClusterView, ServerHealth};
+use cairn_core::cluster::repair::{Busy, Repair, RepairQueue, Urgency, Verdict, plan};
+use cairn_core::cluster::{ClusterView, Policies, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
@@ -108,11 +110,11 @@ impl Drop for UnderWay<'_> {
 pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
     let healths = healths(&parts);
     let begun = parts.now();
-    if parts.repairs.rests(begun, &healths) {
+    if parts.repairs.rests(begun, &healths) && parts.misplaced.is_empty() {
         return;
     }
-    let queue = match find(&parts).await {
-        Ok(queue) => queue,
+    let (queue, policies) = match find(&parts).await {
+        Ok(found) => found,
         Err(error) => return warn!(%error, "chunks to be repaired could not be read"),
     };
     let looking = parts.now().since(begun);
@@ -123,7 +125,7 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
     parts.events.repair_found(&parts.env, queue.len() as u64);
     let mut busy = Busy::default().in_racks(&parts.servers.view(parts.now()));
     busy.heed(&parts.servers.copy_shares());
-    let did = Pass { parts: &parts, term, busy, queue, aside: Vec::new() }.run(&healths).await;
+    let did = Pass { parts: &parts, term, policies, busy, queue, aside: Vec::new() }.run(&healths).await;
     parts.repairs.show(0, 0);
     parts.events.repair_did(did.done as u64, did.failed as u64);
     parts.repairs.ended(parts.now(), healths, looking, did);
@@ -137,8 +139,10 @@ fn healths(parts: &Parts) -> Healths {
 }
 
 /// Everything that can be repaired at present, by what is left of it.
-async fn find(parts: &Parts) -> Result<RepairQueue, FsError> {
-    let view = Arc::new(parts.servers.view(parts.now()));
+async fn find(parts: &Parts) -> Result<(RepairQueue, Policies), FsError> {
+    let view = &parts.servers.view(parts.now());
+    let policies = policies::current(parts).await?;
+    let known = (view, &policies);
     let mut queue = RepairQueue::default();
     let count = |health| view.servers.values().filter(|server| server.health == health).count();
     let (usable, dead) = (count(ServerHealth::Alive), count(ServerHealth::Dead));
@@ -151,35 +155,37 @@ async fn find(parts: &Parts) -> Result<RepairQueue, FsError> {
         if usize::from(page[0].0).saturating_sub(dead) >= usable {
             break;
         }
-        note(parts, &view, page.into_iter().map(|(_, chunk)| chunk).collect(), &mut queue).await?;
+        note(parts, known, page.into_iter().map(|(_, chunk)| chunk).collect(), &mut queue).await?;
     }
-    for (&server, known) in &view.servers {
+    for (&server, server_view) in &view.servers {
         let mut from = Some(ChunkId(0));
-        while let Some(first) = from.filter(|_| known.health == ServerHealth::Dead || known.draining) {
+        while let Some(first) =
+            from.filter(|_| server_view.health == ServerHealth::Dead || server_view.draining)
+        {
             let last = ChunkId(u64::MAX);
             let page =
                 parts.reader.read(move |rows| replicas_on(rows, server, first, last, WORK_PAGE)).await?;
             from = page.last().filter(|_| page.len() == WORK_PAGE).map(|(chunk, _)| ChunkId(chunk.get() + 1));
-            note(parts, &view, page.into_iter().map(|(chunk, _)| chunk).collect(), &mut queue).await?;
+            note(parts, known, page.into_iter().map(|(chunk, _)| chunk).collect(), &mut queue).await?;
         }
     }
-    for page in parts.damage.chunks().chunks(WORK_PAGE) {
-        note(parts, &view, page.to_vec(), &mut queue).await?;
+    for page in [parts.damage.chunks(), parts.misplaced.take()].concat().chunks(WORK_PAGE) {
+        note(parts, known, page.to_vec(), &mut queue).await?;
     }
-    Ok(queue)
+    Ok((queue, policies))
 }
 
 /// Puts into the queue which of these chunks can be repaired.
 async fn note(
     parts: &Parts,
-    view: &ClusterView,
+    (view, policies): (&ClusterView, &Policies),
     page: Vec<ChunkId>,
     queue: &mut RepairQueue,
 ) -> Result<(), FsError> {
     let idle = Busy::default();
     for record in parts.reader.read(move |rows| chunks_named(rows, &page)).await? {
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
-        let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
+        let replicas = policies::replicas(&record, &bad, policies);
         if is_settled(&record) && matches!(plan(view, &idle, replicas, &[], 0), Verdict::Repair(_)) {
             queue.push(Urgency::of(replicas, view), record.chunk);
         }
@@ -196,6 +202,7 @@ pub(crate) fn is_settled(record: &ChunkRecord) -> bool {
 struct Pass<'p> {
     parts: &'p Parts,
     term: Term,
+    policies: Policies,
     busy: Busy,
     queue: RepairQueue,
     /// Taken from the queue while those who could repair them were busy.
@@ -223,6 +230,8 @@ impl Pass<'_> {
             self.busy.end(&repair);
             match outcome {
                 Ok(()) => {
+                    // There may be more to be set right about its places.
+                    parts.misplaced.note([chunk]);
                     parts.metrics.repaired.inc();
                     did.done += 1;
                 }
@@ -266,7 +275,7 @@ impl Pass<'_> {
         let Some(record) = record.filter(is_settled) else { return Ok(None) };
         let view = self.parts.servers.view(self.parts.now());
         let bad = self.parts.damage.bad_at(id, &record.servers);
-        let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted };
+        let replicas = policies::replicas(&record, &bad, &self.policies);
         let mut avoid = Vec::new();
         loop {
             let entropy = self.parts.env.random.next_u64();

@@ -10,6 +10,9 @@
 //! ```
 //! A crash anywhere leaves the old set, with a version begun, which reconciliation brings to an end; a target that has
 //! part of a replica then is a stray. Nothing is deleted here: what has left the set is a row for the deletions.
+//!
+//! Where copies are only given up nothing is copied ahead, and the rest is the same: those that stay are raised, hence there, and
+//! compared with one that was read whole.
 
 use crate::link::{Care, CommandError};
 use crate::parts::Parts;
@@ -34,7 +37,7 @@ pub(crate) async fn carry_out(
     let id = record.chunk;
     let targets = addresses(parts, &repair.targets)?;
     // A bad replica may be the only one with some good block: what takes its place is read whole before.
-    let verify = !repair.anew.is_empty();
+    let verify = !repair.anew.is_empty() || repair.only_removes();
     match copy(
         parts,
         term,
@@ -73,7 +76,8 @@ pub(crate) async fn carry_out(
     parts.sequencer.internal(Internal::FinishReconcile { chunk: id, version: to, servers }).await?;
     repair.targets.iter().chain(&repair.anew).for_each(|&server| parts.damage.cleared(server, id));
     let Repair { source, targets, anew, .. } = repair;
-    info!(chunk = %id, version = %to, %source, ?targets, ?anew, "chunk is repaired");
+    let removed: Vec<_> = record.servers.iter().filter(|&server| !repair.kept.contains(server)).collect();
+    info!(chunk = %id, version = %to, %source, ?targets, ?anew, ?removed, "chunk has another set");
     Ok(())
 }
 

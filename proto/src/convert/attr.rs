@@ -2,7 +2,7 @@
 
 use crate::convert::{ConvertError, optional, required};
 use crate::v1::{self, time_set};
-use cairn_core::ids::InodeId;
+use cairn_core::ids::{InodeId, PolicyId};
 use cairn_core::namespace::attr::{Attr, AttrChanges, NodeKind, TimeSet};
 use cairn_core::time::Timestamp;
 
@@ -115,6 +115,7 @@ impl From<Attr> for v1::Attr {
             btime_nanos: attr.btime.nanos,
             change: attr.change,
             data_change: attr.data_change,
+            policy: attr.policy.get(),
         }
     }
 }
@@ -139,6 +140,7 @@ impl TryFrom<v1::Attr> for Attr {
             btime: timestamp(wire.btime_seconds, wire.btime_nanos)?,
             change: wire.change,
             data_change: wire.data_change,
+            policy: PolicyId(wire.policy),
         })
     }
 }

@@ -4,7 +4,7 @@ use crate::convert::ConvertError;
 use crate::v1;
 use bytes::Bytes;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, ServerId};
+use cairn_core::ids::{ChunkId, ChunkVersion, InodeId, LeaseNumber, PolicyId, ServerId};
 use cairn_core::limits::*;
 use cairn_core::namespace::answer::*;
 use cairn_core::namespace::attr::*;
@@ -76,9 +76,11 @@ prop_compose! {
         (inode, kind, mode, uid, gid, links) in (inode(), kind(), 0..=0o7777u32, any::<u32>(), any::<u32>(), any::<u32>()),
         (size, mapped_bytes, rdev, change, data_change) in any::<(u64, u64, u64, u64, u64)>(),
         (atime, mtime, ctime, btime) in (timestamp(), timestamp(), timestamp(), timestamp()),
+        policy in any::<u32>().prop_map(PolicyId),
     ) -> Attr {
         Attr {
             inode, kind, mode, uid, gid, links, size, mapped_bytes, rdev, atime, mtime, ctime, btime, change, data_change,
+            policy,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! and compares. Every record is applied as the shell would; every act is sent twice; the state is checked after each.
 
 mod cases;
+mod policies;
 mod steps;
 mod toy;
 mod world;

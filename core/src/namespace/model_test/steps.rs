@@ -42,6 +42,41 @@ pub(super) enum Step {
     Reconcile(usize),
     /// A client replaces a chunk's replicas.
     Replace { session: usize, chunk: usize, failed: u32 },
+    /// An operator, or the master, sees to storage policies.
+    Policy(PolicyAct),
+}
+
+/// What becomes of storage policies. Policies are drawn as indices into those there are.
+#[derive(Clone, Debug)]
+pub(super) enum PolicyAct {
+    Create {
+        name: u8,
+        replicas: u8,
+    },
+    Change {
+        policy: usize,
+        replicas: u8,
+        minimum: Option<u8>,
+    },
+    Remove(usize),
+    Give {
+        inode: InodeId,
+        policy: usize,
+    },
+    /// The master brings so many chunks in line.
+    Walk(usize),
+}
+
+fn policy() -> impl Strategy<Value = Step> {
+    let act = prop_oneof![
+        3 => (0u8..4, 1u8..=4).prop_map(|(name, replicas)| PolicyAct::Create { name, replicas }),
+        2 => (0usize..4, 1u8..=4, proptest::option::of(1u8..=4))
+            .prop_map(|(policy, replicas, minimum)| PolicyAct::Change { policy, replicas, minimum }),
+        2 => (0usize..4).prop_map(PolicyAct::Remove),
+        5 => (inode(), 0usize..4).prop_map(|(inode, policy)| PolicyAct::Give { inode, policy }),
+        4 => (1usize..5).prop_map(PolicyAct::Walk),
+    ];
+    act.prop_map(Step::Policy)
 }
 
 fn name() -> impl Strategy<Value = Name> {
@@ -155,6 +190,7 @@ pub(super) fn on_names() -> impl Strategy<Value = Step> {
         40 => act(operation_on_names()),
         2 => Just(Step::Reclaim),
         1 => (0usize..2).prop_map(Step::EndSession),
+        4 => policy(),
     ]
 }
 
@@ -217,5 +253,6 @@ pub(super) fn on_data() -> impl Strategy<Value = Step> {
         2 => (0usize..3).prop_map(Step::Reconcile),
         2 => (0usize..2, 0usize..8, 0u32..5)
             .prop_map(|(session, chunk, failed)| Step::Replace { session, chunk, failed }),
+        6 => policy(),
     ]
 }

@@ -1,6 +1,7 @@
 //! A file system in a few maps: one entry per byte, link counts by counting, permissions by the book.
 
 use crate::error::FsError;
+use crate::ids::PolicyId;
 use crate::limits::LINKS_MAX;
 use crate::namespace::attr::{AttrChanges, NodeKind, TimeSet};
 use crate::namespace::request::{
@@ -27,6 +28,7 @@ pub(super) struct Node {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) target: Vec<u8>,
     pub(super) rdev: u64,
+    pub(super) policy: PolicyId,
 }
 
 impl Node {
@@ -72,6 +74,7 @@ impl Toy {
             xattrs,
             target,
             rdev: 0,
+            policy: PolicyId::DEFAULT,
         }
     }
 
@@ -234,6 +237,9 @@ impl Toy {
         self.vacant(who, parent, name)?;
         let (parent_mode, parent_gid) = (self.nodes[&parent].mode, self.nodes[&parent].gid);
         let mut node = self.node(kind, mode, who.uid, who.gid);
+        if matches!(kind, NodeKind::Directory | NodeKind::Regular) {
+            node.policy = self.nodes[&parent].policy;
+        }
         if parent_mode & 0o2000 != 0 {
             node.gid = parent_gid;
             let kernel = who.check == PermissionCheck::Kernel;

@@ -213,6 +213,7 @@ impl World {
                 }
             }
             Step::Reconcile(nth) => self.reconcile(*nth),
+            Step::Policy(act) => self.see_to_policies(act),
             Step::Replace { session, chunk, failed } => self.replace(*session, *chunk, ServerId(*failed)),
         }
     }
@@ -509,6 +510,7 @@ impl World {
             (node.atime, node.mtime, node.ctime),
             "times of {inode}"
         );
+        assert_eq!(attr.policy, node.policy, "policy of {inode}");
         let names: Vec<u8> = node.xattrs.keys().flat_map(|name| name.iter().copied().chain([0])).collect();
         assert_eq!(self.ask(QueryKind::ListXattr { inode }), bytes_answer(&names));
         for (name, value) in &node.xattrs {
@@ -591,6 +593,7 @@ impl World {
         self.end_session(0);
         self.end_session(1);
         self.drain_garbage();
+        self.walk_through();
         for &id in self.toy.nodes.keys() {
             let row = Draft::new(&self.rows).get(&InodeKey(InodeId(id))).unwrap().unwrap();
             if row.links > 0 {
@@ -604,6 +607,7 @@ impl World {
         self.drain_garbage();
         self.verify();
         assert_eq!(work::totals(&self.rows).unwrap(), work::Totals { inodes: 1, chunks: 0 });
+        self.give_back_and_remove_policies();
     }
 
     pub(super) fn drain_garbage(&mut self) {
