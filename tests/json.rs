@@ -110,6 +110,9 @@ fn fields_are_as_documented_and_screens_fit() {
     let capacity = shapes.capacity();
     shapes.check_value("admin capacity / servers", &capacity["servers"][0]);
     shapes.check_value("admin capacity / samples", &capacity["samples"][0]);
+    let policies = shapes.check("admin policy list", &["admin", "policy", "list"]);
+    shapes.check_value("admin policy list / policies", &policies["policies"][0]);
+    assert_eq!(policies["policies"], capacity["policies"]);
     assert_eq!(capacity["outlook"], "too little history");
     assert!(capacity["samples"][0]["total_bytes"].as_u64().unwrap() > 0, "{capacity:#}");
 
@@ -133,6 +136,10 @@ fn fields_are_as_documented_and_screens_fit() {
     for view in ["status", "masters", "servers", "events", "capacity"] {
         shapes.narrow(&["admin", view]);
     }
+    let (name, label) = ("n".repeat(63), format!("media={}", "s".repeat(63)));
+    shapes.cluster.cairn(&["admin", "policy", "create", &name, "--replicas", "3", "--require", &label]);
+    shapes.narrow(&["admin", "policy", "list"]);
+    shapes.narrow(&["admin", "capacity"]);
     shapes.narrow(&["admin", "chunks", "/"]);
     shapes.narrow(&["admin", "why", "/f"]);
     assert!(shapes.documented.is_empty(), "documented and not checked: {:?}", shapes.documented.keys());

@@ -61,8 +61,8 @@ fn print(reply: &CapacityReply) -> Result<(), CliError> {
     output::line(&format!("{:<26} {} chunks, {} inodes", "", reply.chunks, reply.inodes));
     for policy in &reply.policies {
         let name = output::tail(&policy.name, 19);
-        let files = format!("{} chunks of {} files and directories", policy.chunks, policy.inodes);
-        output::line(&format!("policy {name:<19} {files}, {} copies", policy.replicas));
+        let files = format!("{} chunks, {} files and directories", policy.chunks, policy.inodes);
+        output::line(&format!("policy {name:<19} {} copies, {files}", policy.replicas));
     }
     output::line(&output::wrapped("outlook  ", &outlook(reply)));
     let first = reply.samples.len().saturating_sub(SAMPLES_SHOWN);

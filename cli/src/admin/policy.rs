@@ -16,8 +16,8 @@ use clap::{Args, Subcommand};
 /// A walk below a directory is asked for again after so many failures in a row: another master takes over meanwhile.
 const ATTEMPTS: u32 = 5;
 /// Widest column of names and of labels.
-const NAME_WIDTH: usize = 20;
-const LABELS_WIDTH: usize = 22;
+const NAME_WIDTH: usize = 16;
+const LABELS_WIDTH: usize = 18;
 
 /// Storage policies.
 #[derive(Clone, Debug, Subcommand)]
@@ -68,22 +68,20 @@ pub struct NewPolicy {
 
 /// What changes of a policy.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = true, id = "change")]
 pub struct ChangedPolicy {
     /// Its name
-    #[arg(group = "named")]
     pub name: String,
     /// Copies of each chunk; the minimum becomes the usual one, unless given
-    #[arg(long, value_name = "N", group = "change", value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub replicas: Option<u32>,
     /// Fewest copies that a write must reach
-    #[arg(long, value_name = "M", group = "change", value_parser = clap::value_parser!(u32).range(1..=8))]
+    #[arg(long, value_name = "M", value_parser = clap::value_parser!(u32).range(1..=8))]
     pub minimum: Option<u32>,
     /// A label that chunk servers must have, instead of those so far; may be given several times
-    #[arg(long, value_name = "KEY=VALUE", group = "change", conflicts_with = "require_none")]
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "require_none")]
     pub require: Vec<String>,
     /// Any chunk server will do
-    #[arg(long, group = "change")]
+    #[arg(long)]
     pub require_none: bool,
 }
 
@@ -101,6 +99,10 @@ pub(super) async fn run(env: &Env, global: &Global, command: PolicyCommand) -> R
             let labels = (changed.require_none || !changed.require.is_empty()).then_some(changed.require);
             let required = labels.map(|labels| PolicyLabels { labels });
             let ChangedPolicy { name, replicas, minimum, .. } = changed;
+            if replicas.is_none() && minimum.is_none() && required.is_none() {
+                let text = "what is to change? give --replicas, --minimum, --require or --require-none";
+                return Err(CliError::Usage(text.to_owned()));
+            }
             (Ask::Change(PolicyChange { name, replicas, minimum, required }), Some(done))
         }
         PolicyCommand::Remove { name } => {
@@ -171,7 +173,7 @@ async fn set(
 }
 
 fn print(reply: &PolicyReply) {
-    let head = ["POLICY", "COPIES", "MINIMUM", "REQUIRES", "SERVERS", "FILES", "CHUNKS"];
+    let head = ["POLICY", "COPIES", "MIN", "REQUIRES", "SERVERS", "FILES", "CHUNKS"];
     let mut table = output::Table::new(&head);
     for policy in &reply.policies {
         let required = match policy.required.is_empty() {

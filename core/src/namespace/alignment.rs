@@ -7,7 +7,7 @@ use super::act::{Act, require};
 use super::draft::Draft;
 use super::machine::{Rows, Stop};
 use super::rows::chunk::{ChunkKey, ChunkRow};
-use super::rows::inode::InodeKey;
+use super::rows::inode::{InodeKey, InodeRow};
 use super::rows::policy::{PolicyKey, PolicyWalkKey, PolicyWalkRow};
 use super::rows::{Key, prefix_range};
 use super::work::{ChunkRecord, chunk_record};
@@ -42,6 +42,16 @@ impl Demand {
     }
 }
 
+/// The policy that a chunk is to have: that of the file that it was made for. One that a session holds ready gets that of its file
+/// when it is attached, so it keeps no policy in use whose files are gone.
+fn policy_for(row: &ChunkRow, inode: Option<&InodeRow>) -> PolicyId {
+    match inode {
+        Some(inode) => inode.policy,
+        None if row.owner.get() != 0 => PolicyId::DEFAULT,
+        None => row.policy,
+    }
+}
+
 /// One page of chunks, and which of them are out of line.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
@@ -69,8 +79,7 @@ pub fn page(rows: &dyn Rows, from: ChunkId, limit: usize, files: bool) -> Result
     };
     let mut page = Page::default();
     for ((key, row), inode) in found.into_iter().zip(inodes) {
-        let of_file = inode.filter(|_| row.owner.get() == 0).map(|inode| inode.policy);
-        let policy = of_file.unwrap_or(row.policy);
+        let policy = if files { policy_for(&row, inode.as_ref()) } else { row.policy };
         // Without a row the default policy is what each master is configured for: nobody has asked for a change.
         let differs = Demand::under(&row, policy, said.get(&policy).copied()) != Demand::of(&row);
         if differs {
@@ -95,8 +104,7 @@ pub(super) fn align(act: &mut Act<'_>, chunks: &[ChunkId], walked: Option<Walked
     let mut changed = 0;
     for &chunk in chunks {
         let Some(mut row) = act.chunk(chunk)? else { continue };
-        let inode = act.draft.get(&InodeKey(row.inode))?.filter(|_| row.owner.get() == 0);
-        let policy = inode.map_or(row.policy, |inode| inode.policy);
+        let policy = policy_for(&row, act.draft.get(&InodeKey(row.inode))?.as_ref());
         let moves = policy != row.policy;
         let is_written = act.draft.has(&PolicyKey(policy))?;
         let said = if moves || is_written { Some(act.policy(policy)?) } else { None };
@@ -107,16 +115,16 @@ pub(super) fn align(act: &mut Act<'_>, chunks: &[ChunkId], walked: Option<Walked
             act.draft.put(&ChunkKey(chunk), &row);
         }
     }
-    if let (Some(walked), Some(row)) = (walked, act.draft.get(&PolicyWalkKey)?) {
-        let row = PolicyWalkRow { changed: row.changed + changed, ..row };
-        match walked {
-            Walked::To(next) => act.draft.put(&PolicyWalkKey, &PolicyWalkRow { next, ..row }),
-            Walked::Through if row.again => {
-                let anew = PolicyWalkRow { again: false, next: ChunkId(0), ..row };
-                act.draft.put(&PolicyWalkKey, &anew);
-            }
-            Walked::Through => act.draft.delete(&PolicyWalkKey),
-        }
+    let Some(row) = act.draft.get(&PolicyWalkKey)? else { return Ok(()) };
+    let row = PolicyWalkRow { changed: row.changed + changed, ..row };
+    let row = match walked {
+        None => Some(row),
+        Some(Walked::To(next)) => Some(PolicyWalkRow { next, ..row }),
+        Some(Walked::Through) => row.again.then_some(PolicyWalkRow { again: false, next: ChunkId(0), ..row }),
+    };
+    match row {
+        Some(row) => act.draft.put(&PolicyWalkKey, &row),
+        None => act.draft.delete(&PolicyWalkKey),
     }
     Ok(())
 }

@@ -177,17 +177,16 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
             decide_capacity::note(act, *total_bytes, *used_bytes)?;
             (RecordKind::NoteCapacity, Outcome::Nothing)
         }
-        Internal::Policy(step) => {
-            decide_policy::step(act, step)?;
-            (RecordKind::Policy, Outcome::Nothing)
-        }
+        Internal::Policy(step) => (RecordKind::Policy, done(decide_policy::step(act, step)?)),
         Internal::SetPolicy { inodes, policy } => {
-            decide_policy::set(act, inodes, *policy)?;
-            (RecordKind::SetPolicy, Outcome::Nothing)
+            (RecordKind::SetPolicy, done(decide_policy::set(act, inodes, *policy)?))
         }
         Internal::AlignChunks { chunks, walked } => {
-            alignment::align(act, chunks, *walked)?;
-            (RecordKind::AlignChunks, Outcome::Nothing)
+            (RecordKind::AlignChunks, done(alignment::align(act, chunks, *walked)?))
         }
     })
+}
+
+fn done((): ()) -> Outcome {
+    Outcome::Nothing
 }
