@@ -53,8 +53,6 @@ pub(crate) async fn copies(parts: &Parts) -> Result<Copies, FsError> {
         let asked = page.to_vec();
         let records = parts.reader.read(move |rows| chunks_named(rows, &asked)).await?;
         let view = parts.servers.view(parts.now());
-        let is_small = |record: &&ChunkRecord| record.servers.len() < usize::from(record.wanted);
-        copies.small_sets += records.iter().filter(is_small).count() as u64;
         // Those of a writer that goes on are its business: it replaces what it cannot reach.
         for record in records.iter().filter(|record| record.owner.is_none()) {
             let bad = parts.damage.bad_at(record.chunk, &record.servers);

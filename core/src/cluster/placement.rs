@@ -80,13 +80,54 @@ fn by_labels<'v>(
     candidates.into_iter().partition(|(_, server)| server.labels.satisfy(required))
 }
 
-/// How far the servers of a chunk are from what is wanted of them: without the labels required, then crowded in racks, then on
-/// hosts. Less is better. A server that is not known lacks nothing.
-pub fn misfit(view: &ClusterView, set: &[ServerId], required: &Labels) -> (usize, usize, usize) {
+/// How far the servers of a chunk are from what is wanted of them: how many lack labels that are required, then how many share a
+/// rack with another one before, then a host. Less is better.
+pub type Misfit = (usize, usize, usize);
+
+/// The misfit of a set. A server that is not known lacks nothing.
+pub fn misfit(view: &ClusterView, set: &[ServerId], required: &Labels) -> Misfit {
     let lacks =
         |server: &&ServerId| view.servers.get(server).is_some_and(|server| !server.labels.satisfy(required));
     let (racks, hosts) = crowding(view, set);
     (set.iter().filter(lacks).count(), racks, hosts)
+}
+
+/// The misfit of `kept` with one more server.
+pub fn misfit_with<'v>(
+    view: &'v ClusterView,
+    kept: &[ServerId],
+    required: &'v Labels,
+) -> impl Fn(ServerId) -> Misfit + 'v {
+    let (lack, racks, hosts) = misfit(view, kept, required);
+    let mut beside = Chosen::default();
+    kept.iter().filter_map(|server| view.servers.get(server)).for_each(|server| beside.occupy(server));
+    move |server| {
+        let Some(server) = view.servers.get(&server) else { return (lack, racks, hosts) };
+        let (rack, host) = beside.collisions(server);
+        let lacks = !server.labels.satisfy(required);
+        (lack + usize::from(lacks), racks + usize::from(rack > 0), hosts + usize::from(host > 0))
+    }
+}
+
+/// No set of `count` servers that are alive and stay fits better than this; whether one fits as well is not said.
+pub fn least_misfit(view: &ClusterView, count: usize, required: &Labels) -> Misfit {
+    let stays = |server: &&ServerView| server.health == ServerHealth::Alive && !server.draining;
+    let staying: Vec<&ServerView> = view.servers.values().filter(stays).collect();
+    let labelled: Vec<&ServerView> =
+        staying.iter().copied().filter(|server| server.labels.satisfy(required)).collect();
+    // Labels come first: domains of others count only where those do not suffice.
+    let used = if labelled.len() >= count { &labelled } else { &staying };
+    let crowded = |label: &str| count.saturating_sub(domains(used, label));
+    (count.saturating_sub(labelled.len()), crowded(RACK), crowded(HOST))
+}
+
+/// Failure domains of a kind that these servers stand in; one without the label stands in one of its own.
+pub(super) fn domains(servers: &[&ServerView], label: &str) -> usize {
+    let mut named: Vec<&str> = servers.iter().filter_map(|server| server.labels.get(label)).collect();
+    let alone = servers.len() - named.len();
+    named.sort_unstable();
+    named.dedup();
+    alone + named.len()
 }
 
 /// Those `count` of `set` that hold a chunk best when the others are given up: one after the other leaves that is being emptied,
@@ -263,6 +304,7 @@ mod tests {
             let chosen = place(&two_racks, 3, 2, entropy.wrapping_mul(0x1234_5678_9abc_def1), 0).unwrap();
             assert!(chosen.contains(&ServerId(4)), "{chosen:?}");
             assert_eq!(crowding(&two_racks, &chosen), (1, 0), "{chosen:?}");
+            assert_eq!(least_misfit(&two_racks, 3, &Labels::none()), (0, 1, 0));
             let more = place_more(
                 &two_racks,
                 (&[ServerId(1), ServerId(4)], &Labels::none()),
@@ -300,7 +342,7 @@ mod tests {
             assert_eq!(chosen, [ServerId(1), ServerId(3)]);
             let chosen = super::place(&view, &three, entropy, 0).unwrap();
             assert!(
-                chosen.len() == 3 && chosen[2].get() % 2 == 0,
+                chosen.len() == 3 && chosen[2].get().is_multiple_of(2),
                 "another one for want of a third: {chosen:?}"
             );
             assert_eq!(
@@ -311,11 +353,14 @@ mod tests {
         view.servers.get_mut(&ServerId(1)).unwrap().free_bytes = 0;
         let chosen = super::place(&view, &two, 7, 0).unwrap();
         assert!(
-            chosen[0] == ServerId(3) && chosen[1].get() % 2 == 0,
+            chosen[0] == ServerId(3) && chosen[1].get().is_multiple_of(2),
             "a full one counts as none: {chosen:?}"
         );
         assert_eq!(misfit(&view, &chosen, &required), (1, 0, 0));
         assert_eq!(two.servers(&view), (2, 2));
+        assert_eq!(misfit_with(&view, &chosen[..1], &required)(chosen[1]), (1, 0, 0));
+        assert_eq!(least_misfit(&view, 2, &required), (0, 0, 0));
+        assert_eq!(least_misfit(&view, 3, &required), (1, 0, 0));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Storage policies: how many copies of a file there are to be, and on which chunk servers.
 
-use super::labels::Labels;
+use super::labels::{Labels, RACK};
+use super::placement::domains;
 use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::ids::PolicyId;
 use crate::limits::{POLICY_NAME_BYTES_MAX, REPLICAS_MAX};
@@ -46,17 +47,8 @@ impl Policy {
         let takes = |server: &&ServerView| {
             server.health == ServerHealth::Alive && !server.draining && server.labels.satisfy(&self.required)
         };
-        let racks: Vec<Option<&str>> = view
-            .servers
-            .values()
-            .filter(takes)
-            .map(|server| server.labels.get(super::labels::RACK))
-            .collect();
-        let alone = racks.iter().filter(|rack| rack.is_none()).count();
-        let mut named: Vec<&str> = racks.iter().copied().flatten().collect();
-        named.sort_unstable();
-        named.dedup();
-        (racks.len(), alone + named.len())
+        let taken: Vec<&ServerView> = view.servers.values().filter(takes).collect();
+        (taken.len(), domains(&taken, RACK))
     }
 }
 

@@ -12,7 +12,7 @@
 
 use super::labels::{Labels, RACK};
 use super::pace::{Haste, copies_at_once};
-use super::placement::{keep_best, misfit, place_more};
+use super::placement::{keep_best, misfit, misfit_with, place_more};
 use super::view::{ClusterView, ServerHealth, ServerView};
 use crate::ids::{ChunkId, ServerId};
 use crate::limits::{REPAIR_QUEUE_MAX, REPAIRS_PER_RACK_MAX, REPAIRS_PER_SERVER_MAX};
@@ -304,16 +304,11 @@ fn to_a_better_place(
     if present == (0, 0, 0) || !set.iter().all(|&server| view.is_alive(server)) {
         return Verdict::Wait;
     }
-    let with =
-        |kept: &[ServerId], server| -> Vec<ServerId> { kept.iter().copied().chain([server]).collect() };
     let mut verdict = Verdict::Wait;
     for &leaves in set {
         let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != leaves).collect();
-        let better = |server: ServerId| {
-            !set.contains(&server)
-                && !avoid.contains(&server)
-                && misfit(view, &with(&kept, server), required) < present
-        };
+        let with = misfit_with(view, &kept, required);
+        let better = |server| !set.contains(&server) && !avoid.contains(&server) && with(server) < present;
         let [target] = place_more(view, (&kept, required), 1, entropy, better)[..] else { continue };
         verdict = Verdict::Busy;
         let source = set.iter().copied().min_by_key(|&server| busy.of(server));

@@ -5,15 +5,17 @@
 use crate::parts::Parts;
 use crate::policies;
 use crate::work::repair::is_settled;
+use cairn_core::cluster::placement::{Misfit, least_misfit, misfit};
 use cairn_core::cluster::repair::{Busy, Verdict, plan};
 use cairn_core::cluster::{ClusterView, Policies};
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, Term};
+use cairn_core::ids::{ChunkId, PolicyId, Term};
 use cairn_core::limits::{ALIGNED_AT_ONCE, POLICY_WALK_LAP_MIN, WORK_PAGE, WORK_PAUSE};
 use cairn_core::namespace::alignment::{Walked, page, walk};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{ChunkRecord, chunks_named};
 use cairn_core::time::Tick;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tracing::{info, warn};
 
@@ -99,9 +101,21 @@ async fn look(parts: &Parts, from: ChunkId, asked_for: bool) -> Result<Option<Ch
 /// Those of which a replica is to move or to be given up. What lacks copies, and what stands on servers that are being emptied, is
 /// found elsewhere.
 fn misplaced(parts: &Parts, records: &[ChunkRecord], policies: &Policies) -> Vec<ChunkId> {
-    let view = parts.servers.view(parts.now());
-    let is_found = |record: &&ChunkRecord| is_settled(record) && is_misplaced(parts, &view, record, policies);
-    records.iter().filter(is_found).map(|record| record.chunk).collect()
+    let view = &parts.servers.view(parts.now());
+    let mut least: BTreeMap<(PolicyId, u8), Misfit> = BTreeMap::new();
+    let mut found = Vec::new();
+    for record in records.iter().filter(|record| is_settled(record)) {
+        let (wanted, required) = (usize::from(record.wanted), policies.required(record.policy));
+        let known = least.entry((record.policy, record.wanted));
+        let least = *known.or_insert_with(|| least_misfit(view, wanted, required));
+        // Where servers or domains are too few, nothing fits, and a look for something better at each chunk would be a long one.
+        let may_fit_better = misfit(view, &record.servers, required) > least;
+        let may_be_found = may_fit_better || record.servers.len() > wanted;
+        if may_be_found && is_misplaced(parts, view, record, policies) {
+            found.push(record.chunk);
+        }
+    }
+    found
 }
 
 fn is_misplaced(parts: &Parts, view: &ClusterView, record: &ChunkRecord, policies: &Policies) -> bool {
