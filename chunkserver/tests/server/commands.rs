@@ -139,6 +139,7 @@ async fn a_reconciliation_makes_replicas_equal() {
         peers: cluster.addresses(&[1, 2]),
         ahead: false,
         verify: false,
+        haste: 0,
     };
     let done = cluster.leader.commands(&cluster.address(0), 9, Down::Reconcile(reconcile.clone())).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);
@@ -175,6 +176,7 @@ async fn a_reconciliation_with_an_unreachable_peer_says_so() {
         peers,
         ahead: false,
         verify: false,
+        haste: 0,
     });
     let done = cluster.leader.commands(&cluster.address(0), 1, reconcile).await;
     assert_eq!(done.outcome(), CommandOutcome::OutcomeFailed);
@@ -199,6 +201,7 @@ async fn a_copy_ahead_makes_a_replica_where_none_was() {
             peers,
             ahead: true,
             verify: true,
+            haste: 0,
         });
         let done = cluster.leader.commands(&cluster.address(0), command, copy).await;
         assert_eq!(done.outcome(), CommandOutcome::OutcomeDone, "{}", done.detail);

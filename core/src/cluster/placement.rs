@@ -177,10 +177,9 @@ impl<'v> Chosen<'v> {
     /// one of two drawn. A server without a label shares its domain with nobody.
     fn draw(&mut self, candidates: &mut Vec<Candidate<'v>>, count: usize, bits: &mut Bits) {
         while self.servers.len() < count && !candidates.is_empty() {
-            let fewest = candidates.iter().map(|(_, server)| self.collisions(server)).min();
-            let best: Vec<usize> = (0..candidates.len())
-                .filter(|&at| Some(self.collisions(candidates[at].1)) == fewest)
-                .collect();
+            let crowds: Vec<_> = candidates.iter().map(|(_, server)| self.collisions(server)).collect();
+            let fewest = crowds.iter().min();
+            let best: Vec<usize> = (0..crowds.len()).filter(|&at| Some(&crowds[at]) == fewest).collect();
             let (one, two) = (best[bits.below(best.len())], best[bits.below(best.len())]);
             let better = if cost(candidates[two].1) < cost(candidates[one].1) { two } else { one };
             let (id, server) = candidates.swap_remove(better);

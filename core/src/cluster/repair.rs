@@ -244,13 +244,21 @@ pub fn plan(
             false => to_a_better_place(view, busy, replicas, avoid, entropy),
         };
     }
+    // Another one at each attempt, lest a bad replica stop the repair for ever.
+    let turn = entropy as usize % left.len().max(1);
+    let in_turn = left[turn..].iter().chain(&left[..turn]).copied();
+    let Some(source) = in_turn.min_by_key(|&server| busy.of(server)) else { return Verdict::Stuck };
+    if !busy.has_room(source, haste) {
+        // Mostly so where much is to be repaired: nobody looks for a place then.
+        return Verdict::Busy;
+    }
     let fits = |server: ServerId| !set.contains(&server) && !avoid.contains(&server);
     let more = |count: usize, may: &dyn Fn(ServerId) -> bool| {
         place_more(view, (&staying, required), count, entropy, may)
     };
     let targets = more(missing, &|server| fits(server) && busy.has_room(server, haste));
     let again = |server: ServerId| set.contains(&server) && bad.contains(&server);
-    let nobody_else = more(1, &fits).is_empty();
+    let nobody_else = targets.is_empty() && more(1, &fits).is_empty();
     let anew = match nobody_else && left.len() < usize::from(wanted) {
         true => more(missing, &|server| again(server) && busy.has_room(server, haste)),
         false => Vec::new(),
@@ -259,15 +267,10 @@ pub fn plan(
     // Who is to be emptied stays in the set until somebody has taken its place.
     let stays_yet = leaving.into_iter().take(missing.saturating_sub(targets.len() + anew.len()));
     let kept = staying.iter().copied().chain(stays_yet).collect();
-    // Another one at each attempt, lest a bad replica stop the repair for ever.
-    let turn = entropy as usize % left.len().max(1);
-    let in_turn = left[turn..].iter().chain(&left[..turn]).copied();
-    let source = in_turn.min_by_key(|&server| busy.of(server));
-    match source {
-        None => Verdict::Stuck,
-        Some(_) if stuck => Verdict::Stuck,
-        Some(source) if targets.len() + anew.len() == 0 || !busy.has_room(source, haste) => Verdict::Busy,
-        Some(source) => Verdict::Repair(Repair { source, kept, targets, anew, haste }),
+    match targets.len() + anew.len() {
+        _ if stuck => Verdict::Stuck,
+        0 => Verdict::Busy,
+        _ => Verdict::Repair(Repair { source, kept, targets, anew, haste }),
     }
 }
 

@@ -38,7 +38,7 @@ pub fn salvage(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::ServerView;
+    use crate::cluster::{Labels, ServerView};
 
     fn view(healths: &[ServerHealth]) -> ClusterView {
         let server = |&health: &ServerHealth| ServerView {
@@ -59,7 +59,7 @@ mod tests {
         use ServerHealth::{Alive, Dead, Down};
         let ids = |numbers: &[u32]| numbers.iter().map(|&number| ServerId(number)).collect::<Vec<_>>();
         let (set, bad) = (ids(&[1, 2, 3]), ids(&[1, 2]));
-        let all = Replicas { set: &set, bad: &set, wanted: 3 };
+        let all = Replicas { set: &set, bad: &set, wanted: 3, required: &Labels::none() };
         let mended = |view: &ClusterView, replicas, turn| {
             salvage(view, replicas, &bad, turn).map(|one| (one.server.get(), one.peers))
         };

@@ -43,7 +43,7 @@ fn set(chunk: u64) -> [ServerId; 3] {
 #[test]
 fn the_loss_of_one_of_a_thousand_servers_is_planned_in_one_round() {
     let dead = ServerId(1);
-    let view = view(dead);
+    let (view, required) = (view(dead), Labels::none());
     let lost: Vec<u64> = (0..CHUNKS).filter(|&chunk| set(chunk).contains(&dead)).collect();
     assert!((25_000..35_000).contains(&lost.len()), "{}", lost.len());
 
@@ -51,13 +51,13 @@ fn the_loss_of_one_of_a_thousand_servers_is_planned_in_one_round() {
     let mut queue = RepairQueue::default();
     for &chunk in &lost {
         let set = set(chunk);
-        queue.push(Urgency::of(Replicas { set: &set, bad: &[], wanted: 3 }, &view), ChunkId(chunk));
+        queue.push(Urgency::of(Replicas { set: &set, bad: &[], wanted: 3, required: &required }, &view), ChunkId(chunk));
     }
     assert_eq!(queue.len(), lost.len(), "what is kept is what is lost");
     let (mut busy, mut repairs, mut waits) = (Busy::default(), Vec::new(), 0_u64);
     while let Some((_, chunk)) = queue.pop() {
         let set = set(chunk.get());
-        let replicas = Replicas { set: &set, bad: &[], wanted: 3 };
+        let replicas = Replicas { set: &set, bad: &[], wanted: 3, required: &required };
         match plan(&view, &busy, replicas, &[], chunk.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Verdict::Repair(repair) => {
                 busy.begin(&repair);

@@ -318,6 +318,8 @@ pub fn disk() -> DiskStatus {
         read_us: 0,
         sync_us: 0,
         scrub: None,
+        copy_share: 0,
+        usual_p99_us: 0,
     }
 }
 
