@@ -34,8 +34,8 @@ use cairn_proto::v1::{
     DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus, MastersReply,
     MastersRequest, PlaceOfMaster, PolicyReply, PolicyRequest, RebalanceReply, RebalanceRequest,
     RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply,
-    ServersRequest, SlowReply, SlowRequest, StatusReply, StatusRequest, TransferLeaderReply, TransferLeaderRequest, WhatIfReply,
-    WhatIfRequest, WhyReply, WhyRequest,
+    ServersRequest, SlowReply, SlowRequest, StatusReply, StatusRequest, TransferLeaderReply,
+    TransferLeaderRequest, WhatIfReply, WhatIfRequest, WhyReply, WhyRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;

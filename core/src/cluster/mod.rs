@@ -10,9 +10,9 @@ pub mod pace;
 pub mod placement;
 pub mod policy;
 pub mod repair;
+pub mod salvage;
 #[cfg(test)]
 mod scale_test;
-pub mod salvage;
 pub mod view;
 pub mod witness;
 

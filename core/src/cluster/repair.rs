@@ -315,9 +315,8 @@ fn to_a_better_place(
         let [target] = place_more(view, (&kept, required), 1, entropy, better)[..] else { continue };
         verdict = Verdict::Busy;
         let source = set.iter().copied().min_by_key(|&server| busy.of(server));
-        let have_room = |&source: &ServerId| {
-            busy.has_room(source, Haste::Move) && busy.has_room(target, Haste::Move)
-        };
+        let have_room =
+            |&source: &ServerId| busy.has_room(source, Haste::Move) && busy.has_room(target, Haste::Move);
         if let Some(source) = source.filter(have_room) {
             let (targets, anew) = (vec![target], Vec::new());
             return Verdict::Repair(Repair { source, kept, targets, anew, haste: Haste::Move });

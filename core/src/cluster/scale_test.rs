@@ -51,7 +51,10 @@ fn the_loss_of_one_of_a_thousand_servers_is_planned_in_one_round() {
     let mut queue = RepairQueue::default();
     for &chunk in &lost {
         let set = set(chunk);
-        queue.push(Urgency::of(Replicas { set: &set, bad: &[], wanted: 3, required: &required }, &view), ChunkId(chunk));
+        queue.push(
+            Urgency::of(Replicas { set: &set, bad: &[], wanted: 3, required: &required }, &view),
+            ChunkId(chunk),
+        );
     }
     assert_eq!(queue.len(), lost.len(), "what is kept is what is lost");
     let (mut busy, mut repairs, mut waits) = (Busy::default(), Vec::new(), 0_u64);

@@ -5,9 +5,9 @@
 use crate::link::CommandError;
 use crate::parts::Parts;
 use crate::work::repair::is_settled;
-use cairn_core::cluster::{ClusterView, Labels};
 use cairn_core::cluster::repair::Replicas;
 use cairn_core::cluster::salvage::{Salvage, salvage};
+use cairn_core::cluster::{ClusterView, Labels};
 use cairn_core::error::FsError;
 use cairn_core::explain::event::Event;
 use cairn_core::ids::{ChunkId, Term};
@@ -95,7 +95,8 @@ fn plan(parts: &Parts, view: &ClusterView, record: &ChunkRecord, attempts: &Atte
     }
     let bad = parts.damage.bad_at(record.chunk, &record.servers);
     let corrupt = parts.damage.corrupt_at(record.chunk, &record.servers);
-    let replicas = Replicas { set: &record.servers, bad: &bad, wanted: record.wanted, required: &Labels::none() };
+    let replicas =
+        Replicas { set: &record.servers, bad: &bad, wanted: record.wanted, required: &Labels::none() };
     let planned = salvage(view, replicas, &corrupt, attempts.turn)?;
     let is_due = parts.now() >= attempts.until || attempts.replicas != planned.peers.len() + 1;
     is_due.then_some(planned)
