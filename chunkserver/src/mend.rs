@@ -4,6 +4,7 @@ use crate::hops::{Hops, Purpose};
 use crate::store::{BadBlock, ChunkStore, StoreError};
 use bytes::Bytes;
 use cairn_core::checksum::block_crc;
+use cairn_core::cluster::pace::Haste;
 use cairn_core::ids::{ChunkId, ChunkVersion, PartId, RequestId};
 use cairn_core::limits::{HOP_WAIT_MAX, REPLICAS_MAX};
 use cairn_core::units::BLOCK_BYTES;
@@ -37,7 +38,8 @@ impl Mender {
         if peers.len() > REPLICAS_MAX {
             return Err(StoreError::BadRequest("too many peers"));
         }
-        let bad = self.store.bad_blocks(chunk, PART, version).await?;
+        let look = self.store.bad_blocks(chunk, PART, version);
+        let bad = self.store.portion((chunk, PART), Some(Haste::Last), look).await?;
         info!(%chunk, %version, blocks = bad.len(), "mending what does not verify");
         for one in bad {
             if let Some(bytes) = self.fetch((chunk, version), one, peers).await {

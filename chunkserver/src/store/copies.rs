@@ -109,3 +109,7 @@ impl ChunkStore {
         volumes.next().is_none().then(|| Arc::clone(first))
     }
 }
+
+#[cfg(test)]
+#[path = "copies_test.rs"]
+mod tests;

@@ -7,15 +7,15 @@
 //! foreground at all. It never falls to nothing. What is usual is learned while nothing is copied; while copies go on they stop
 //! for a moment now and then to let it show.
 //!
-//! Copies of what has one replica left pay a quarter, so they get four times as much, and stop for nobody; moves that only
+//! Copies of what has one replica left pay an eighth, so they get eight times as much, and stop for nobody; moves that only
 //! tidy up pay double.
 
 use super::latency::LatencyCounts;
 use crate::limits::{
     PACE_ANSWERS_MIN, PACE_CREDIT_MAX, PACE_FIRST_TRIAL_PERIOD, PACE_IDLE, PACE_LAST_DEBT_MAX,
-    PACE_LOOK_PERIOD, PACE_SHARE_MIN, PACE_SHARE_START, PACE_SHARE_STEP, PACE_SHARE_UNBOUNDED,
-    PACE_SUFFERS_MIN, PACE_SUFFERS_PERCENT, PACE_TRIAL, PACE_TRIAL_PERIOD, PACE_TRIAL_SETTLES, PACE_WINDOW,
-    PACED_REPAIRS_MIN,
+    PACE_LOOK_PERIOD, PACE_SHARE_MIN, PACE_SHARE_START, PACE_SHARE_STEP, PACE_SHARE_STREAM,
+    PACE_SHARE_UNBOUNDED, PACE_SUFFERS_MIN, PACE_SUFFERS_PERCENT, PACE_TRIAL, PACE_TRIAL_PERIOD,
+    PACE_TRIAL_SETTLES, PACE_WINDOW, PACED_REPAIRS_MIN,
 };
 use crate::time::Tick;
 use std::time::Duration;
@@ -41,12 +41,12 @@ impl Haste {
         }
     }
 
-    /// What a microsecond costs, in quarters.
+    /// What a microsecond costs, in eighths.
     const fn price(self) -> i64 {
         match self {
             Self::Last => 1,
-            Self::Short => 4,
-            Self::Move => 8,
+            Self::Short => 8,
+            Self::Move => 16,
         }
     }
 }
@@ -105,7 +105,7 @@ pub struct Pace {
     idle: bool,
     /// Thousandths of a stream.
     share: u32,
-    /// Quarters of microseconds that copies may still take; below zero: they have taken too much.
+    /// Eighths of microseconds that copies may still take; below zero: they have taken too much.
     credit: i64,
     credited: Tick,
     /// What a portion usually takes.
@@ -164,6 +164,10 @@ impl Pace {
     /// The time to wait, never zero.
     pub fn begin(&mut self, haste: Haste, now: Tick) -> Result<Portion, Duration> {
         self.look(now);
+        let is_new = self.copied.is_none_or(|copied| now.since(copied) > PACE_TRIAL_PERIOD);
+        if is_new && !self.idle {
+            self.share = self.share.min(PACE_SHARE_START);
+        }
         self.copied = Some(now);
         if let Some(ends) = self.trial_ends.filter(|_| haste != Haste::Last) {
             return Err(ends.since(now).max(Duration::from_millis(1)));
@@ -173,9 +177,9 @@ impl Pace {
             return Ok(Portion { haste, paid: 0 });
         }
         let debt = if haste == Haste::Last { PACE_LAST_DEBT_MAX } else { Duration::ZERO };
-        let lacks = -self.credit - quarters(debt);
+        let lacks = -self.credit - eighths(debt);
         if lacks > 0 {
-            let wait = Duration::from_micros(lacks.unsigned_abs() / 4) * 1000 / self.share;
+            let wait = Duration::from_micros(lacks.unsigned_abs() / 8) * 1000 / self.share;
             return Err(wait.clamp(Duration::from_millis(1), PACE_LOOK_PERIOD));
         }
         let paid = cost(haste, self.portion);
@@ -290,26 +294,26 @@ impl Pace {
     }
 
     fn refill(&mut self, now: Tick) {
-        let gained = quarters(now.since(self.credited)).saturating_mul(i64::from(self.share)) / 1000;
+        let gained = eighths(now.since(self.credited)).saturating_mul(i64::from(self.share)) / 1000;
         self.credited = now;
-        self.credit = self.credit.saturating_add(gained).min(quarters(PACE_CREDIT_MAX));
+        self.credit = self.credit.saturating_add(gained).min(eighths(PACE_CREDIT_MAX));
         if !self.is_held_back() {
             self.credit = 0;
         }
     }
 }
 
-fn quarters(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 1_000_000).saturating_mul(4)
+fn eighths(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 1_000_000).saturating_mul(8)
 }
 
 fn cost(haste: Haste, took: Duration) -> i64 {
-    quarters(took) / 4 * haste.price()
+    eighths(took) / 8 * haste.price()
 }
 
 /// Copies at a time to or from a server whose disks allow `share`, of at most `each_max`.
 pub fn copies_at_once(share: u32, each_max: usize) -> usize {
-    let streams = (share / PACE_SHARE_START) as usize;
+    let streams = (share / PACE_SHARE_STREAM) as usize;
     (PACED_REPAIRS_MIN + streams).min(each_max)
 }
 

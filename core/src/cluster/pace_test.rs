@@ -87,7 +87,7 @@ fn copies_give_way_to_a_foreground_that_suffers_and_never_stop() {
     bench.run(3);
     bench.run(30);
     let share = bench.share(Haste::Short, 30);
-    assert!((0.25..0.6).contains(&share), "{share} of a stream");
+    assert!((0.12..0.5).contains(&share), "{share} of a stream");
     bench.every = 0;
     bench.run(3);
     bench.run(5);
@@ -122,7 +122,7 @@ fn the_last_copy_hardly_gives_way_and_moves_give_way_most() {
         bench.share(haste, 30)
     };
     let (short, moved) = (share_of(Haste::Short), share_of(Haste::Move));
-    assert!(moved < short * 0.7 && moved > 0.1, "{moved} of {short}");
+    assert!(moved < short * 0.7 && moved > 0.05, "{moved} of {short}");
 }
 
 #[test]

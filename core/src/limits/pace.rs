@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 /// Least that copies get of a disk whose foreground suffers, in thousandths of one stream of copying that never pauses: so that a
-/// repair ends. Three tenths of one stream on every disk are more than 15 % of what one plain copy reaches.
-pub const PACE_SHARE_MIN: u32 = 300;
-/// What copies begin with when foreground work appears: one stream.
-pub const PACE_SHARE_START: u32 = 1000;
-/// Added when the foreground has not suffered: from the least to one stream in two seconds.
+/// repair ends. That much of one stream on every disk of a cluster is more than 15 % of what one plain copy reaches.
+pub const PACE_SHARE_MIN: u32 = 150;
+/// One stream that never pauses.
+pub const PACE_SHARE_STREAM: u32 = 1000;
+/// What copies begin with where there is a foreground: programs should not feel it while it is found out what they bear.
+pub const PACE_SHARE_START: u32 = 250;
+/// Added when the foreground has not suffered: from the least to one stream in three seconds.
 pub const PACE_SHARE_STEP: u32 = 100;
 /// From here on copies are not held back: more streams than a server has copies and frames of them under way.
 pub const PACE_SHARE_UNBOUNDED: u32 = 64_000;
