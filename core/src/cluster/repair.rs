@@ -240,14 +240,11 @@ pub fn plan(
     }
     if missing == 0 {
         return match set.len() > usize::from(wanted) {
-            true => without_excess(view, busy, &staying, replicas),
+            true => without_excess(view, busy, &staying, replicas, entropy),
             false => to_a_better_place(view, busy, replicas, avoid, entropy),
         };
     }
-    // Another one at each attempt, lest a bad replica stop the repair for ever.
-    let turn = entropy as usize % left.len().max(1);
-    let in_turn = left[turn..].iter().chain(&left[..turn]).copied();
-    let Some(source) = in_turn.min_by_key(|&server| busy.of(server)) else { return Verdict::Stuck };
+    let Some(source) = source_of(&left, busy, entropy) else { return Verdict::Stuck };
     if !busy.has_room(source, haste) {
         // Mostly so where much is to be repaired: nobody looks for a place then.
         return Verdict::Busy;
@@ -274,19 +271,27 @@ pub fn plan(
     }
 }
 
+/// Who copies: the least busy, and another one at each attempt, lest a bad replica stop the repair for ever.
+fn source_of(from: &[ServerId], busy: &Busy, entropy: u64) -> Option<ServerId> {
+    let turn = entropy as usize % from.len().max(1);
+    let in_turn = from[turn..].iter().chain(&from[..turn]).copied();
+    in_turn.min_by_key(|&server| busy.of(server))
+}
+
 /// Gives up what is beyond the number wanted: of `staying`, who have good replicas, the best are kept.
 fn without_excess(
     view: &ClusterView,
     busy: &Busy,
     staying: &[ServerId],
     Replicas { wanted, required, .. }: Replicas<'_>,
+    entropy: u64,
 ) -> Verdict {
     let alive: Vec<ServerId> = staying.iter().copied().filter(|&server| view.is_alive(server)).collect();
     let kept = keep_best(view, &alive, usize::from(wanted), required);
     if kept.len() < usize::from(wanted) {
         return Verdict::Wait;
     }
-    match kept.iter().copied().min_by_key(|&server| busy.of(server)) {
+    match source_of(&kept, busy, entropy) {
         Some(source) if busy.has_room(source, Haste::Move) => {
             let (targets, anew) = (Vec::new(), Vec::new());
             Verdict::Repair(Repair { source, kept, targets, anew, haste: Haste::Move })
@@ -314,7 +319,7 @@ fn to_a_better_place(
         let better = |server| !set.contains(&server) && !avoid.contains(&server) && with(server) < present;
         let [target] = place_more(view, (&kept, required), 1, entropy, better)[..] else { continue };
         verdict = Verdict::Busy;
-        let source = set.iter().copied().min_by_key(|&server| busy.of(server));
+        let source = source_of(set, busy, entropy);
         let have_room =
             |&source: &ServerId| busy.has_room(source, Haste::Move) && busy.has_room(target, Haste::Move);
         if let Some(source) = source.filter(have_room) {

@@ -10,7 +10,7 @@ use cairn_core::cluster::repair::{Busy, Verdict, plan};
 use cairn_core::cluster::{ClusterView, Policies};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, PolicyId, Term};
-use cairn_core::limits::{ALIGNED_AT_ONCE, POLICY_WALK_LAP_MIN, WORK_PAGE, WORK_PAUSE};
+use cairn_core::limits::{ALIGNED_AT_ONCE, POLICY_WALK_LAP_MIN, POLICY_WALK_PERIOD, WORK_PAGE, WORK_PAUSE};
 use cairn_core::namespace::alignment::{Walked, page, walk};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{ChunkRecord, chunks_named};
@@ -28,6 +28,7 @@ pub(crate) struct Walker {
 #[derive(Clone, Copy, Default)]
 struct Slow {
     next: ChunkId,
+    stepped: Tick,
     lap_begun: Tick,
     /// It has come to the end and waits.
     rests: bool,
@@ -54,6 +55,8 @@ async fn step(parts: &Parts, walker: &Walker) -> Result<bool, FsError> {
     let now = parts.now();
     let from = match asked_for {
         Some(row) => row.next,
+        // Whatever else there is to do in between.
+        None if now.since(slow.stepped) < POLICY_WALK_PERIOD => return Ok(false),
         None if slow.rests && now.since(slow.lap_begun) < POLICY_WALK_LAP_MIN => return Ok(false),
         None if slow.rests => ChunkId(0),
         None => slow.next,
@@ -61,7 +64,7 @@ async fn step(parts: &Parts, walker: &Walker) -> Result<bool, FsError> {
     let next = look(parts, from, asked_for.is_some()).await?;
     if asked_for.is_none() {
         let lap_begun = if from == ChunkId(0) { now } else { slow.lap_begun };
-        let slow = Slow { next: next.unwrap_or_default(), lap_begun, rests: next.is_none() };
+        let slow = Slow { next: next.unwrap_or_default(), stepped: now, lap_begun, rests: next.is_none() };
         *walker.slow.lock().unwrap_or_else(PoisonError::into_inner) = slow;
     }
     Ok(asked_for.is_some() && !parts.stopping.is_cancelled())

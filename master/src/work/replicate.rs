@@ -38,6 +38,7 @@ pub(crate) async fn carry_out(
     let targets = addresses(parts, &repair.targets)?;
     // A bad replica may be the only one with some good block: what takes its place is read whole before.
     let verify = !repair.anew.is_empty() || repair.only_removes();
+    let mut verify_yet = false;
     match copy(
         parts,
         term,
@@ -49,7 +50,11 @@ pub(crate) async fn carry_out(
     {
         Ok(()) => {}
         // It cannot be synced before it is raised. Nobody counts on those writes any more.
-        Err(CommandError::WritesLost) if !verify && !replace::is_written(parts, record.inode).await? => {}
+        Err(CommandError::WritesLost)
+            if repair.anew.is_empty() && !replace::is_written(parts, record.inode).await? =>
+        {
+            verify_yet = verify;
+        }
         Err(error) => return Err(failed(repair, &error)),
     }
     let begun = parts.sequencer.internal(Internal::BeginRaise { chunk: id, from: record.version }).await?;
@@ -67,7 +72,7 @@ pub(crate) async fn carry_out(
     let others = all.iter().chain(&repair.anew).copied().filter(|&server| server != repair.source);
     let others: Vec<ServerId> = others.collect();
     if !is_planted(Bug::SkipComparison) {
-        let peers = (addresses(parts, &others)?, Care::default());
+        let peers = (addresses(parts, &others)?, Care { verify: verify_yet, ..Care::default() });
         let compared = copy(parts, term, repair, (id, to), peers).await;
         compared.map_err(|error| failed(repair, &error))?;
     }
