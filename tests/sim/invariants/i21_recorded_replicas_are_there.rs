@@ -2,8 +2,10 @@
 //! whose disk rots or fails may have found that it does not.) And when all has been well for a while, as many stand there as the chunk is to have.
 
 use crate::remains::{Held, Remains};
+use bytes::Bytes;
 use cairn_core::fsck::decode;
 use cairn_core::fsck::row::{Chunk, Row};
+use cairn_master::offline::Content;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is missing from the chunk servers, against the state that the masters leave. `held`: by the server's node.
@@ -19,7 +21,10 @@ pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec
         }
     }
     let mut broken = Vec::new();
-    let is_settled = |chunk: &&Chunk| chunk.raising == chunk.version && !chunk.reconciling;
+    let under_way = chunks_in_the_tail(masters);
+    let is_settled = |chunk: &&Chunk| {
+        chunk.raising == chunk.version && !chunk.reconciling && !under_way.contains(&chunk.chunk)
+    };
     for chunk in chunks.iter().filter(|chunk| in_files.contains(&chunk.chunk)).filter(is_settled) {
         if chunk.servers.len() < usize::from(chunk.wanted) {
             let (number, wanted) = (chunk.chunk, chunk.wanted);
@@ -38,4 +43,18 @@ pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec
         }
     }
     broken
+}
+
+/// Chunks that entries are about of which no disk says that they are committed: whoever led knew it, and may have begun a version.
+fn chunks_in_the_tail(masters: &[Remains]) -> BTreeSet<u64> {
+    let tails = masters.iter().flat_map(|master| master.entries.range(master.applied + 1..));
+    let rows = tails.filter_map(|(_, (_, content))| match content {
+        Content::Act(entry) => Some(entry.rows.iter()),
+        _ => None,
+    });
+    let of_chunk = |(key, value): &(Bytes, Option<Bytes>)| match decode::row(key, value.as_ref()?) {
+        Ok(Row::Chunk(chunk)) => Some(chunk.chunk),
+        _ => None,
+    };
+    rows.flatten().filter_map(of_chunk).collect()
 }
