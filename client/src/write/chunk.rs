@@ -5,6 +5,7 @@
 //! A frame is never sent twice under one version over two connections: the server could still hold the first (the lane's
 //! generation fences that on one server, the version on all).
 
+use super::unsynced::Unsynced;
 use crate::data::{CallFailure, Watch};
 use crate::shared::Shared;
 use bytes::Bytes;
@@ -16,7 +17,6 @@ use cairn_core::namespace::answer::{Answer, ChunkLocation, ReplicaLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -67,27 +67,6 @@ pub(crate) struct ChunkWriter {
     /// It was allocated for us and may not exist on its servers yet.
     fresh: bool,
     unsynced: Mutex<Unsynced>,
-}
-
-/// Bytes that are perhaps stored, and not known to be durable.
-#[derive(Default)]
-struct Unsynced {
-    /// The run of each replica's server that has taken them.
-    runs: BTreeMap<ServerId, u64>,
-    /// Servers that have begun another run since: their replicas may lack some of the bytes, for good.
-    restarted: BTreeSet<ServerId>,
-    /// Only a sync makes them durable.
-    wants_sync: bool,
-    /// Writes under way that make their own bytes durable.
-    durable_writes: usize,
-}
-
-impl Unsynced {
-    /// Everything is durable.
-    fn forget(&mut self) {
-        self.runs.clear();
-        self.restarted.clear();
-    }
 }
 
 /// What one try ended in.
@@ -170,21 +149,10 @@ impl ChunkWriter {
         let sums = payload_crcs(self.chunk, offset, &payload);
         let create = if self.fresh { flags::CREATE } else { 0 };
         let flags = create | if sync { flags::SYNC } else { 0 };
-        {
-            let mut unsynced = self.unsynced();
-            unsynced.durable_writes += usize::from(sync);
-            unsynced.wants_sync |= !sync;
-        }
+        self.unsynced().write_begins(sync);
         let outcome =
             self.carry_out(shared, Order { op: Op::Write, lease, offset, payload, sums, flags }).await;
-        if sync {
-            let mut unsynced = self.unsynced();
-            unsynced.durable_writes -= 1;
-            unsynced.wants_sync |= outcome.is_err();
-            if unsynced.durable_writes == 0 && !unsynced.wants_sync {
-                unsynced.forget();
-            }
-        }
+        self.unsynced().write_ends(sync, outcome.is_ok());
         outcome
     }
 
@@ -195,6 +163,7 @@ impl ChunkWriter {
         let started = shared.env.clock.now();
         let mut pause = LEASE_RETRY_MIN;
         loop {
+            let covered = self.unsynced().sync_begins();
             match self.carry_out(shared, order.clone()).await {
                 // These bytes are nowhere else: wait for the servers as the policy says, unless that is in vain.
                 Err(StoreError::Unavailable(why)) if shared.may_wait(started) => {
@@ -205,9 +174,7 @@ impl ChunkWriter {
                 }
                 outcome => {
                     if outcome.is_ok() {
-                        let mut unsynced = self.unsynced();
-                        unsynced.forget();
-                        unsynced.wants_sync = false;
+                        self.unsynced().synced(&covered);
                     }
                     return outcome;
                 }

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod pool;
+mod unsynced;
 
 pub(crate) use chunk::{ChunkWriter, StoreError};
 pub(crate) use pool::ChunkPool;
