@@ -7,6 +7,7 @@
 //! `data_change` is the one it was read at, or was moved on by us alone, under the lease.
 
 mod lease;
+mod places;
 mod read;
 mod resize;
 mod state;

@@ -1,5 +1,6 @@
 //! What is known and what is dirty of one inode, and the moves between the two. No waiting happens here.
 
+use super::places::Places;
 use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use bytes::Bytes;
@@ -31,7 +32,7 @@ pub(super) struct State {
     /// The map, own unrecorded extents included.
     pub(super) map: ExtentMap,
     pub(super) known: Ranges,
-    pub(super) places: BTreeMap<ChunkId, Arc<ChunkLocation>>,
+    pub(super) places: Places,
     /// The `data_change` that `map` belongs to.
     pub(super) map_version: u64,
     /// Grows whenever bytes read earlier may no longer be right.
@@ -87,7 +88,7 @@ impl State {
             touched: None,
             map: ExtentMap::default(),
             known,
-            places: BTreeMap::new(),
+            places: Places::default(),
             map_version: attr.data_change,
             epoch: 0,
             lease: None,
@@ -187,7 +188,7 @@ impl State {
         // This client's own lease does not keep it from any replica: it knows what is acknowledged.
         let location =
             ChunkLocation { write_leased: location.write_leased && self.lease.is_none(), ..location };
-        self.places.insert(location.chunk, Arc::new(location));
+        self.places.learn(location);
     }
 
     pub(super) fn overlay(&self, attr: Attr) -> Attr {
