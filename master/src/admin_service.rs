@@ -25,7 +25,7 @@ use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
 use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
 use cairn_core::namespace::machine::Rows;
-use cairn_core::namespace::work::{deletions, reconciliations, replicas_on, totals};
+use cairn_core::namespace::work::{deletions, replicas_on, totals};
 use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
@@ -306,7 +306,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         corrupt_blocks_found: damage.blocks_found,
         corrupt_replicas: damage.corrupt,
         pending_deletions: pending_deletions(parts).await?,
-        pending_reconciliations: pending_reconciliations(parts).await?,
+        pending_reconciliations: redundancy::pending_reconciliations(parts).await?,
         warnings: Vec::new(),
         recent_corruption: parts.damage.recent().into_iter().map(corruption_report).collect(),
         backup: Some(backup_status(&backup)),
@@ -457,15 +457,6 @@ pub(crate) async fn pending_deletions(parts: &Parts) -> Result<u64, FsError> {
     count(None, |after| async move {
         let page = parts.reader.read(move |rows| deletions(rows, after, WORK_PAGE)).await?;
         Ok((page.len(), page.last().map(|newest| Some((newest.server, newest.chunk)))))
-    })
-    .await
-}
-
-/// Chunks whose writer ended badly; a replacement under way counts only while it lasts.
-pub(crate) async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
-    count(None, |after| async move {
-        let page = parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await?;
-        Ok((page.len(), page.last().map(|(newest, _)| Some(*newest))))
     })
     .await
 }

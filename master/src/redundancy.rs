@@ -5,7 +5,7 @@ use crate::parts::Parts;
 use cairn_core::error::FsError;
 use cairn_core::ids::ChunkId;
 use cairn_core::limits::{ADMIN_COUNT_MAX, COPIES_COUNTED_MAX, WORK_PAGE};
-use cairn_core::namespace::work::{ChunkRecord, chunks_named, repairs, replicas_on};
+use cairn_core::namespace::work::{ChunkRecord, chunks_named, reconciliations, repairs, replicas_on};
 use cairn_proto::v1::{CopiesCount, StateCount};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,14 +78,38 @@ pub(crate) async fn short_sets(parts: &Parts) -> Result<u64, FsError> {
         let page = parts.reader.read(move |rows| repairs(rows, after, WORK_PAGE)).await?;
         let Some(&last) = page.last() else { break };
         after = Some(last);
-        let chunks: Vec<ChunkId> = page.into_iter().map(|(_, chunk)| chunk).collect();
-        let records = parts.reader.read(move |rows| chunks_named(rows, &chunks)).await?;
-        let is_short = |record: &&ChunkRecord| {
-            record.owner.is_none() && record.servers.len() < usize::from(record.wanted)
-        };
-        sum += records.iter().filter(is_short).count() as u64;
+        let chunks = page.into_iter().map(|(_, chunk)| chunk).collect();
+        let is_short = |record: &ChunkRecord| record.servers.len() < usize::from(record.wanted);
+        sum += referred_to(parts, chunks, is_short).await?;
     }
     Ok(sum)
+}
+
+/// How many chunks wait for their replicas to be made equal; a replacement under way counts only while it lasts. Those that
+/// nothing refers to yet do not count: whoever was given them goes on elsewhere, and they are looked at when that ends.
+///
+/// # Errors
+/// As [`copies`].
+pub(crate) async fn pending_reconciliations(parts: &Parts) -> Result<u64, FsError> {
+    let (mut sum, mut after) = (0, None);
+    while sum < ADMIN_COUNT_MAX {
+        let page = parts.reader.read(move |rows| reconciliations(rows, after, WORK_PAGE)).await?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(*last);
+        let chunks = page.into_iter().map(|(chunk, _)| chunk).collect();
+        sum += referred_to(parts, chunks, |_| true).await?;
+    }
+    Ok(sum)
+}
+
+/// How many of these belong to no client alone, and count.
+async fn referred_to(
+    parts: &Parts,
+    chunks: Vec<ChunkId>,
+    counts: impl Fn(&ChunkRecord) -> bool,
+) -> Result<u64, FsError> {
+    let records = parts.reader.read(move |rows| chunks_named(rows, &chunks)).await?;
+    Ok(records.iter().filter(|record| record.owner.is_none() && counts(record)).count() as u64)
 }
 
 /// Chunks that may have too few good copies, and whether these are all.

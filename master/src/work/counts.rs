@@ -1,8 +1,8 @@
 //! Counts what the metrics show and a page of metrics must not count itself: it is made at once, without reading the state.
 
-use crate::admin_service::{pending_deletions, pending_reconciliations};
+use crate::admin_service::pending_deletions;
 use crate::parts::Parts;
-use crate::redundancy::{Copies, copies};
+use crate::redundancy::{Copies, copies, pending_reconciliations};
 use cairn_core::error::FsError;
 use cairn_core::ids::Term;
 use cairn_core::limits::COUNTS_PERIOD;
