@@ -169,7 +169,7 @@ fn faults_at_random_cost_nothing_that_was_acknowledged() {
         // Whoever waits for a mount is let go.
         crew.stop();
         println!("{}", stage.account());
-        stage.release_everybody();
+        stage.take_down();
         drop(crew.join());
         resume_unwind(failed);
     }

@@ -83,16 +83,45 @@ impl Contents {
             return Err(format!("has {} bytes, not {least} to {most}", found.len()));
         }
         for block in 0..found.len().div_ceil(BLOCK) {
-            let part = block_of(found, block);
-            let written = self.written.get(&block).into_iter().flatten().map(Vec::as_slice);
-            let mut versions = written.chain([block_of(&self.synced, block)]);
-            if !versions.any(|version| version.starts_with(part)) {
+            if !self.may_hold(block, block_of(found, block)) {
                 return Err(format!(
-                    "block {block} holds neither what was synced nor what was written since"
+                    "block {block} holds neither what was synced nor what was written since; than what was written last {}",
+                    difference(found, &self.latest)
                 ));
             }
         }
         Ok(())
+    }
+}
+
+/// In words, by blocks, for whoever is to find out why.
+pub fn difference(found: &[u8], expected: &[u8]) -> String {
+    let blocks = found.len().max(expected.len()).div_ceil(BLOCK);
+    let differ = (0..blocks).filter(|block| block_of(found, *block) != block_of(expected, *block));
+    let differ: Vec<usize> = differ.collect();
+    let are_zero =
+        differ.iter().filter(|block| block_of(found, **block).iter().all(|byte| *byte == 0)).count();
+    let (lengths, first) = ((found.len(), expected.len()), &differ[..differ.len().min(8)]);
+    format!(
+        "{} bytes for {}; {} blocks differ, {are_zero} of them are zero: {first:?}",
+        lengths.0,
+        lengths.1,
+        differ.len()
+    )
+}
+
+impl Contents {
+    /// Whether a block may read so. Where writes were lost, each of them may have left what was there before, or a hole.
+    fn may_hold(&self, block: usize, found: &[u8]) -> bool {
+        let written = self.written.get(&block);
+        let versions =
+            || written.into_iter().flatten().map(Vec::as_slice).chain([block_of(&self.synced, block)]);
+        if versions().any(|version| version.starts_with(found)) {
+            return true;
+        }
+        let may_be =
+            |(at, byte): (usize, &u8)| *byte == 0 || versions().any(|version| version.get(at) == Some(byte));
+        self.doubtful && written.is_some() && found.iter().enumerate().all(may_be)
     }
 }
 

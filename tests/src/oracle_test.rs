@@ -146,3 +146,16 @@ fn an_append_shows_only_bytes_that_were_written() {
     contents.sync();
     assert!(contents.check(&all[..13_999]).is_err());
 }
+
+#[test]
+fn lost_writes_leave_holes_only_where_they_were() {
+    let old = vec![7; 2 * 4096];
+    let mut contents = Contents { synced: old.clone(), latest: old.clone(), ..Contents::default() };
+    contents.write(2 * 4096, &[9; 100]);
+    let hole = [&old[..], &[0; 100]].concat();
+    assert!(contents.check(&hole).is_err(), "no write was lost");
+    contents.doubt();
+    contents.check(&hole).unwrap();
+    assert!(contents.check(&[&[0; 4096], &old[4096..]].concat()).is_err(), "what was synced is there");
+    assert!(contents.check(&[&old[..], &[8; 100]].concat()).is_err(), "nobody wrote that");
+}

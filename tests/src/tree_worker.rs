@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use crate::ledger::Ledger;
-use crate::oracle::FileId;
+use crate::oracle::{FileId, difference};
 use crate::ordeal::programs::unlike;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
@@ -49,10 +49,14 @@ impl TreeWorker {
         self.at_risk.map(|(_, since)| since)
     }
 
-    /// Bytes of the file that was written last are lost: it is left alone from now on.
+    /// Bytes of the file that was written last are lost: it is left alone from now on. Another one that is open stays so, as
+    /// closing it would hide what becomes of its own bytes.
     pub fn doubt(&mut self) {
-        self.let_go();
-        if let Some(contents) = self.at_risk.take().and_then(|(id, _)| self.ledger.tree.contents(id)) {
+        let Some((id, _)) = self.at_risk.take() else { return };
+        if self.held.as_ref().is_some_and(|held| held.id == id) {
+            self.let_go();
+        }
+        if let Some(contents) = self.ledger.tree.contents(id) {
             contents.doubt();
         }
     }
@@ -117,6 +121,10 @@ impl TreeWorker {
     }
 
     fn append(&mut self, id: FileId, path: &Path) -> io::Result<()> {
+        if self.held.as_ref().is_some_and(|held| held.id == id) {
+            // Whoever has the file open is told of its lost bytes, and not who opens it afterwards and syncs others.
+            return self.write_held();
+        }
         if self.is_doubtful(id) {
             return Ok(());
         }
@@ -138,7 +146,9 @@ impl TreeWorker {
         }
         let read = fs::read(path)?;
         if read != written {
-            return Err(unlike(format!("{}: not what was written last", path.display())));
+            let again = fs::read(path)?;
+            let (first, again) = (difference(&read, written), difference(&again, written));
+            return Err(unlike(format!("{}: {first}; read again: {again}", path.display())));
         }
         self.ledger.acknowledge("read");
         Ok(())

@@ -43,10 +43,15 @@ impl Stage {
     /// What operators would look at, for whoever reads of a failure.
     pub fn account(&mut self) -> String {
         let mut account = self.ended.join("\n");
-        for question in ["admin status", "admin servers", "admin masters", "admin fsck", "admin events"] {
+        for question in
+            ["admin status", "admin servers", "admin masters", "admin fsck", "admin chunks /", "admin events"]
+        {
             let answer = self.ask(question).unwrap_or_else(|| "no answer".to_owned());
+            // Whole beside the logs, as some are long.
+            let file = self.root().join(question.replace([' ', '/'], "-"));
+            drop(std::fs::write(file, &answer));
             let lines: Vec<_> = answer.lines().collect();
-            let last = lines[lines.len().saturating_sub(80)..].join("\n");
+            let last = lines[lines.len().saturating_sub(100)..].join("\n");
             account += &format!("\n--- {question}\n{last}");
         }
         account

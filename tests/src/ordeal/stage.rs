@@ -9,6 +9,7 @@ use crate::faulty_disk::FaultyDisk;
 use crate::network::{Host, Network, address};
 use crate::shell::Shell;
 use crate::spread::is_mounted;
+use rustix::mount::UnmountFlags;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -208,7 +209,7 @@ impl Stage {
         if name.starts_with("mount-") {
             // A dead mount stands there until it is taken away; a first one does not.
             let point = self.root().join(&name).join("point");
-            let _ = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH);
+            let _ = rustix::mount::unmount(&point, UnmountFlags::DETACH);
         }
         let said = self.shell.run(&format!("{command} >> {} 2>&1 < /dev/null & echo $!", log.display()));
         self.processes[at].started(said.trim().parse().unwrap());
@@ -254,17 +255,23 @@ impl Stage {
         masters.as_array()?.iter().find(leads)?["id"].as_u64()?.try_into().ok()
     }
 
-    /// Kills the mounts, which wakes whoever waits for one.
-    pub fn release_everybody(&mut self) {
+    /// Ends everything, in whatever state it is: whoever waits for a mount is let go.
+    pub fn take_down(&mut self) {
         for number in 1..=self.lives.len() {
             self.kill_mount(number);
         }
-    }
-
-    fn take_down(&mut self) {
-        self.release_everybody();
         self.disks.iter().for_each(|disk| disk.faults().heal());
         self.processes.iter_mut().for_each(Process::kill);
+        for number in 1..=self.lives.len() {
+            let point = self.mount_point(number);
+            // By force: calls that still wait for it fail.
+            let how = UnmountFlags::DETACH | UnmountFlags::FORCE;
+            if is_mounted(&point)
+                && let Err(error) = rustix::mount::unmount(&point, how)
+            {
+                eprintln!("{} is left mounted: {error}", point.display());
+            }
+        }
         let deadline = Instant::now() + START_PATIENCE;
         while let Some(process) = self.processes.iter().find(|process| process.exists()) {
             if Instant::now() > deadline {
@@ -272,14 +279,6 @@ impl Stage {
                 break;
             }
             std::thread::sleep(Duration::from_millis(10));
-        }
-        for number in 1..=self.lives.len() {
-            let point = self.mount_point(number);
-            if is_mounted(&point)
-                && let Err(error) = rustix::mount::unmount(&point, rustix::mount::UnmountFlags::DETACH)
-            {
-                eprintln!("{} is left mounted: {error}", point.display());
-            }
         }
     }
 

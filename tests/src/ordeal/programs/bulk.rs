@@ -2,13 +2,13 @@
 
 use super::{Acknowledged, Program, unlike};
 use crate::ledger::Ledger;
-use crate::oracle::{FileId, Found};
+use crate::oracle::{FileId, Found, difference};
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -103,7 +103,10 @@ impl BulkProgram {
         let mut bytes = vec![0; length];
         open.file.read_exact_at(&mut bytes, offset as u64)?;
         if bytes != written[offset..offset + length] {
-            return Err(unlike(format!("{length} bytes at {offset} are not what was written last")));
+            let expected = &written[offset..offset + length];
+            let found = difference(&bytes, expected);
+            let again = read_again(&self.top, &open.file, offset, expected)?;
+            return Err(unlike(format!("{} at {offset}: {found}; {again}", self.name)));
         }
         self.ledger.acknowledge("large read");
         Ok(())
@@ -115,6 +118,24 @@ impl BulkProgram {
         open.dirty_since = None;
         Ok(())
     }
+}
+
+/// What other ways of reading the same bytes show, for whoever is to find out why they are not as expected.
+fn read_again(top: &Path, file: &File, offset: usize, expected: &[u8]) -> io::Result<String> {
+    let mut bytes = vec![0; expected.len()];
+    fadvise(file, 0, None, Advice::DontNeed)?;
+    file.read_exact_at(&mut bytes, offset as u64)?;
+    let again = difference(&bytes, expected);
+    let mut past_the_kernel = format!("{} is no name of it", top.display());
+    for number in 0..FILES {
+        let path = top.join(format!("big{number}"));
+        let direct = OpenOptions::new().read(true).custom_flags(OFlags::DIRECT.bits() as i32).open(&path)?;
+        if direct.metadata()?.ino() == file.metadata()?.ino() {
+            direct.read_exact_at(&mut bytes, offset as u64)?;
+            past_the_kernel = difference(&bytes, expected);
+        }
+    }
+    Ok(format!("again: {again}; past the kernel's cache: {past_the_kernel}"))
 }
 
 impl Program for BulkProgram {
