@@ -7,6 +7,7 @@ use cairn_tests::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -249,4 +250,31 @@ fn a_read_waits_for_a_good_replica_that_is_away() {
     assert!(!reader.is_finished(), "what is damaged here is only away there");
     cluster.start("chunkserver-2");
     reader.join().unwrap();
+}
+
+#[test]
+fn a_replica_that_was_lost_is_not_begun_anew_by_its_writer() {
+    let options = ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 };
+    let cluster = Cluster::up_on_faulty_disks(options, 2);
+    let file = OpenOptions::new().create_new(true).write(true).open(cluster.mount().join("f")).unwrap();
+    file.write_all_at(&bytes(1, MIB), 0).unwrap();
+    file.sync_all().unwrap();
+    // The server comes back with an empty disk in the place of the one that had the chunk.
+    let victim = cluster.replica_files("chunkserver-1").into_iter().next().unwrap();
+    cluster.stop("chunkserver-1");
+    let mut disks = cluster.process("chunkserver-1").data_dirs.into_iter();
+    let disk = disks.find(|disk| victim.starts_with(disk)).unwrap();
+    for entry in fs::read_dir(disk).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    cluster.start("chunkserver-1");
+    file.write_all_at(&bytes(2, MIB), MIB as u64).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    wait_until_whole(&cluster, 3);
+    cluster.kill("chunkserver-2");
+    cluster.kill("chunkserver-3");
+    let read = cluster.try_cairn(&["cat", "/f"]).stdout;
+    assert!(read == [bytes(1, MIB), bytes(2, MIB)].concat(), "{} bytes", read.len());
 }

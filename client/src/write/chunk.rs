@@ -64,8 +64,9 @@ pub(crate) struct ChunkWriter {
     place: watch::Sender<Place>,
     /// A Commit has attached it to its file.
     attached: AtomicBool,
-    /// It was allocated for us and may not exist on its servers yet.
-    fresh: bool,
+    /// It was allocated for us, and nothing was stored on all of its servers so far: it may not exist there yet. A server that
+    /// lacks it later has lost it, and must not begin it anew.
+    fresh: AtomicBool,
     unsynced: Mutex<Unsynced>,
 }
 
@@ -114,7 +115,7 @@ impl ChunkWriter {
                 abandoned: None,
             }),
             attached: AtomicBool::new(!fresh),
-            fresh,
+            fresh: AtomicBool::new(fresh),
             unsynced: Mutex::default(),
         }
     }
@@ -147,8 +148,7 @@ impl ChunkWriter {
         sync: bool,
     ) -> Result<(), StoreError> {
         let sums = payload_crcs(self.chunk, offset, &payload);
-        let create = if self.fresh { flags::CREATE } else { 0 };
-        let flags = create | if sync { flags::SYNC } else { 0 };
+        let flags = if sync { flags::SYNC } else { 0 };
         self.unsynced().write_begins(sync);
         let outcome =
             self.carry_out(shared, Order { op: Op::Write, lease, offset, payload, sums, flags }).await;
@@ -213,7 +213,12 @@ impl ChunkWriter {
                 }) => Attempt::Moved,
             };
             match attempt {
-                Attempt::Stored => return Ok(()),
+                Attempt::Stored => {
+                    if order.op == Op::Write {
+                        self.fresh.store(false, Ordering::Relaxed);
+                    }
+                    return Ok(());
+                }
                 Attempt::Moved => {}
                 Attempt::Lost(servers, reason) => {
                     self.replace(shared, &location, servers, &reason, &order).await?;
@@ -303,6 +308,9 @@ impl ChunkWriter {
         header.lease = order.lease;
         header.offset = order.offset;
         header.flags = order.flags;
+        if order.op == Op::Write && self.fresh.load(Ordering::Relaxed) {
+            header.flags |= flags::CREATE;
+        }
         header.minimum = location.minimum;
         header.deadline_ms = STORE_STALL_MAX.as_millis() as u32;
         let frame = Frame { header, hops, sums: order.sums.clone(), payload: order.payload.clone() };
@@ -404,7 +412,7 @@ impl ChunkWriter {
         mut failed: Vec<ServerId>,
         order: &Order,
     ) -> Vec<ServerId> {
-        if order.op != Op::Write || order.flags & flags::CREATE == 0 || self.is_attached() {
+        if order.op != Op::Write || !self.fresh.load(Ordering::Relaxed) || self.is_attached() {
             return failed;
         }
         let survivors = location.replicas.iter().filter(|replica| !failed.contains(&replica.server));
