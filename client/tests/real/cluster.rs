@@ -97,7 +97,8 @@ impl Cluster {
         let mut sum = 0;
         for server in self.servers.iter().filter(|server| server.runtime.is_some()) {
             let page = metrics(server.http).await;
-            let lines = page.lines().filter(|line| line.contains(&format!("op=\"{op}\"")));
+            let counter = format!("cairn_chunkserver_requests_total{{op=\"{op}\"");
+            let lines = page.lines().filter(|line| line.starts_with(&counter));
             sum += lines.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum::<u64>();
         }
         sum
