@@ -87,7 +87,7 @@ fn copies_give_way_to_a_foreground_that_suffers_and_never_stop() {
     bench.run(3);
     bench.run(30);
     let share = bench.share(Haste::Short, 30);
-    assert!((0.12..0.5).contains(&share), "{share} of a stream");
+    assert!((0.08..0.5).contains(&share), "{share} of a stream");
     bench.every = 0;
     bench.run(3);
     bench.run(5);
@@ -112,7 +112,7 @@ fn the_last_copy_hardly_gives_way_and_moves_give_way_most() {
     bench.copy(Haste::Short, 4);
     bench.run(30);
     let (last, short) = (bench.share(Haste::Last, 30), bench.share(Haste::Short, 30));
-    assert!(last > 0.8, "{last}");
+    assert!(last > 0.7, "{last}");
     assert!(short < 0.3, "{short}");
     let share_of = |haste| {
         let mut bench = Bench::new(2, 100);
@@ -122,7 +122,7 @@ fn the_last_copy_hardly_gives_way_and_moves_give_way_most() {
         bench.share(haste, 30)
     };
     let (short, moved) = (share_of(Haste::Short), share_of(Haste::Move));
-    assert!(moved < short * 0.7 && moved > 0.05, "{moved} of {short}");
+    assert!(moved < short * 0.7 && moved > 0.04, "{moved} of {short}");
 }
 
 #[test]
