@@ -3,6 +3,7 @@
 //! Two layers: [`fs::FileSystem`] works with inode numbers and callers' credentials (a mount builds on it), and the
 //! path-based interface on top of it is for programs.
 
+mod creations;
 mod data;
 pub mod error;
 pub mod fs;

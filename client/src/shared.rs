@@ -1,5 +1,6 @@
 //! What every part of one connected file system uses.
 
+use crate::creations::Creations;
 use crate::data::Data;
 use crate::fs::Neighbours;
 use crate::inode::Inode;
@@ -9,7 +10,7 @@ use crate::remembered::{Lookups, Views};
 use crate::slow;
 use crate::write::ChunkPool;
 use cairn_core::ids::{InodeId, LeaseNumber};
-use cairn_core::limits::{LEASE_RETRY_MIN, LOOKUP_EXTENTS_MAX};
+use cairn_core::limits::LOOKUP_EXTENTS_MAX;
 use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::request::{Credentials, OperationKind, PermissionCheck};
 use cairn_core::time::Tick;
@@ -33,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) lookups: Lookups,
     pub(crate) views: Views,
     pub(crate) neighbours: Neighbours,
+    pub(crate) creations: Creations,
     /// Bytes that written data may still occupy.
     pub(crate) write_memory: Semaphore,
     /// Bytes that read-ahead may still occupy.
@@ -53,9 +55,6 @@ impl Drop for Shared {
         self.meta.abandon();
     }
 }
-
-/// How often a recalled lease is looked for before it is said not to be held.
-const RECALL_LOOKS: u32 = 5;
 
 /// Half of the budget is for writing, half for reading ahead.
 fn half_budget(options: &ConnectOptions) -> usize {
@@ -96,6 +95,7 @@ impl Shared {
             lookups: Lookups::default(),
             views: Views::default(),
             neighbours: Neighbours::default(),
+            creations: Creations::default(),
             write_memory: Semaphore::new(half),
             read_memory: Arc::new(Semaphore::new(half)),
             inodes: Mutex::new(BTreeMap::new()),
@@ -200,16 +200,12 @@ impl Shared {
 }
 
 async fn recall(shared: Arc<Shared>, inode: InodeId, lease: LeaseNumber) {
-    // The recall may overtake the answer to the creation that granted the lease.
-    let mut known = shared.known_inode(inode);
-    for _ in 0..RECALL_LOOKS {
-        if known.as_ref().is_some_and(|known| known.holds(lease)) {
-            break;
-        }
-        tokio::time::sleep(LEASE_RETRY_MIN).await;
-        known = shared.known_inode(inode);
+    let held = shared.known_inode(inode).filter(|known| known.holds(lease));
+    if held.is_none() {
+        // The answer to the creation that granted it may come after the recall.
+        shared.creations.ended().await;
     }
-    if let Some(known) = known {
+    if let Some(known) = held.or_else(|| shared.known_inode(inode)) {
         known.give_lease_back(&shared, Some(lease)).await;
     }
     shared.meta.lease_returned(inode, lease);

@@ -30,6 +30,19 @@ pub(crate) async fn raise(
     servers: &[ServerId],
     whole: bool,
 ) -> Vec<ServerId> {
+    let outcomes = raise_each(parts, term, chunk, versions, servers, whole).await;
+    servers.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(&server, _)| server).collect()
+}
+
+/// The same; what became of each.
+pub(crate) async fn raise_each(
+    parts: &Parts,
+    term: Term,
+    chunk: ChunkId,
+    versions: (ChunkVersion, ChunkVersion),
+    servers: &[ServerId],
+    whole: bool,
+) -> Vec<Result<(), CommandError>> {
     let attempts = servers.iter().map(|&server| async move {
         let outcome = match parts.servers.link(server) {
             Some(link) => link.raise(term, chunk, versions, whole, RAISE_PATIENCE).await,
@@ -38,9 +51,9 @@ pub(crate) async fn raise(
         if let Err(error) = &outcome {
             warn!(%chunk, %server, %error, "replica is left behind: its version could not be raised");
         }
-        outcome.is_ok().then_some(server)
+        outcome
     });
-    join_all(attempts).await.into_iter().flatten().collect()
+    join_all(attempts).await
 }
 
 /// Whether somebody may write the chunks of `inode`, and counts on what its replicas have acknowledged and not synced. A replica that

@@ -31,12 +31,14 @@ impl FileSystem {
         flags: OpenFlags,
     ) -> Result<(Attr, OpenFile), FsError> {
         let epoch = self.shared.session_epoch();
+        let creation = self.shared.creations.begin();
         let kind = OperationKind::Create { parent, name: name.clone(), mode, exclusive: flags.exclusive };
         let (attr, created, lease) = match self.operation(who, kind).await? {
             Answer::Created { attr, created, lease } => (attr, created, lease),
             answer => return nonsense(&answer),
         };
         if !created {
+            drop(creation);
             self.may_open(who, &attr, flags).await?;
             let file = self.open_known(who, &attr, None, flags).await?;
             // The answer above shows the length from before the cut.
@@ -49,6 +51,7 @@ impl FileSystem {
         {
             inode.grant(lease);
         }
+        drop(creation);
         self.shared.views.renew(attr.inode, attr.data_change);
         let file = OpenFile::new(&self.shared, inode, flags, who, false);
         Ok((attr, file))

@@ -12,6 +12,20 @@ use cairn_core::namespace::request::{Credentials, Extent, OperationKind, QueryKi
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
 
+/// Towards a chunk that takes new bytes.
+enum TargetStep {
+    /// With what has sent bytes to it before.
+    GoOn(Arc<ChunkWriter>),
+    /// The lease must name it first.
+    Mark(ChunkId),
+    /// It holds bytes of the slot, and nobody writes it yet.
+    Write(ChunkId),
+    /// The map is not known from here on.
+    Ask(u64),
+    /// There is none, or it cannot be written at present.
+    Allocate,
+}
+
 impl Inode {
     /// A new file's lease came with its creation.
     pub(crate) fn grant(&self, lease: LeaseNumber) {
@@ -76,33 +90,46 @@ impl Inode {
         shared: &Arc<Shared>,
         slot: u64,
     ) -> Result<(), FsError> {
-        let (start, end) = (slot * CHUNK_BYTES, (slot + 1) * CHUNK_BYTES);
         loop {
-            let (gap, chunk, marked) = {
-                let state = self.state();
-                let target = state.targets.get(&slot);
-                if state.lease.is_none() || target.is_some_and(|target| state.may_write(target)) {
-                    return Ok(());
+            let Some(step) = self.step_towards_target(slot) else { return Ok(()) };
+            match step {
+                TargetStep::GoOn(writer) => {
+                    self.state().targets.entry(slot).or_insert(writer);
                 }
-                let chunk = target.map(|target| target.chunk).or_else(|| home(state.map.within(start, end)));
-                let marked = chunk.is_some_and(|chunk| state.marked.contains(&chunk));
-                (state.known.first_gap(start, end), chunk, marked)
-            };
-            if let Some(chunk) = chunk {
-                if !marked {
-                    self.take_lease(shared, vec![chunk]).await?;
-                    continue;
+                TargetStep::Mark(chunk) => self.take_lease(shared, vec![chunk]).await?,
+                TargetStep::Write(chunk) => {
+                    let location = self.locate(shared, chunk).await?;
+                    let begin = || Arc::new(ChunkWriter::attached(location));
+                    self.state().targets.entry(slot).or_insert_with(begin);
                 }
-                let location = self.locate(shared, chunk).await?;
-                self.state().targets.entry(slot).or_insert_with(|| Arc::new(ChunkWriter::attached(location)));
-            } else if let Some((gap, _)) = gap {
-                self.fetch_map(shared, gap, end).await?;
-            } else {
-                let file = self.state().takes_chunks_for();
-                let chunk = shared.pool.take(shared, file).await?;
-                self.state().targets.entry(slot).or_insert(chunk);
+                TargetStep::Ask(from) => self.fetch_map(shared, from, (slot + 1) * CHUNK_BYTES).await?,
+                TargetStep::Allocate => {
+                    let file = self.state().takes_chunks_for();
+                    let chunk = shared.pool.take(shared, file).await?;
+                    self.state().targets.entry(slot).or_insert(chunk);
+                }
             }
         }
+    }
+
+    /// What is to be done next so that `slot` has a chunk that may be written; nothing when it has.
+    fn step_towards_target(&self, slot: u64) -> Option<TargetStep> {
+        let (start, end) = (slot * CHUNK_BYTES, (slot + 1) * CHUNK_BYTES);
+        let state = self.state();
+        state.lease?;
+        if let Some(target) = state.targets.get(&slot) {
+            return (!state.may_write(target)).then_some(TargetStep::Mark(target.chunk));
+        }
+        let Some(chunk) = home(state.map.within(start, end)) else {
+            let gap = state.known.first_gap(start, end);
+            return Some(gap.map_or(TargetStep::Allocate, |(from, _)| TargetStep::Ask(from)));
+        };
+        Some(match state.chunk_writers.of(chunk) {
+            Some(writer) if writer.is_abandoned() => TargetStep::Allocate,
+            Some(writer) if state.may_write(&writer) => TargetStep::GoOn(writer),
+            None if state.marked.contains(&chunk) => TargetStep::Write(chunk),
+            _ => TargetStep::Mark(chunk),
+        })
     }
 
     async fn locate(&self, shared: &Shared, chunk: ChunkId) -> Result<ChunkLocation, FsError> {
@@ -125,7 +152,12 @@ impl Inode {
         }
         let _rest = self.rest();
         // A failure has been noted for the handles; the lease goes back in any case.
-        let _ = self.record_all(shared, true).await;
+        let recorded = self.record_all(shared, true).await;
+        if recorded.is_ok() && !self.state().failed {
+            // Perhaps there was nothing to record. An operation: the message that it is back may be acted on after it was
+            // granted again, and has its chunks compared.
+            self.release_lease(shared).await;
+        }
         self.let_lease_go(shared);
     }
 

@@ -14,6 +14,7 @@ mod state;
 mod sync;
 mod table;
 mod write;
+mod writers;
 
 pub(crate) use table::sweep;
 

@@ -1,6 +1,7 @@
 //! What is known and what is dirty of one inode, and the moves between the two. No waiting happens here.
 
 use super::places::Places;
+use super::writers::Writers;
 use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub(super) resting: bool,
     /// By slot, the chunk that takes new bytes.
     pub(super) targets: BTreeMap<u64, Arc<ChunkWriter>>,
+    /// Of each chunk the one that has sent something.
+    pub(super) chunk_writers: Writers,
     /// Attached chunks that the lease names.
     pub(super) marked: BTreeSet<ChunkId>,
 
@@ -51,6 +54,8 @@ pub(super) struct State {
     pub(super) pending: ExtentMap,
     /// Chunks with acknowledged bytes that are not yet durable.
     pub(super) unsynced: BTreeMap<ChunkId, Arc<ChunkWriter>>,
+    /// Something failed under this lease: replicas may differ.
+    pub(super) failed: bool,
     /// Bytes were stored since the last Commit.
     pub(super) modified: bool,
     pub(super) dirty_since: Option<Tick>,
@@ -94,10 +99,12 @@ impl State {
             lease: None,
             resting: false,
             targets: BTreeMap::new(),
+            chunk_writers: Writers::default(),
             marked: BTreeSet::new(),
             session: WriteSession::default(),
             pending: ExtentMap::default(),
             unsynced: BTreeMap::new(),
+            failed: false,
             modified: false,
             dirty_since: None,
             hurried: 0,
@@ -268,6 +275,7 @@ impl State {
             let targets = &self.targets;
             let Some(job) = self.session.next_job(urgency, |slot| targets.contains_key(&slot)) else { break };
             let target = self.targets[&job.slot()].clone();
+            self.chunk_writers.note(&target);
             out.push(Outgoing { job, target, lease, sync: false });
         }
         if self.hurried > 0 {
@@ -317,6 +325,7 @@ impl State {
     pub(super) fn fail(&mut self, error: FsError) {
         tracing::error!(inode = %self.inode, %error, "written data is lost");
         self.errors += 1;
+        self.failed = true;
         self.error = Some(error);
         self.epoch += 1;
     }
@@ -325,9 +334,11 @@ impl State {
     pub(super) fn drop_lease(&mut self) -> u64 {
         self.lease = None;
         self.targets.clear();
+        self.chunk_writers.clear();
         self.marked.clear();
         self.pending.clear();
         self.unsynced.clear();
+        self.failed = false;
         self.modified = false;
         self.touched = None;
         self.dirty_since = None;

@@ -155,6 +155,7 @@ impl Inode {
         if state.lease != Some(harvest.lease) {
             return error;
         }
+        state.chunk_writers.forget(chunk.chunk);
         for extent in &harvest.extents {
             if extent.chunk == chunk.chunk {
                 state.map.cut(extent.offset, extent.offset + extent.length);
@@ -233,11 +234,12 @@ impl Inode {
     }
 
     fn recorded(&self, shared: &Shared, harvest: &Harvest, range: std::ops::Range<usize>, attr: &Attr) {
-        let attached: BTreeSet<_> = harvest.extents[range].iter().map(|extent| extent.chunk).collect();
+        let chunks = |extents: &[Extent]| extents.iter().map(|extent| extent.chunk).collect::<BTreeSet<_>>();
+        let (attached, mut pending) =
+            (chunks(&harvest.extents[range.clone()]), chunks(&harvest.extents[range.end..]));
         let mut state = self.state();
-        for target in state.targets.values().filter(|target| attached.contains(&target.chunk)) {
-            target.set_attached();
-        }
+        pending.extend(state.pending.iter().map(|extent| extent.chunk));
+        state.chunk_writers.attached(&attached, &pending);
         state.absorb_own(shared, attr);
         if !state.is_dirty() {
             state.touched = None;

@@ -263,6 +263,12 @@ impl Inode {
         let mut state = self.state();
         let mut homeless = None;
         let left = match outcome {
+            // Since its writer was given up nothing syncs it: it is sent again.
+            Ok(()) if state.lease == Some(sent.lease) && !state.chunk_writers.has(&sent.target) => {
+                let slot = sent.job.slot();
+                homeless = (!state.targets.contains_key(&slot)).then_some(slot);
+                state.session.requeue(sent.job.offset)
+            }
             Ok(()) => state.stored(sent),
             Err(StoreError::Unavailable(why)) if state.lease == Some(sent.lease) => {
                 let slot = sent.job.slot();

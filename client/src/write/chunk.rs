@@ -128,6 +128,11 @@ impl ChunkWriter {
         self.attached.store(true, Ordering::Relaxed);
     }
 
+    /// Whether too few of its replicas are left, so that new bytes go elsewhere.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.place.borrow().abandoned.is_some()
+    }
+
     /// Where its replicas are at present.
     pub(crate) fn location(&self) -> ChunkLocation {
         ChunkLocation::clone(&self.place.borrow().location)

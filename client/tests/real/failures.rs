@@ -1,7 +1,8 @@
 //! Chunk servers that die or freeze while files are written and read.
 
 use crate::cluster::{Cluster, READ_ONLY, create, pattern, root};
-use cairn_client::fs::FileSystem;
+use cairn_client::fs::{FileSystem, OpenFile};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
@@ -101,16 +102,22 @@ async fn a_frozen_server_stalls_nobody_for_long() {
 }
 
 /// Writes four megabytes that all servers have and nobody has synced.
-async fn write_unsynced(cluster: &Cluster, fs: &FileSystem) -> cairn_client::fs::OpenFile {
-    let before = cluster.requests("write").await;
+async fn write_unsynced(cluster: &Cluster, fs: &FileSystem) -> OpenFile {
     let file = create(fs, "unsynced").await;
-    fs.write(&file, 0, pattern(0, 4 << 20, 6).into()).await.unwrap();
+    write_everywhere(cluster, fs, (&file, 0)).await;
+    file
+}
+
+/// The same, to this place.
+async fn write_everywhere(cluster: &Cluster, fs: &FileSystem, (file, at): (&OpenFile, u64)) {
+    let before = cluster.requests("write").await;
+    fs.write(file, at, pattern(at, 4 << 20, 6).into()).await.unwrap();
     let mut seen = before;
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         let now = cluster.requests("write").await;
         if now > before && now == seen {
-            return file;
+            return;
         }
         seen = now;
     }
@@ -144,4 +151,37 @@ async fn a_sync_does_not_wait_for_what_restarts_have_taken() {
     fs.write(&file, 0, pattern(0, 1 << 20, 7).into()).await.unwrap();
     fs.fsync(&file).await.unwrap();
     assert!(fs.read(&file, 0, 1 << 20).await.unwrap()[..] == pattern(0, 1 << 20, 7)[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_restarts_have_taken_is_told_though_the_writer_went_on_meanwhile() {
+    let mut cluster = Cluster::start(3, 3).await;
+    let fs = Arc::new(cluster.client().await);
+    let file = create(&fs, "goes-on").await;
+    fs.write(&file, 0, pattern(0, MIB as usize, 5).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    write_everywhere(&cluster, &fs, (&file, MIB)).await;
+    let file = Arc::new(file);
+    (0..3).for_each(|server| cluster.kill(server));
+    let goes_on = {
+        let (fs, file) = (fs.clone(), file.clone());
+        tokio::spawn(async move {
+            for number in 0..60 {
+                let at = 5 * MIB + number * 65_536;
+                // It may be told already what is lost.
+                let _ = fs.write(&file, at, pattern(at, 65_536, 7).into()).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+    };
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    for server in 0..3 {
+        cluster.restart(server).await;
+    }
+    let synced = fs.fsync(&file).await;
+    goes_on.await.unwrap();
+    let kept = fs.read(&file, MIB, 4 << 20).await.unwrap()[..] == pattern(MIB, 4 << 20, 6)[..];
+    assert!(synced.is_err() || kept, "fsync succeeded, and what was written before it is gone");
+    fs.fsync(&file).await.ok();
+    assert!(fs.read(&file, 0, MIB as u32).await.unwrap()[..] == pattern(0, MIB as usize, 5)[..]);
 }

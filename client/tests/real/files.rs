@@ -226,3 +226,25 @@ async fn a_big_directory_is_listed_completely() {
     }
     assert_eq!(seen.len(), 2000);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lease_that_went_back_clean_is_not_taken_again() {
+    let cluster = Cluster::start(2, 2).await;
+    let flags = OpenFlags { append: true, ..READ_WRITE };
+    let inode = create(&cluster.client().await, "log").await.inode();
+    let mut writers = Vec::new();
+    for writer in 0..4u8 {
+        let fs = cluster.client().await;
+        writers.push(tokio::spawn(async move {
+            let file = fs.open(&root(), inode, flags).await.unwrap();
+            for line in 0..150 {
+                // After the sync nothing is left to record when the lease is asked back.
+                assert_eq!(fs.write(&file, 0, vec![writer; 100].into()).await, Ok(100), "{writer} {line}");
+                assert_eq!(fs.fsync(&file).await, Ok(()), "{writer} {line}");
+            }
+        }));
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+}

@@ -2,9 +2,10 @@
 //! reached (the others leave the set), let the first compare and copy, then record the set. Until then the chunk is not
 //! readable, since its replicas may differ in bytes that were never acknowledged.
 
-use crate::link::Care;
+use crate::link::{Care, CommandError};
 use crate::parts::Parts;
 use crate::replace;
+use cairn_core::cluster::view::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
@@ -132,9 +133,21 @@ async fn reconcile(
         Err(FsError::NotFound) => return Ok(true),
         Err(error) => return Err(error),
     };
-    let whole = replace::is_written(parts, record.inode).await?;
-    let raised = replace::raise(parts, term, id, (from, to), &servers, whole).await;
-    if raised.is_empty() || raised.len() < usize::from(record.minimum) {
+    // What a writer that ended badly had not synced nobody counts on, whoever has the lease now: it cannot write this chunk
+    // before it is reconciled.
+    let whole = !record.reconciling && replace::is_written(parts, record.inode).await?;
+    let outcomes = replace::raise_each(parts, term, id, (from, to), &servers, whole).await;
+    let is_lost = |(server, outcome): &(&ServerId, &Result<(), CommandError>)| {
+        matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, **server))
+    };
+    let lost = servers.iter().zip(&outcomes).filter(is_lost).count();
+    let raised: Vec<ServerId> = servers
+        .iter()
+        .zip(&outcomes)
+        .filter(|(_, outcome)| outcome.is_ok())
+        .map(|(&server, _)| server)
+        .collect();
+    if raised.len() < enough(&record, lost) {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
     }
     if raised.len() < servers.len() && !may_drop {
@@ -157,8 +170,20 @@ async fn reconcile(
 /// Whether to begin at all: each try raises the version, so it waits for the servers that may soon be back.
 fn enough_connected(parts: &Parts, record: &ChunkRecord, may_drop: bool) -> bool {
     let connected = record.servers.iter().filter(|&&server| parts.servers.link(server).is_some()).count();
-    let wanted = if may_drop { usize::from(record.minimum).max(1) } else { record.servers.len() };
+    let dead = record.servers.iter().filter(|&&server| is_dead(parts, server)).count();
+    let wanted = if may_drop { enough(record, dead) } else { record.servers.len() };
     connected >= wanted
+}
+
+/// How many replicas must be left to go on with: each of the set holds all that was acknowledged, so one would do; but those that
+/// may come back are not given up for fewer than the minimum. `lost`: that will not come back.
+fn enough(record: &ChunkRecord, lost: usize) -> usize {
+    usize::from(record.minimum).min(record.servers.len().saturating_sub(lost)).max(1)
+}
+
+fn is_dead(parts: &Parts, server: ServerId) -> bool {
+    parts.servers.link(server).is_none()
+        && parts.servers.view(parts.now()).health(server) == ServerHealth::Dead
 }
 
 /// Who compares, and with whom. Another one leads at each try, lest one bad replica block the chunk for ever.
