@@ -252,6 +252,17 @@ fn a_read_waits_for_a_good_replica_that_is_away() {
     reader.join().unwrap();
 }
 
+/// A server that does not run has an empty disk in the place of the one with its first chunk.
+fn replace_disk(cluster: &Cluster, server: &str) {
+    let victim = cluster.replica_files(server).into_iter().next().unwrap();
+    let mut disks = cluster.process(server).data_dirs.into_iter();
+    let disk = disks.find(|disk| victim.starts_with(disk)).unwrap();
+    for entry in fs::read_dir(disk).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+}
+
 #[test]
 fn a_replica_that_was_lost_is_not_begun_anew_by_its_writer() {
     let options = ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 };
@@ -259,15 +270,8 @@ fn a_replica_that_was_lost_is_not_begun_anew_by_its_writer() {
     let file = OpenOptions::new().create_new(true).write(true).open(cluster.mount().join("f")).unwrap();
     file.write_all_at(&bytes(1, MIB), 0).unwrap();
     file.sync_all().unwrap();
-    // The server comes back with an empty disk in the place of the one that had the chunk.
-    let victim = cluster.replica_files("chunkserver-1").into_iter().next().unwrap();
     cluster.stop("chunkserver-1");
-    let mut disks = cluster.process("chunkserver-1").data_dirs.into_iter();
-    let disk = disks.find(|disk| victim.starts_with(disk)).unwrap();
-    for entry in fs::read_dir(disk).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-    }
+    replace_disk(&cluster, "chunkserver-1");
     cluster.start("chunkserver-1");
     file.write_all_at(&bytes(2, MIB), MIB as u64).unwrap();
     file.sync_all().unwrap();
@@ -277,4 +281,42 @@ fn a_replica_that_was_lost_is_not_begun_anew_by_its_writer() {
     cluster.kill("chunkserver-3");
     let read = cluster.try_cairn(&["cat", "/f"]).stdout;
     assert!(read == [bytes(1, MIB), bytes(2, MIB)].concat(), "{} bytes", read.len());
+}
+
+#[test]
+fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
+    const SERVERS: [&str; 3] = ["chunkserver-1", "chunkserver-2", "chunkserver-3"];
+    let options = ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 };
+    let cluster = Cluster::up_on_faulty_disks(options, 2);
+    let path = cluster.mount().join("f");
+    let file = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+    file.write_all_at(&bytes(1, MIB), 0).unwrap();
+    file.sync_all().unwrap();
+    // All servers have it, none has made it durable, and each knows when it comes back that it has lost something.
+    file.write_all_at(&bytes(2, 4 * MIB), MIB as u64).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    cluster.kill("mount");
+    drop(file);
+    SERVERS.iter().for_each(|server| cluster.kill(server));
+    SERVERS[1..].iter().for_each(|server| replace_disk(&cluster, server));
+    SERVERS.iter().for_each(|server| cluster.start(server));
+    cluster.start("mount");
+    // An append asks for the lease before it knows which chunk it will need.
+    let writer = std::thread::spawn(move || {
+        let mut file = OpenOptions::new().append(true).read(true).open(&path).unwrap();
+        file.write_all(&bytes(3, MIB)).unwrap();
+        file.sync_all().unwrap();
+        let length = file.metadata().unwrap().len();
+        let (mut first, mut last) = (vec![0; MIB], vec![0; MIB]);
+        file.read_exact_at(&mut first, 0).unwrap();
+        file.read_exact_at(&mut last, length - MIB as u64).unwrap();
+        [first, last].concat()
+    });
+    let begun = Instant::now();
+    while !writer.is_finished() {
+        assert!(begun.elapsed() < REPAIRED, "the file is never written again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(writer.join().unwrap() == [bytes(1, MIB), bytes(3, MIB)].concat());
+    wait_until_whole(&cluster, 3);
 }
