@@ -7,7 +7,7 @@ use cairn_tests::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -252,9 +252,10 @@ fn a_read_waits_for_a_good_replica_that_is_away() {
     reader.join().unwrap();
 }
 
-/// A server that does not run has an empty disk in the place of the one with its first chunk.
+/// A server that does not run has an empty disk in the place of the one with its largest replica.
 fn replace_disk(cluster: &Cluster, server: &str) {
-    let victim = cluster.replica_files(server).into_iter().next().unwrap();
+    let files = cluster.replica_files(server).into_iter();
+    let victim = files.max_by_key(|file| fs::metadata(file).unwrap().blocks()).unwrap();
     let mut disks = cluster.process(server).data_dirs.into_iter();
     let disk = disks.find(|disk| victim.starts_with(disk)).unwrap();
     for entry in fs::read_dir(disk).unwrap() {
@@ -292,11 +293,14 @@ fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
     let file = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
     file.write_all_at(&bytes(1, MIB), 0).unwrap();
     file.sync_all().unwrap();
-    // All servers have it, none has made it durable, and each knows when it comes back that it has lost something.
-    file.write_all_at(&bytes(2, 4 * MIB), MIB as u64).unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    // At every moment all servers have something that none has made durable; each knows when it comes back that it has lost it.
+    let dying = std::thread::spawn(move || {
+        let part = bytes(2, MIB);
+        (1..40u64).cycle().find(|at| file.write_all_at(&part, at * MIB as u64).is_err())
+    });
+    std::thread::sleep(Duration::from_millis(500));
     cluster.kill("mount");
-    drop(file);
+    dying.join().unwrap();
     SERVERS.iter().for_each(|server| cluster.kill(server));
     SERVERS[1..].iter().for_each(|server| replace_disk(&cluster, server));
     SERVERS.iter().for_each(|server| cluster.start(server));

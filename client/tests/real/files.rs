@@ -228,7 +228,7 @@ async fn a_big_directory_is_listed_completely() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_lease_that_went_back_clean_is_not_taken_again() {
+async fn programs_that_take_turns_to_append_and_sync_never_lose_the_lease() {
     let cluster = Cluster::start(2, 2).await;
     let flags = OpenFlags { append: true, ..READ_WRITE };
     let inode = create(&cluster.client().await, "log").await.inode();

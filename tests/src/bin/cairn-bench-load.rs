@@ -175,12 +175,14 @@ fn serve(directory: &Path, files: &[String]) -> io::Result<()> {
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((directory, files)) = arguments.split_first() else {
+        // The exit status says it too, should nobody listen.
         let _ = writeln!(io::stderr(), "usage: cairn-bench-load DIRECTORY FILE...");
         return ExitCode::from(2);
     };
     match serve(Path::new(directory), files) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // As above.
             let _ = writeln!(io::stderr(), "cairn-bench-load: {error}");
             ExitCode::FAILURE
         }
