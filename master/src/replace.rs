@@ -16,9 +16,18 @@ use tracing::{info, warn};
 /// is later than [`RAISE_PATIENCE`] is left out: the version that it missed fences it.
 pub(crate) async fn raise_survivors(parts: &Parts, term: Term, order: &RaiseOrder) -> Raised {
     // Whoever lost writes fails the writer's next sync: nothing is made equal to it here.
-    let servers = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors, false).await;
+    let raises = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors, false).await;
+    let servers = raised(&raises);
     info!(chunk = %order.chunk, from = %order.from, to = %order.to, survivors = ?servers, "replica set is replaced");
     Raised { to: order.to, servers }
+}
+
+/// What became of a raise on each server.
+pub(crate) type Raises = Vec<(ServerId, Result<(), CommandError>)>;
+
+/// Those that have raised it.
+pub(crate) fn raised(raises: &Raises) -> Vec<ServerId> {
+    raises.iter().filter(|(_, outcome)| outcome.is_ok()).map(|&(server, _)| server).collect()
 }
 
 /// Raises `chunk` on those of `servers` that answer in time, and if `whole` have lost no acknowledged writes; their order is kept.
@@ -29,20 +38,7 @@ pub(crate) async fn raise(
     versions: (ChunkVersion, ChunkVersion),
     servers: &[ServerId],
     whole: bool,
-) -> Vec<ServerId> {
-    let outcomes = raise_each(parts, term, chunk, versions, servers, whole).await;
-    servers.iter().zip(outcomes).filter(|(_, outcome)| outcome.is_ok()).map(|(&server, _)| server).collect()
-}
-
-/// The same; what became of each.
-pub(crate) async fn raise_each(
-    parts: &Parts,
-    term: Term,
-    chunk: ChunkId,
-    versions: (ChunkVersion, ChunkVersion),
-    servers: &[ServerId],
-    whole: bool,
-) -> Vec<Result<(), CommandError>> {
+) -> Raises {
     let attempts = servers.iter().map(|&server| async move {
         let outcome = match parts.servers.link(server) {
             Some(link) => link.raise(term, chunk, versions, whole, RAISE_PATIENCE).await,
@@ -51,7 +47,7 @@ pub(crate) async fn raise_each(
         if let Err(error) = &outcome {
             warn!(%chunk, %server, %error, "replica is left behind: its version could not be raised");
         }
-        outcome
+        (server, outcome)
     });
     join_all(attempts).await
 }

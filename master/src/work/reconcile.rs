@@ -136,18 +136,12 @@ async fn reconcile(
     // What a writer that ended badly had not synced nobody counts on, whoever has the lease now: it cannot write this chunk
     // before it is reconciled.
     let whole = !record.reconciling && replace::is_written(parts, record.inode).await?;
-    let outcomes = replace::raise_each(parts, term, id, (from, to), &servers, whole).await;
-    let is_lost = |(server, outcome): &(&ServerId, &Result<(), CommandError>)| {
-        matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, **server))
+    let raises = replace::raise(parts, term, id, (from, to), &servers, whole).await;
+    let is_lost = |(server, outcome): &&(ServerId, Result<(), CommandError>)| {
+        matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, *server))
     };
-    let lost = servers.iter().zip(&outcomes).filter(is_lost).count();
-    let raised: Vec<ServerId> = servers
-        .iter()
-        .zip(&outcomes)
-        .filter(|(_, outcome)| outcome.is_ok())
-        .map(|(&server, _)| server)
-        .collect();
-    if raised.len() < enough(&record, lost) {
+    let (lost, raised) = (raises.iter().filter(is_lost).count(), replace::raised(&raises));
+    if raised.len() < enough(record.minimum, servers.len(), lost) {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
     }
     if raised.len() < servers.len() && !may_drop {
@@ -171,14 +165,15 @@ async fn reconcile(
 fn enough_connected(parts: &Parts, record: &ChunkRecord, may_drop: bool) -> bool {
     let connected = record.servers.iter().filter(|&&server| parts.servers.link(server).is_some()).count();
     let dead = record.servers.iter().filter(|&&server| is_dead(parts, server)).count();
-    let wanted = if may_drop { enough(record, dead) } else { record.servers.len() };
+    let wanted =
+        if may_drop { enough(record.minimum, record.servers.len(), dead) } else { record.servers.len() };
     connected >= wanted
 }
 
 /// How many replicas must be left to go on with: each of the set holds all that was acknowledged, so one would do; but those that
 /// may come back are not given up for fewer than the minimum. `lost`: that will not come back.
-fn enough(record: &ChunkRecord, lost: usize) -> usize {
-    usize::from(record.minimum).min(record.servers.len().saturating_sub(lost)).max(1)
+fn enough(minimum: u8, set: usize, lost: usize) -> usize {
+    usize::from(minimum).min(set.saturating_sub(lost)).max(1)
 }
 
 fn is_dead(parts: &Parts, server: ServerId) -> bool {
@@ -204,6 +199,15 @@ fn plan(parts: &Parts, raised: &[ServerId], tried: u32) -> Result<(ServerId, Vec
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn only_replicas_that_may_come_back_are_waited_for() {
+        assert_eq!(enough(2, 3, 0), 2);
+        assert_eq!(enough(2, 3, 1), 2);
+        assert_eq!(enough(2, 3, 2), 1);
+        assert_eq!(enough(2, 3, 3), 1, "none is never enough");
+        assert_eq!(enough(0, 1, 0), 1);
+    }
 
     #[test]
     fn pauses_between_attempts_double_up_to_their_bound() {

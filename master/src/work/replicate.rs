@@ -65,7 +65,7 @@ pub(crate) async fn carry_out(
     let leaving = Some(&repair.source).filter(|source| !repair.kept.contains(source));
     let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).chain(leaving).copied().collect();
     let whole = replace::is_written(parts, record.inode).await?;
-    let mut servers = replace::raise(parts, term, id, (from, to), &all, whole).await;
+    let mut servers = replace::raised(&replace::raise(parts, term, id, (from, to), &all, whole).await);
     if servers.len() < all.len() {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
     }
