@@ -156,7 +156,8 @@ pub fn read_small(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Vec<u8
 /// Replaces a small file atomically and durably: temporary name, sync, rename, sync of the directory.
 ///
 /// # Errors
-/// As the door's. After an error the old contents are still there.
+/// As the door's. After `StorageFull` and `QuotaExceeded` the old contents are still there, and it can be tried again; after any
+/// other error either may be there.
 pub fn replace_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary: PathBuf = path.to_owned();
     temporary.as_mut_os_string().push(".new");
@@ -164,11 +165,26 @@ pub fn replace_durably(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result
         disk.remove_file(&temporary)?;
     }
     let file = disk.open(&temporary, OpenMode::CreateNew)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
+    if let Err(error) = file.write_all_at(bytes, 0) {
+        // Where there was no room for it, it shall not take what room there is; at worst the next attempt removes it.
+        let _ = disk.remove_file(&temporary);
+        return Err(error);
+    }
+    file.sync_all().map_err(of_sync)?;
     disk.rename(&temporary, path)?;
     match path.parent() {
-        Some(parent) => disk.sync_dir(parent),
+        Some(parent) => disk.sync_dir(parent).map_err(of_sync),
         None => Ok(()),
+    }
+}
+
+/// The error of a sync, never taken for a want of room that passes: what a failed sync leaves on the disk nobody knows, and a
+/// second one may succeed all the same (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+pub fn of_sync(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            io::Error::other(format!("sync: {error}"))
+        }
+        _ => error,
     }
 }

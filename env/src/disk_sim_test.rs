@@ -328,3 +328,26 @@ fn damage_is_told_from_other_failures() {
     let real = crate::disk_real::RealDisk;
     assert!(is_damage(&real.open_medium(&at("/proc/self/none/none")).map(|_| ()).unwrap_err()));
 }
+
+#[test]
+fn a_full_disk_takes_what_fits_and_a_replacement_leaves_the_old() {
+    let disk = SimDisk::new();
+    replace_durably(&disk, &at("s"), &[1; 1500]).unwrap();
+    disk.set_capacity(3 * 4096);
+    let file = disk.open(&at("f"), OpenMode::CreateNew).unwrap();
+    let error = file.write_all_at(&[2; 4 * 4096], 100).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(contents(&disk, "f").len(), 2 * 4096, "what fits is there, up to the end of a page");
+    let error = replace_durably(&disk, &at("s"), &[3; 1500]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+    assert_eq!(contents(&disk, "s"), vec![1; 1500]);
+    assert!(!disk.exists(&at("s.new")).unwrap());
+}
+
+#[test]
+fn a_sync_without_room_is_not_taken_for_a_write_without_room() {
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    assert_eq!(crate::disk::of_sync(full).kind(), std::io::ErrorKind::Other);
+    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+    assert_eq!(crate::disk::of_sync(missing).kind(), std::io::ErrorKind::NotFound);
+}

@@ -606,6 +606,8 @@ mod failed_disk_test;
 #[cfg(test)]
 mod fault_test;
 #[cfg(test)]
+mod full_disk_test;
+#[cfg(test)]
 mod model_test;
 #[cfg(test)]
 mod store_test;

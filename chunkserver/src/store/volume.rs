@@ -17,7 +17,7 @@ use cairn_core::ids::{DiskId, Term};
 use cairn_core::limits::{DISK_CALLS_MAX, DISK_QUEUE_MAX, QUICK_COMMITS_IN_A_ROW_MAX};
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::Env;
-use cairn_env::disk::{Disk, OpenMode};
+use cairn_env::disk::{Disk, OpenMode, of_sync};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -318,7 +318,7 @@ impl Volume {
         let mut known = self.known_folders.lock().expect("no holder of the folder list panics");
         if !known.contains(folder) {
             self.disk().create_dir_all(&self.folder(folder))?;
-            self.disk().sync_dir(&self.config.path.join("chunks"))?;
+            self.disk().sync_dir(&self.config.path.join("chunks")).map_err(of_sync)?;
             known.insert(folder.to_owned());
         }
         Ok(())

@@ -9,14 +9,14 @@ use super::portions::{in_file, thin, write_back_failed, write_blocks};
 use super::read::open_to_read;
 use super::replica::{Lane, Replica};
 use super::sync::{sync_or_fail, write_header};
-use super::volume::{Queue, Volume};
+use super::volume::{Queue, Volume, is_full};
 use cairn_core::chunk::catalogue::StagedBlock;
 use cairn_core::chunk::catalogue_file::FrameBuilder;
 use cairn_core::chunk::replica_file::{TABLE_AT, TABLE_BYTES, file_name};
 use cairn_core::chunk::{BlockSet, ReplicaKey, ReplicaRecord, table_digest};
 use cairn_core::ids::{PartId, Term};
 use cairn_core::limits::{WRITE_BACK_CONCURRENCY, WRITE_BACK_GROUP, WRITE_BACK_JOB};
-use cairn_env::disk::{Disk, DiskFile, OpenMode};
+use cairn_env::disk::{Disk, DiskFile, OpenMode, of_sync, replace_durably};
 use futures::stream::StreamExt;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -42,6 +42,9 @@ pub(super) type Changes = BTreeMap<ReplicaKey, Option<ReplicaRecord>>;
 
 impl CatalogueWriter {
     /// Writes the catalogue anew, atomically, and opens it at its end. Blocks.
+    ///
+    /// # Errors
+    /// As [`replace_durably`]'s: without room nothing has changed.
     pub(super) fn anew(
         disk: &dyn Disk,
         path: &Path,
@@ -50,17 +53,20 @@ impl CatalogueWriter {
         term: Term,
     ) -> io::Result<Self> {
         let (bytes, chain) = frame(entries).seal(true, covers, term, 0);
-        cairn_env::disk::replace_durably(disk, path, &bytes)?;
-        let file = disk.open(path, OpenMode::Write)?;
+        replace_durably(disk, path, &bytes)?;
+        let file = disk.open(path, OpenMode::Write).map_err(of_sync)?;
         let end = bytes.len() as u64;
         Ok(Self { path: path.to_owned(), file, end, chain, fresh_bytes: end })
     }
 
     /// Appends a frame durably. Blocks.
+    ///
+    /// # Errors
+    /// Without room part of a frame may stand behind the end, which does not verify; the next append overwrites it.
     fn append(&mut self, entries: &Changes, covers: u64, term: Term) -> io::Result<()> {
         let (bytes, chain) = frame(entries).seal(false, covers, term, self.chain);
         self.file.write_all_at(&bytes, self.end)?;
-        self.file.sync_data()?;
+        self.file.sync_data().map_err(of_sync)?;
         self.end += bytes.len() as u64;
         self.chain = chain;
         Ok(())
@@ -114,17 +120,21 @@ pub(super) async fn write_back(
         fresh_bytes: catalogue.fresh_bytes,
     };
     let written = volume.call(Queue::Write, move || -> io::Result<CatalogueWriter> {
-        match anew {
-            Some(entries) => CatalogueWriter::anew(job_volume.disk(), &writer.path, &entries, covers, term),
-            None => writer.append(&changes, covers, term).map(|()| writer),
+        if let Some(entries) = anew {
+            let fresh = CatalogueWriter::anew(job_volume.disk(), &writer.path, &entries, covers, term);
+            // For an append there may be room.
+            if !fresh.as_ref().is_err_and(is_full) {
+                return fresh;
+            }
         }
+        writer.append(&changes, covers, term).map(|()| writer)
     });
     match written.await? {
         Ok(writer) => *catalogue = writer,
         Err(error) => {
-            // A failed append may have left part of a frame, which the next would follow: not on this disk any more.
-            volume.fail(&format!("catalogue: {error}"));
-            return Err(StoreError::DiskFailed);
+            let error = volume.write_failed("catalogue", &error);
+            guard.full = error == StoreError::DiskFull;
+            return Err(error);
         }
     }
     guard.written_back();

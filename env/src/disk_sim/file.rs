@@ -139,12 +139,30 @@ impl FileNode {
         Ok(left_on_disk(&state.durable, &state.unsynced, all).read(buffer, offset))
     }
 
+    /// On a full disk, as in a file system: what there is room for is written, and the error comes after it.
     pub(super) fn write(&self, bytes: Bytes, offset: u64) -> io::Result<()> {
         let mut state = lock(&self.state);
-        let length = bytes.len() as u64;
-        let end = offset.checked_add(length).ok_or(io::ErrorKind::InvalidInput)?;
-        self.usage.admit(state.live.missing_pages(offset, length))?;
-        self.change(&mut state, |live| {
+        offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        let admitted = self.usage.admit(state.live.missing_pages(offset, bytes.len() as u64));
+        let fits = if admitted.is_ok() { bytes.len() } else { self.fitting(&state, bytes.len(), offset) };
+        if fits > 0 {
+            self.write_whole(&mut state, bytes.slice(..fits), offset);
+        }
+        admitted
+    }
+
+    /// Bytes of a write, up to the end of a page, for which there is room.
+    fn fitting(&self, state: &State, length: usize, offset: u64) -> usize {
+        let page_ends = (offset / PAGE_BYTES + 1..).map(|page| (page * PAGE_BYTES - offset) as usize);
+        let fits = |end: &usize| {
+            *end < length && self.usage.admit(state.live.missing_pages(offset, *end as u64)).is_ok()
+        };
+        page_ends.take_while(fits).last().unwrap_or(0)
+    }
+
+    fn write_whole(&self, state: &mut State, bytes: Bytes, offset: u64) {
+        let end = offset + bytes.len() as u64;
+        self.change(state, |live| {
             live.write(&bytes, offset);
             if end > live.length() {
                 live.set_length(end);
@@ -152,7 +170,6 @@ impl FileNode {
         });
         state.unreadable = without(&state.unreadable, offset..end);
         state.unsynced.push(Change::Write { bytes, offset });
-        Ok(())
     }
 
     pub(super) fn set_length(&self, length: u64) {
