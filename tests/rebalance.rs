@@ -24,11 +24,11 @@ fn write_file(path: &Path, number: u64, length: usize) {
 }
 
 /// Gives a server so much room, as its configuration says it.
-fn bound(cluster: &Cluster, name: &str) {
+fn bound(cluster: &Cluster, name: &str, capacity_mib: u64) {
     cluster.stop(name);
     let file = cluster.root().join(name).join("config.toml");
     let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, format!("{text}capacity_mib = {CAPACITY_MIB}\n")).unwrap();
+    fs::write(&file, format!("{text}capacity_mib = {capacity_mib}\n")).unwrap();
     cluster.start(name);
 }
 
@@ -66,10 +66,10 @@ impl Drop for Stop<'_> {
 fn an_empty_server_gets_its_share_whatever_dies_on_the_way() {
     let cluster = Cluster::up(ClusterOptions { masters: 3, chunkservers: 5, replicas: 2 });
     let mount = cluster.mount();
-    (1..=5).for_each(|number| bound(&cluster, &format!("chunkserver-{number}")));
+    (1..=5).for_each(|number| bound(&cluster, &format!("chunkserver-{number}"), CAPACITY_MIB));
     (0..FILES).for_each(|number| write_file(&mount.join(format!("f{number}")), number, LENGTH));
     cluster.dev(&["up", "--chunkservers", "6"]);
-    bound(&cluster, "chunkserver-6");
+    bound(&cluster, "chunkserver-6", CAPACITY_MIB);
     std::thread::sleep(Duration::from_secs(1));
 
     let plan = cluster.json(&["admin", "rebalance", "plan"]);
@@ -131,4 +131,25 @@ fn an_empty_server_gets_its_share_whatever_dies_on_the_way() {
     }
     let checked = cluster.try_cairn(&["admin", "fsck"]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+}
+
+/// Two replicas fit into what each of five has too much, and then a third into none of them, although a sixth lacks three.
+#[test]
+fn replicas_larger_than_what_is_left_to_move_do_not_keep_it_from_its_end() {
+    const MIB: usize = 1 << 20;
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 5, replicas: 5 });
+    (1..=5).for_each(|number| bound(&cluster, &format!("chunkserver-{number}"), 300));
+    (0..15).for_each(|number| write_file(&cluster.mount().join(number.to_string()), number, 12 * MIB));
+    cluster.dev(&["up", "--chunkservers", "6"]);
+    bound(&cluster, "chunkserver-6", 300);
+    std::thread::sleep(Duration::from_secs(1));
+    let plan = cluster.json(&["admin", "rebalance", "plan"]);
+    assert!((560..=620).contains(&count(&plan, "spread_permille")), "{plan}");
+    cluster.cairn(&["admin", "rebalance", "start"]);
+    let ended = wait(&cluster, "done", |status| status["state"] == "done");
+    assert!(count(&ended, "spread_permille") <= 50, "{ended}");
+    // 137.5 MiB are the least.
+    assert_eq!(count(&ended, "moved_replicas"), 12, "{ended}");
+    let (estimated, took) = (count(&plan, "estimated_ms") as f64, count(&ended, "elapsed_ms") as f64);
+    println!("estimated {estimated} ms, took {took} ms");
 }

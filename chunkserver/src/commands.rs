@@ -118,7 +118,7 @@ impl Commands {
                     false => self.store.raise_version(chunk, part, from, to).await,
                 }
             };
-            self.store.portion((chunk, part), None, raised).await
+            self.store.portion((chunk, part), None, 0, raised).await
         };
         outcome(work.await)
     }

@@ -348,6 +348,7 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
         scrub: Some(scrub_status(&disk.scrub)),
         copy_share: disk.copies.share,
         usual_p99_us: micros(disk.copies.usual),
+        copy_stream_bytes: disk.copies.stream_bytes,
     }
 }
 

@@ -39,7 +39,7 @@ impl Mender {
             return Err(StoreError::BadRequest("too many peers"));
         }
         let look = self.store.bad_blocks(chunk, PART, version);
-        let bad = self.store.portion((chunk, PART), Some(Haste::Last), look).await?;
+        let bad = self.store.portion((chunk, PART), Some(Haste::Last), 0, look).await?;
         info!(%chunk, %version, blocks = bad.len(), "mending what does not verify");
         for one in bad {
             if let Some(bytes) = self.fetch((chunk, version), one, peers).await {

@@ -141,7 +141,7 @@ impl Reconciler {
             self.store.sync(chunk, PART, version).await?;
             self.store.source_sums(chunk, PART, version).await
         };
-        let sums = self.store.portion((chunk, PART), care.haste, sums).await?;
+        let sums = self.store.portion((chunk, PART), care.haste, 0, sums).await?;
         if care.verify {
             self.verify((chunk, version), sums.len() as u64, care.haste).await?;
         }
@@ -159,7 +159,7 @@ impl Reconciler {
         for first in (0..blocks).step_by(BLOCKS_PER_FRAME as usize) {
             let length = (blocks - first).min(BLOCKS_PER_FRAME) * BLOCK_BYTES;
             let read = self.store.read(chunk, PART, version, first * BLOCK_BYTES, length as u32);
-            self.store.portion((chunk, PART), haste, read).await?;
+            self.store.portion((chunk, PART), haste, length as usize, read).await?;
         }
         Ok(())
     }
@@ -220,7 +220,7 @@ impl Copy<'_> {
     async fn copy(&self, run: Range<u64>) -> Result<(), ReconcileError> {
         let (offset, length) = (run.start * BLOCK_BYTES, (run.end - run.start) * BLOCK_BYTES);
         let read = self.store.read(self.chunk, PART, self.version, offset, length as u32);
-        let blocks = self.store.portion((self.chunk, PART), self.haste, read).await?;
+        let blocks = self.store.portion((self.chunk, PART), self.haste, length as usize, read).await?;
         let mut header = self.header(Op::Write);
         header.flags |= flags::CREATE;
         header.offset = blocks.offset;

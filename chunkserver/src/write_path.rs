@@ -39,8 +39,9 @@ pub(crate) async fn write(service: &DataService, request: &Request<Session>, sta
     service.metrics().written(request.frame.payload.len());
     if repair {
         let (at, haste) = ((header.chunk, header.part), haste_of(header.flags));
+        let bytes = request.frame.payload.len();
         let stored = timed(service, service.store().write(order));
-        return settle(header, service.store().portion(at, haste, stored).await, Ok(None));
+        return settle(header, service.store().portion(at, haste, bytes, stored).await, Ok(None));
     }
     if request.frame.hops.is_empty() || is_planted(Bug::AnswerBeforeForward) {
         return settle(header, timed(service, service.store().write(order)).await, Ok(None));
@@ -56,7 +57,7 @@ pub(crate) async fn sync(service: &DataService, request: &Request<Session>, star
     let local = timed(service, service.store().sync(header.chunk, header.part, header.version));
     if header.flags & flags::REPAIR != 0 {
         let (at, haste) = ((header.chunk, header.part), haste_of(header.flags));
-        return settle(header, service.store().portion(at, haste, local).await, Ok(None));
+        return settle(header, service.store().portion(at, haste, 0, local).await, Ok(None));
     }
     if request.frame.hops.is_empty() {
         return settle(header, local.await, Ok(None));

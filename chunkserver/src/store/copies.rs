@@ -26,13 +26,15 @@ pub struct CopyPace {
     pub share: u32,
     /// 99th percentile of the foreground's answers without copies; zero: not known.
     pub usual: Duration,
+    /// Bytes a second of such a stream; zero: not known.
+    pub stream_bytes: u64,
 }
 
 impl Copies {
     pub(super) fn report(&self, now: Tick) -> CopyPace {
         let mut pace = self.pace();
         pace.look(now);
-        CopyPace { share: pace.share(), usual: pace.usual() }
+        CopyPace { share: pace.share(), usual: pace.usual(), stream_bytes: pace.stream_bytes() }
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -49,11 +51,12 @@ impl ChunkStore {
     }
 
     /// Does a portion of a copy when the disk of the replica can spare the time, or after [`PACE_WAIT_MAX`]; at once when others
-    /// wait for it (`haste` is `None`), and then copies pay for it later.
+    /// wait for it (`haste` is `None`), and then copies pay for it later. `bytes`: what it moves.
     pub(crate) async fn portion<T>(
         &self,
         (chunk, part): (ChunkId, PartId),
         haste: Option<Haste>,
+        bytes: usize,
         work: impl Future<Output = T>,
     ) -> T {
         let now = || self.shared.env.clock.now();
@@ -66,7 +69,7 @@ impl ChunkStore {
         let ended = now();
         // Only now it may be known on which disk it is.
         if let Some(volume) = self.volume_of(chunk, part) {
-            let (mut pace, took) = (volume.copies.pace(), ended.since(begun));
+            let (mut pace, took) = (volume.copies.pace(), (bytes as u64, ended.since(begun)));
             match portion {
                 Some(portion) => pace.end(portion, took, ended),
                 None => pace.charge(haste.unwrap_or(Haste::Short), took, ended),

@@ -35,7 +35,7 @@ async fn foreground(store: &ChunkStore, takes: Duration, spans: u32) {
 
 async fn copies(store: &ChunkStore, done: &AtomicU64) {
     loop {
-        store.portion((CHUNK, PART), Some(Haste::Short), tokio::time::sleep(PORTION)).await;
+        store.portion((CHUNK, PART), Some(Haste::Short), 1 << 20, tokio::time::sleep(PORTION)).await;
         done.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -48,6 +48,8 @@ fn portions_wait_while_the_foreground_suffers() {
         drop(tokio::time::timeout(ten_seconds, copies(&store, &done)).await);
         assert!(done.swap(0, Ordering::Relaxed) > 4000, "nobody is there");
         assert_eq!(store.disks()[0].copies.share, PACE_SHARE_UNBOUNDED);
+        let reached = store.disks()[0].copies.stream_bytes as f64 * PORTION.as_secs_f64() / f64::from(1 << 20);
+        assert!((0.5..=1.0).contains(&reached), "{reached} of what a stream moves");
         assert!(!store.is_sync_due(CHUNK, PART, 8 << 20));
         tokio::time::sleep(Duration::from_secs(2)).await;
         foreground(&store, Duration::from_millis(1), 2000).await;
@@ -61,7 +63,7 @@ fn portions_wait_while_the_foreground_suffers() {
         assert!(told.share <= PACE_SHARE_START && told.usual < Duration::from_millis(2), "{told:?}");
         assert!(store.is_sync_due(CHUNK, PART, 8 << 20));
         let before = tokio::time::Instant::now();
-        store.portion((CHUNK, PART), None, std::future::ready(())).await;
+        store.portion((CHUNK, PART), None, 0, std::future::ready(())).await;
         assert_eq!(before.elapsed(), Duration::ZERO, "somebody waits for it");
     });
 }
@@ -71,10 +73,10 @@ fn a_portion_does_not_wait_for_ever() {
     paused().block_on(async {
         let store = open();
         foreground(&store, Duration::from_millis(1), 1000).await;
-        store.portion((CHUNK, PART), None, tokio::time::sleep(Duration::from_secs(60))).await;
+        store.portion((CHUNK, PART), None, 0, tokio::time::sleep(Duration::from_secs(60))).await;
         foreground(&store, Duration::from_millis(1), 20).await;
         let before = tokio::time::Instant::now();
-        store.portion((CHUNK, PART), Some(Haste::Move), std::future::ready(())).await;
+        store.portion((CHUNK, PART), Some(Haste::Move), 0, std::future::ready(())).await;
         assert!(before.elapsed() <= PACE_WAIT_MAX + Duration::from_secs(1), "{:?}", before.elapsed());
     });
 }

@@ -2,6 +2,10 @@
 //!
 //! Two levels are looked for, as far apart as the tolerance allows, such that what stands above the upper one fits below the
 //! lower one. Everything between the levels stays where it is, so hardly a byte moves that need not.
+//!
+//! Replicas cannot be cut. What fits into both gaps moves first; where everything that is left is larger than the gaps and the
+//! servers are not even yet, a replica moves that brings two of them nearer to each other. When there is none, they are as even as
+//! they can be.
 
 use super::labels::Labels;
 use super::pace::Haste;
@@ -32,6 +36,11 @@ impl Fill {
         (u128::from(self.capacity_bytes) * u128::from(level) / u128::from(MILLION)) as u64
     }
 
+    /// So many bytes of it, in millionths.
+    fn share(self, bytes: u64) -> i64 {
+        (u128::from(bytes) * u128::from(MILLION) / u128::from(self.capacity_bytes.max(1))) as i64
+    }
+
     /// How full it is, in thousandths.
     pub fn permille(self) -> u32 {
         (u128::from(self.used_bytes) * 1000 / u128::from(self.capacity_bytes.max(1))) as u32
@@ -49,6 +58,29 @@ pub fn spread_permille(fills: &Fills) -> u32 {
 pub struct Balance {
     surplus: BTreeMap<ServerId, u64>,
     deficit: BTreeMap<ServerId, u64>,
+    /// With what was taken.
+    fills: Fills,
+    tolerance_permille: u32,
+}
+
+/// How well a replica must fit to be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Into what one has too much and the other too little.
+    Within,
+    /// So that the two come nearer to each other: the one that was fuller is emptier afterwards by half of that at the most.
+    Nearer,
+}
+
+/// Whether a replica moves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposal {
+    /// It does.
+    Move(Repair),
+    /// Later: those who could copy or take it are busy.
+    Busy,
+    /// Not: nobody may have it, or nothing would be more even.
+    Unfit,
 }
 
 /// A share of what is to move.
@@ -70,13 +102,14 @@ impl Balance {
             return Self::default();
         }
         let apart = u64::from(tolerance_permille) * MILLION / 1000 / 2;
+        let at = |level: u64| Self { tolerance_permille, ..Self::at(fills, level, apart) };
         let (mut too_low, mut high) = (0, MILLION);
         while too_low + 1 < high {
             let middle = too_low.midpoint(high);
-            let (above, below) = Self::at(fills, middle, apart).totals();
+            let (above, below) = at(middle).totals();
             if above <= below { high = middle } else { too_low = middle }
         }
-        Self::at(fills, high, apart)
+        at(high)
     }
 
     fn at(fills: &Fills, high: u64, apart: u64) -> Self {
@@ -91,6 +124,8 @@ impl Balance {
         Self {
             surplus: fills.iter().filter_map(above).collect(),
             deficit: fills.iter().filter_map(below).collect(),
+            fills: fills.clone(),
+            tolerance_permille: 0,
         }
     }
 
@@ -101,6 +136,11 @@ impl Balance {
     /// Whether nothing is left to move, or nobody to take it.
     pub fn is_done(&self) -> bool {
         self.surplus.is_empty() || self.deficit.is_empty()
+    }
+
+    /// Whether the servers are as even as asked for, with what was taken.
+    pub fn is_even(&self) -> bool {
+        spread_permille(&self.fills) <= self.tolerance_permille
     }
 
     /// Bytes that are to move.
@@ -152,40 +192,60 @@ impl Balance {
 
     /// A move of a replica of `bytes` away from `from`, which holds one of the replicas `set`: to whoever lacks most and may have
     /// it. Not if it would come to stand beside others of its chunk where it does not now, or without labels that are required and
-    /// that it has now, or if everybody would be less even afterwards.
+    /// that it has now.
     pub fn propose(
         &self,
         view: &ClusterView,
         busy: &Busy,
         (set, from, required): (&[ServerId], ServerId, &Labels),
-        bytes: u64,
-    ) -> Option<Repair> {
-        let surplus = *self.surplus.get(&from)?;
-        if bytes == 0 || bytes / 2 > surplus || !set.iter().all(|&server| view.is_alive(server)) {
-            return None;
+        (bytes, fit): (u64, Fit),
+    ) -> Proposal {
+        if bytes == 0 || !set.iter().all(|&server| view.is_alive(server)) {
+            return Proposal::Unfit;
         }
         let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != from).collect();
         let present = misfit(view, set, required);
-        let fits = |&(&to, &lacks): &(&ServerId, &u64)| {
+        let fits = |&(&to, _): &(&ServerId, &u64)| {
             let target = view.servers.get(&to);
-            let has_room = target.is_some_and(|target| {
+            let may_have = target.is_some_and(|target| {
                 target.health == ServerHealth::Alive && !target.draining && target.free_bytes >= CHUNK_BYTES
             });
             let moved: Vec<ServerId> = kept.iter().copied().chain([to]).collect();
-            bytes / 2 <= lacks
-                && has_room
-                && busy.has_room(to, Haste::Move)
+            self.evens(from, to, (bytes, fit))
+                && may_have
                 && !set.contains(&to)
                 && misfit(view, &moved, required) <= present
         };
-        let taker = self.deficit.iter().filter(fits).max_by_key(|&(_, lacks)| lacks);
-        let source = set
-            .iter()
-            .copied()
-            .filter(|&server| busy.has_room(server, Haste::Move))
-            .min_by_key(|&server| busy.of(server));
-        let (to, source) = (*taker?.0, source?);
-        Some(Repair { source, kept, targets: vec![to], anew: Vec::new(), haste: Haste::Move })
+        let takers: Vec<(&ServerId, &u64)> = self.deficit.iter().filter(fits).collect();
+        let has_room = |server: ServerId| busy.has_room(server, Haste::Move);
+        let taker =
+            takers.iter().filter(|&&(&server, _)| has_room(server)).max_by_key(|&&(_, lacks)| lacks);
+        let sources = set.iter().copied().filter(|&server| has_room(server));
+        match (taker, sources.min_by_key(|&server| busy.of(server))) {
+            _ if takers.is_empty() => Proposal::Unfit,
+            (Some(&(&to, _)), Some(source)) => {
+                let (targets, anew) = (vec![to], Vec::new());
+                Proposal::Move(Repair { source, kept, targets, anew, haste: Haste::Move })
+            }
+            _ => Proposal::Busy,
+        }
+    }
+
+    /// Whether a replica of so many bytes fits.
+    fn evens(&self, from: ServerId, to: ServerId, (bytes, fit): (u64, Fit)) -> bool {
+        let (Some(&surplus), Some(&lacks)) = (self.surplus.get(&from), self.deficit.get(&to)) else {
+            return false;
+        };
+        let (Some(giver), Some(taker)) = (self.fills.get(&from), self.fills.get(&to)) else { return false };
+        match fit {
+            Fit::Within => bytes <= surplus.min(lacks),
+            Fit::Nearer => {
+                let apart = |gone: u64, come: u64| {
+                    giver.share(giver.used_bytes.saturating_sub(gone)) - taker.share(taker.used_bytes + come)
+                };
+                apart(bytes, bytes) * 2 >= -apart(0, 0)
+            }
+        }
     }
 
     /// Whether anybody who lacks something could begin to take it now.
@@ -195,6 +255,12 @@ impl Balance {
 
     /// Counts a move as made.
     pub fn take(&mut self, from: ServerId, to: ServerId, bytes: u64) {
+        if let Some(giver) = self.fills.get_mut(&from) {
+            giver.used_bytes = giver.used_bytes.saturating_sub(bytes);
+        }
+        if let Some(taker) = self.fills.get_mut(&to) {
+            taker.used_bytes = taker.used_bytes.saturating_add(bytes);
+        }
         for (side, server) in [(&mut self.surplus, from), (&mut self.deficit, to)] {
             let Some(left) = side.get_mut(&server) else { continue };
             *left = left.saturating_sub(bytes);
@@ -264,8 +330,11 @@ mod tests {
         let balance = Balance::of(&fills, 50);
         let set = [ServerId(1), ServerId(2), ServerId(3)];
         let propose = |view: &ClusterView| {
-            let moved = balance.propose(view, &Busy::new(2), (&set, ServerId(1), &Labels::none()), 64 << 20);
-            moved.map(|repair| (repair.kept, repair.targets))
+            let replica = (&set[..], ServerId(1), &Labels::none());
+            match balance.propose(view, &Busy::new(2), replica, (64 << 20, Fit::Within)) {
+                Proposal::Move(repair) => Some((repair.kept, repair.targets)),
+                _ => None,
+            }
         };
         let kept = vec![ServerId(2), ServerId(3)];
         assert_eq!(propose(&view(5, |number| number)), Some((kept.clone(), vec![ServerId(4)])));
@@ -280,9 +349,9 @@ mod tests {
                 &view(5, |n| n),
                 &Busy::new(2),
                 (&[ServerId(4)], ServerId(4), &Labels::none()),
-                1 << 20
+                (1 << 20, Fit::Within)
             ),
-            None
+            Proposal::Unfit
         );
     }
 
@@ -310,12 +379,66 @@ mod tests {
             }
             let set = place(chunk);
             let Some(&from) = set.iter().find(|&&server| balance.gives(server)) else { continue };
-            if let Some(repair) = balance.propose(&view, &busy, (&set, from, &Labels::none()), bytes) {
+            let replica = (&set[..], from, &Labels::none());
+            if let Proposal::Move(repair) = balance.propose(&view, &busy, replica, (bytes, Fit::Within)) {
                 balance.take(from, repair.targets[0], bytes);
                 moved += bytes;
             }
         }
         assert!(moved >= wanted - wanted / 100, "{moved} of {wanted}");
+    }
+
+    /// Five servers of 300 MiB at 60 %, two replicas of each file of 8 MiB, and an empty sixth: what is left in the end is less
+    /// than a replica on each of the five, and together more than the tolerance.
+    #[test]
+    fn replicas_larger_than_what_each_has_too_much_move_until_all_are_even() {
+        const MIB: u64 = 1 << 20;
+        for (capacity, size) in [(300, 8), (300, 12), (300, 16), (640, 16), (320, 11)] {
+            let of = |mib: u64| Fill { used_bytes: mib * MIB, capacity_bytes: capacity * MIB };
+            let each = capacity * 6 / 10 / size;
+            let mut fills: Fills = (1..=5).map(|number| (ServerId(number), of(each * size))).collect();
+            fills.insert(ServerId(6), of(0));
+            // Chunk n stands on two neighbours.
+            let mut sets: Vec<[ServerId; 2]> =
+                (0..each * 5 / 2).map(|n| [0, 1].map(|next| ServerId((n + next) as u32 % 5 + 1))).collect();
+            let (view, busy, mut moved) = (view(6, |number| number), Busy::new(4), 0);
+            for fit in [Fit::Within, Fit::Nearer] {
+                let mut balance = Balance::of(&fills, 50);
+                for set in &mut sets {
+                    for from in *set {
+                        if balance.is_even() && fit == Fit::Nearer {
+                            break;
+                        }
+                        let replica = (&set[..], from, &Labels::none());
+                        let proposed = balance.propose(&view, &busy, replica, (size * MIB, fit));
+                        let Proposal::Move(repair) = proposed else { continue };
+                        balance.take(from, repair.targets[0], size * MIB);
+                        *set = [repair.kept[0], repair.targets[0]];
+                        (moved, fills) = (moved + size * MIB, balance.fills.clone());
+                        break;
+                    }
+                }
+            }
+            let spread = spread_permille(&fills);
+            // Half a replica more or less is all that size can cost.
+            assert!(spread <= 50.max((size * 1000 / capacity) as u32), "{size} of {capacity}: {fills:?}");
+            let least = capacity * MIB * 458 / 1000;
+            assert!(moved <= least * 11 / 10 + size * MIB, "{size} of {capacity}: {moved}");
+        }
+    }
+
+    #[test]
+    fn who_is_busy_takes_it_later() {
+        let fills = fills(&[(90 * GIB, 100 * GIB), (10 * GIB, 100 * GIB)]);
+        let (balance, view) = (Balance::of(&fills, 50), view(2, |number| number));
+        let replica = (&[ServerId(1)][..], ServerId(1), &Labels::none());
+        let proposed = |busy: &Busy| balance.propose(&view, busy, replica, (1 << 20, Fit::Within));
+        let mut busy = Busy::new(1);
+        let Proposal::Move(repair) = proposed(&busy) else { panic!("nobody is busy") };
+        busy.begin(&repair);
+        assert_eq!(proposed(&busy), Proposal::Busy);
+        busy.end(&repair);
+        assert!(matches!(proposed(&busy), Proposal::Move(_)));
     }
 
     #[test]

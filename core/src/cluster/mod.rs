@@ -6,6 +6,7 @@ pub mod disk_health;
 pub mod failure_detector;
 pub mod labels;
 pub mod latency;
+pub mod moving_time;
 pub mod pace;
 pub mod placement;
 pub mod policy;

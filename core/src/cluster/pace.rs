@@ -14,7 +14,7 @@ use super::latency::LatencyCounts;
 use crate::limits::{
     PACE_ANSWERS_MIN, PACE_CREDIT_MAX, PACE_FIRST_TRIAL_PERIOD, PACE_IDLE, PACE_LAST_DEBT_MAX,
     PACE_LOOK_PERIOD, PACE_SHARE_MIN, PACE_SHARE_START, PACE_SHARE_STEP, PACE_SHARE_STREAM,
-    PACE_SHARE_UNBOUNDED, PACE_SUFFERS_MIN, PACE_SUFFERS_PERCENT, PACE_TRIAL, PACE_TRIAL_PERIOD,
+    PACE_SHARE_UNBOUNDED, PACE_STREAM_MEMORY, PACE_STREAM_MIN, PACE_SUFFERS_MIN, PACE_SUFFERS_PERCENT, PACE_TRIAL, PACE_TRIAL_PERIOD,
     PACE_TRIAL_SETTLES, PACE_WINDOW, PACED_REPAIRS_MIN,
 };
 use crate::time::Tick;
@@ -48,6 +48,11 @@ impl Haste {
             Self::Short => 8,
             Self::Move => 16,
         }
+    }
+
+    /// How many times its price a copy of what lacks replicas would get done.
+    pub(super) const fn times(self) -> u64 {
+        self.price() as u64 / Self::Short.price() as u64
     }
 }
 
@@ -108,6 +113,8 @@ pub struct Pace {
     /// Eighths of microseconds that copies may still take; below zero: they have taken too much.
     credit: i64,
     credited: Tick,
+    /// Bytes that copies moved, and the time it took them.
+    streamed: (u64, Duration),
     /// What a portion usually takes.
     portion: Duration,
     /// When copies last took something.
@@ -128,6 +135,7 @@ impl Default for Pace {
             share: PACE_SHARE_UNBOUNDED,
             credit: 0,
             credited: Tick::default(),
+            streamed: (0, Duration::ZERO),
             portion: Duration::ZERO,
             copied: None,
             trial_ends: None,
@@ -187,17 +195,35 @@ impl Pace {
         Ok(Portion { haste, paid })
     }
 
-    /// It has ended; `took`: how long it kept the disk.
-    pub fn end(&mut self, portion: Portion, took: Duration, now: Tick) {
+    /// It has ended, and moved so many bytes; `took`: how long it kept the disk.
+    pub fn end(&mut self, portion: Portion, (bytes, took): (u64, Duration), now: Tick) {
+        self.stream(bytes, took);
         self.portion = if self.portion.is_zero() { took } else { (self.portion * 7 + took) / 8 };
         self.copied = Some(now);
         self.credit = self.credit.saturating_add(portion.paid).saturating_sub(cost(portion.haste, took));
     }
 
     /// Copies took so much without asking, since others wait for it.
-    pub fn charge(&mut self, haste: Haste, took: Duration, now: Tick) {
+    pub fn charge(&mut self, haste: Haste, (bytes, took): (u64, Duration), now: Tick) {
+        self.stream(bytes, took);
         self.copied = Some(now);
         self.credit = self.credit.saturating_sub(cost(haste, took));
+    }
+
+    fn stream(&mut self, bytes: u64, took: Duration) {
+        self.streamed = (self.streamed.0.saturating_add(bytes), self.streamed.1 + took);
+        if self.streamed.1 > PACE_STREAM_MEMORY {
+            self.streamed = (self.streamed.0 / 2, self.streamed.1 / 2);
+        }
+    }
+
+    /// Bytes a second that a stream of copies reaches which never pauses; zero: not known.
+    pub fn stream_bytes(&self) -> u64 {
+        let (bytes, took) = self.streamed;
+        if took < PACE_STREAM_MIN {
+            return 0;
+        }
+        u64::try_from(u128::from(bytes) * 1_000_000 / took.as_micros()).unwrap_or(u64::MAX)
     }
 
     /// Whether copies give way at present.

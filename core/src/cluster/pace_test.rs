@@ -5,6 +5,7 @@ use crate::limits::REPAIRS_PER_SERVER_MAX;
 
 const STEP: Duration = Duration::from_millis(1);
 const PORTION: Duration = Duration::from_millis(2);
+const PORTION_BYTES: u64 = 256 << 10;
 
 /// A disk with a foreground and streams that copy, each with a portion under way at a time.
 struct Bench {
@@ -44,7 +45,7 @@ impl Bench {
                 if let Some((portion, ends)) = *under_way
                     && now >= ends
                 {
-                    self.pace.end(portion, PORTION, now);
+                    self.pace.end(portion, (PORTION_BYTES, PORTION), now);
                     self.took[*haste as usize] += PORTION;
                     *under_way = None;
                 }
@@ -172,7 +173,7 @@ fn what_others_wait_for_is_paid_for_later() {
     bench.run(5);
     bench.copy(Haste::Short, 1);
     bench.run(5);
-    bench.pace.charge(Haste::Short, Duration::from_millis(300), bench.now);
+    bench.pace.charge(Haste::Short, (0, Duration::from_millis(300)), bench.now);
     assert!(bench.pace.begin(Haste::Short, bench.now).is_err());
     assert!(bench.pace.begin(Haste::Last, bench.now).is_err(), "even the last one when it is so much");
     let before = bench.now;

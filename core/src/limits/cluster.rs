@@ -131,15 +131,25 @@ pub const DRAIN_REPLICAS_WEIGHED: u64 = 65_536;
 /// What a chunk server gives to moving replicas, for estimates and as the bound where an operator names none: a quarter of
 /// a hard disk.
 pub const MOVE_BYTES_PER_SECOND: u64 = 32 << 20;
+/// What one stream of copying that never pauses reaches on a disk of which nothing else is known, for estimates.
+pub const COPY_STREAM_BYTES: u64 = 128 << 20;
+/// What a replica that moves takes whatever its size, for estimates: three entries of the journal, a raise and two comparisons.
+pub const MOVE_EACH: Duration = Duration::from_millis(12);
+/// What a rebalancing without a limit is taken to move, for estimates.
+pub const MOVE_BYTES_UNLIMITED: u64 = 4 * MOVE_BYTES_PER_SECOND;
 /// How often it is looked whether replicas are to move, unless it is known of.
 pub const REBALANCE_PERIOD: Duration = Duration::from_millis(500);
 /// Moves that one server takes part in at a time: half of what a repair may, which is urgent.
 pub const MOVES_PER_SERVER_MAX: usize = 4;
 /// Moves under way at a time.
 pub const MOVES_IN_FLIGHT_MAX: usize = 256;
+/// Replicas passed over because those who could copy or take them are busy, before it is waited for one of them: each is a row read.
+pub const MOVES_ASIDE_MAX: usize = 16;
+/// Between two looks at a rebalancing that only files being written keep from its end: each reads what all givers hold.
+pub const OPEN_FILES_PAUSE: Duration = Duration::from_secs(5);
 /// What has moved is journaled so often at the most: a new leader's figures lack so much.
 pub const MOVES_TOLD_EVERY: Duration = Duration::from_secs(2);
-/// After a round every server has told twice how full it is.
+/// So long after a deletion its server has told twice how full it is.
 pub const MOVE_SETTLE: Duration = Duration::from_millis(700);
 /// Replicas that moved away and whose deletion a round waits for: those of the last round or two.
 pub const MOVES_REMEMBERED: usize = 65_536;

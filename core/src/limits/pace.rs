@@ -44,6 +44,10 @@ pub const PACE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A copy that gives way makes so much durable at a time, which holds up every other sync of the disk: about a millisecond at
 /// 500 MB/s. (With 2 MiB the foreground's 99th percentile rose by half as much again; with 256 KiB copies paid more for syncs.)
 pub const PACE_SYNC_BYTES: u64 = 512 << 10;
+/// How far back a disk remembers what a stream of copies reaches, in time that copies took.
+pub const PACE_STREAM_MEMORY: Duration = Duration::from_secs(4);
+/// Less time than this says nothing about it.
+pub const PACE_STREAM_MIN: Duration = Duration::from_millis(50);
 /// Copies at a time to or from a server that gives way as far as it may: one that reads, one that syncs.
 pub const PACED_REPAIRS_MIN: usize = 2;
 /// Copies into or out of one rack at a time: as many as eight of its servers may have, so that the links of a rack that lost a

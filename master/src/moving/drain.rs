@@ -2,8 +2,12 @@
 //! repairs, so a drain goes on wherever its leader, or the next one, stands.
 
 use crate::admin_service::to_status;
+use crate::moving::rebalance::move_rates;
 use crate::parts::Parts;
 use crate::policies;
+use crate::servers::ServerReport;
+use cairn_core::cluster::balance::Flow;
+use cairn_core::cluster::moving_time::Moving;
 use cairn_core::cluster::repair::{Busy, Verdict, plan};
 use cairn_core::cluster::{ClusterView, Policies, ServerHealth};
 use cairn_core::error::FsError;
@@ -67,8 +71,8 @@ async fn change(parts: &Parts, server: ServerId, replicas: Option<u64>) -> Resul
 
 async fn tell(parts: &Parts, server: ServerId) -> Result<DrainReply, FsError> {
     let weighed = weigh(parts, server).await?;
-    let report = parts.servers.reports(parts.now()).into_iter().find(|report| report.server == server);
-    let report = report.ok_or(FsError::NotFound)?;
+    let reports = parts.servers.reports(parts.now());
+    let report = reports.iter().find(|report| report.server == server).ok_or(FsError::NotFound)?;
     let held = report.disks.iter().map(|disk| (disk.used_bytes, disk.replicas));
     let (bytes, held) = held.fold((0, 0), |sum: (u64, u64), disk| (sum.0 + disk.0, sum.1 + disk.1));
     let mean = bytes / held.max(1);
@@ -79,7 +83,15 @@ async fn tell(parts: &Parts, server: ServerId) -> Result<DrainReply, FsError> {
         (Some(_), _) => "draining",
     };
     let elapsed = report.draining.map(|draining| since(parts, draining));
-    let estimated = estimate(&weighed, bytes_left, report.draining.zip(elapsed));
+    let moved = report.draining.map_or(0, |draining| draining.replicas.saturating_sub(weighed.replicas));
+    let estimated = match elapsed.filter(|elapsed| moved > 0 && !elapsed.is_zero()) {
+        // By how fast it went so far.
+        Some(elapsed) => {
+            let millis = elapsed.as_millis() * u128::from(weighed.replicas) / u128::from(moved);
+            Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        }
+        None => before_it_goes(&weighed, (server, mean), &reports),
+    };
     let targets = weighed.targets.iter().map(|(target, &replicas)| DrainTarget {
         server: target.get(),
         replicas,
@@ -106,17 +118,17 @@ fn since(parts: &Parts, draining: Draining) -> Duration {
     Duration::from_secs(seconds.max(0) as u64)
 }
 
-/// By how fast it went so far, and before it has gone at all by what a server gives to moving.
-fn estimate(weighed: &Weighed, bytes_left: u64, so_far: Option<(Draining, Duration)>) -> Duration {
-    let guess = Duration::from_secs(bytes_left / MOVE_BYTES_PER_SECOND);
-    let Some((draining, elapsed)) = so_far else { return guess };
-    let moved = draining.replicas.saturating_sub(weighed.replicas);
-    if moved == 0 || elapsed.is_zero() {
-        return guess;
-    }
-    Duration::from_secs(
-        (u128::from(weighed.replicas) * elapsed.as_millis() / u128::from(moved) / 1000) as u64,
-    )
+/// By what a server gives to moving, and its disks and those of the others leave to it at present.
+fn before_it_goes(weighed: &Weighed, (server, mean): (ServerId, u64), reports: &[ServerReport]) -> Duration {
+    let all = weighed.replicas.saturating_mul(mean);
+    let counted = weighed.targets.values().sum::<u64>().max(1);
+    let flow = |(&to, &replicas): (&ServerId, &u64)| {
+        let bytes = u128::from(all) * u128::from(replicas) / u128::from(counted);
+        Flow { from: server, to, bytes: bytes as u64 }
+    };
+    let (flows, rates): (Vec<Flow>, _) = (weighed.targets.iter().map(flow).collect(), move_rates(reports));
+    let limit_bytes = MOVE_BYTES_PER_SECOND;
+    Moving { flows: &flows, replica_bytes: mean, limit_bytes, rates: &rates }.time()
 }
 
 async fn weigh(parts: &Parts, server: ServerId) -> Result<Weighed, FsError> {

@@ -6,15 +6,19 @@ use crate::parts::Parts;
 use crate::servers::ServerReport;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::cluster::balance::{Balance, Fill, Fills, spread_permille};
+use cairn_core::cluster::moving_time::{self, DiskCopies, Moving};
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ServerId};
-use cairn_core::limits::{MOVE_BYTES_PER_SECOND, MOVE_SETTLE, MOVES_REMEMBERED, REBALANCE_PERIOD};
+use cairn_core::ids::{ChunkId, ServerId, Term};
+use cairn_core::limits::{
+    MOVE_BYTES_PER_SECOND, MOVE_BYTES_UNLIMITED, MOVE_SETTLE, MOVES_REMEMBERED, REBALANCE_PERIOD,
+};
 use cairn_core::namespace::internal::{Internal, RebalanceStep};
 use cairn_core::namespace::work::{RebalanceRow, RebalanceState, rebalance};
+use cairn_core::time::Tick;
 use cairn_proto::v1::{
-    DiskState, RebalanceFlow, RebalanceReply, RebalanceRequest, RebalanceServer, RebalanceVerb,
+    DiskState, DiskStatus, RebalanceFlow, RebalanceReply, RebalanceRequest, RebalanceServer, RebalanceVerb,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tonic::Status;
@@ -24,7 +28,16 @@ use tonic::Status;
 pub(crate) struct Rebalancing {
     shown: Mutex<Shown>,
     /// Replicas that moved away from there, the oldest first.
-    left_behind: Mutex<VecDeque<(ServerId, ChunkId)>>,
+    left_behind: Mutex<LeftBehind>,
+}
+
+#[derive(Default)]
+struct LeftBehind {
+    replicas: VecDeque<(ServerId, ChunkId)>,
+    /// In which it was last looked what other leaders have left behind.
+    term: Option<Term>,
+    /// When the last of them turned out to be deleted.
+    deleted: Option<Tick>,
 }
 
 /// How it goes at present.
@@ -54,21 +67,37 @@ impl Rebalancing {
     /// A replica has moved away from there. Of very many only the newest are remembered: what came before is deleted before.
     pub(crate) fn left_behind(&self, server: ServerId, chunk: ChunkId) {
         let mut left = self.left();
-        left.push_back((server, chunk));
-        if left.len() > MOVES_REMEMBERED {
-            left.pop_front();
+        left.replicas.push_back((server, chunk));
+        if left.replicas.len() > MOVES_REMEMBERED {
+            left.replicas.pop_front();
         }
     }
 
     pub(crate) fn oldest_left_behind(&self) -> Option<(ServerId, ChunkId)> {
-        self.left().front().copied()
+        self.left().replicas.front().copied()
     }
 
-    pub(crate) fn forget_oldest(&self) {
-        self.left().pop_front();
+    pub(crate) fn deleted_oldest(&self, now: Tick) {
+        let mut left = self.left();
+        left.replicas.pop_front();
+        left.deleted = Some(now);
     }
 
-    fn left(&self) -> MutexGuard<'_, VecDeque<(ServerId, ChunkId)>> {
+    /// Whether servers may not have told yet how full they are after the last deletion.
+    pub(crate) fn settles(&self, now: Tick) -> bool {
+        self.left().deleted.is_some_and(|deleted| now.since(deleted) < MOVE_SETTLE)
+    }
+
+    /// Whether this master leads for another term than when it was looked last what others have left behind.
+    pub(crate) fn is_new_in(&self, term: Term) -> bool {
+        self.left().term != Some(term)
+    }
+
+    pub(crate) fn looked_in(&self, term: Term) {
+        self.left().term = Some(term);
+    }
+
+    fn left(&self) -> MutexGuard<'_, LeftBehind> {
         self.left_behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -118,14 +147,13 @@ pub(crate) async fn answer(parts: &Parts, request: RebalanceRequest) -> Result<R
         Some(row) => (u32::from(row.tolerance_permille), row.limit_bytes),
         None => (tolerance, limit),
     };
-    Ok(tell(parts, &fills, &reports, (tolerance, limit), row))
+    Ok(tell(parts, (&fills, &reports), (tolerance, limit, plans), row))
 }
 
 fn tell(
     parts: &Parts,
-    fills: &Fills,
-    reports: &[ServerReport],
-    (tolerance, limit): (u32, u64),
+    (fills, reports): (&Fills, &[ServerReport]),
+    (tolerance, limit, plans): (u32, u64, bool),
     row: Option<RebalanceRow>,
 ) -> RebalanceReply {
     let balance = Balance::of(fills, tolerance);
@@ -139,9 +167,9 @@ fn tell(
         Some(RebalanceState::Done) => "done",
         Some(RebalanceState::Cancelled) => "cancelled",
     };
-    let remaining = match state {
-        "running" | "waiting" | "paused" | "idle" => balance.bytes(),
-        _ => 0,
+    let estimated = match state {
+        "done" | "cancelled" if !plans => Duration::ZERO,
+        _ => estimate(&balance, limit, reports, &shown),
     };
     let flows = balance.flows().into_iter().map(|flow| RebalanceFlow {
         from: flow.from.get(),
@@ -164,7 +192,7 @@ fn tell(
         moved_bytes: row.map_or(0, |row| row.moved_bytes + shown.untold.0),
         moved_replicas: row.map_or(0, |row| row.moved_replicas + shown.untold.1),
         to_move_bytes: balance.bytes(),
-        estimated_ms: estimate(remaining, limit, mean_bytes(reports), &shown).as_millis() as u64,
+        estimated_ms: estimated.as_millis() as u64,
         rate_bytes: shown.rate_bytes,
         spread_before_permille: row.map_or(0, |row| row.spread_before_permille),
         spread_permille: spread_permille(fills),
@@ -194,21 +222,31 @@ fn mean_bytes(reports: &[ServerReport]) -> u64 {
     bytes / count.max(1)
 }
 
-/// By the limit and what each replica costs whatever its size, and once it moves by how fast it does.
-fn estimate(bytes: u64, limit: u64, mean: u64, shown: &Shown) -> Duration {
-    /// Journal entries and syncs of a replica that moves, of which some go on side by side.
-    const EACH: Duration = Duration::from_millis(3);
-    let known = if shown.under_way > 0 { shown.rate_bytes } else { 0 };
-    if let Some(millis) = bytes.saturating_mul(1000).checked_div(known) {
-        return Duration::from_millis(millis);
+/// Once it moves by how fast it does, before by what bounds it.
+fn estimate(balance: &Balance, limit: u64, reports: &[ServerReport], shown: &Shown) -> Duration {
+    let bytes = balance.bytes();
+    if bytes == 0 {
+        return Duration::ZERO;
     }
-    let paced = bytes.saturating_mul(1000).checked_div(limit);
-    let paced = paced.unwrap_or(bytes.saturating_mul(1000) / (4 * MOVE_BYTES_PER_SECOND));
-    let paced = Duration::from_millis(paced);
-    let replicas = u32::try_from(bytes / mean.max(1)).unwrap_or(u32::MAX);
-    // At its end it is looked once more how even they are.
-    let look = MOVE_SETTLE + REBALANCE_PERIOD / 2;
-    paced.max(EACH.saturating_mul(replicas)) + if bytes > 0 { look } else { Duration::ZERO }
+    let moves = match (shown.under_way, shown.rate_bytes) {
+        (1.., 1..) => moving_time::at(bytes, shown.rate_bytes),
+        _ => {
+            let limit_bytes = if limit > 0 { limit } else { MOVE_BYTES_UNLIMITED };
+            let (flows, rates) = (balance.flows(), move_rates(reports));
+            let replica_bytes = mean_bytes(reports);
+            Moving { flows: &flows, replica_bytes, limit_bytes, rates: &rates }.time()
+        }
+    };
+    // What was left behind is deleted, servers tell how full they are, and it is looked once more how even that is.
+    moves + REBALANCE_PERIOD * 2 + MOVE_SETTLE
+}
+
+/// What the disks of each server leave to moves.
+pub(crate) fn move_rates(reports: &[ServerReport]) -> BTreeMap<ServerId, u64> {
+    let told = |disk: &DiskStatus| DiskCopies { share: disk.copy_share, stream_bytes: disk.copy_stream_bytes };
+    let usable = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
+    let disks = |report: &ServerReport| report.disks.iter().filter(usable).map(told).collect();
+    moving_time::move_rates(&reports.iter().map(|report| (report.server, disks(report))).collect())
 }
 
 /// An error for the operator.

@@ -9,18 +9,19 @@ use crate::parts::Parts;
 use crate::policies;
 use crate::work::repair::is_settled;
 use crate::work::replicate::carry_out;
-use cairn_core::cluster::balance::Balance;
+use cairn_core::cluster::balance::{Balance, Fit, Proposal};
 use cairn_core::cluster::repair::{Busy, Repair};
 use cairn_core::cluster::{Policies, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    LIST_PATIENCE, MOVE_SETTLE, MOVES_IN_FLIGHT_MAX, MOVES_PER_SERVER_MAX, MOVES_TOLD_EVERY, WORK_PAGE,
+    LIST_PATIENCE, MOVES_ASIDE_MAX, MOVES_IN_FLIGHT_MAX, MOVES_PER_SERVER_MAX, MOVES_REMEMBERED, MOVES_TOLD_EVERY,
+    OPEN_FILES_PAUSE, REBALANCE_PERIOD, WORK_PAGE,
 };
 use cairn_core::namespace::internal::{Internal, RebalanceStep};
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{
-    ChunkRecord, RebalanceRow, RebalanceState, chunk, chunks_named, deleting_at, rebalance, repairs,
+    ChunkRecord, RebalanceRow, RebalanceState, chunk, chunks_named, deleting_at, deletions, rebalance, repairs,
     replicas_on,
 };
 use cairn_core::time::Tick;
@@ -38,31 +39,46 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
         Err(error) => return warn!(%error, "the rebalancing could not be read"),
     };
     let Some(row) = row else { return parts.rebalancing.show(|shown| shown.waits_for = "") };
-    match waits_for(&parts).await {
+    match waits_for(&parts, term).await {
         Ok("") => {}
         Ok(what) => return parts.rebalancing.show(|shown| shown.waits_for = what),
         Err(error) => return warn!(%error, "whether replicas may move could not be read"),
     }
     parts.rebalancing.show(|shown| shown.waits_for = "");
     let balance = Balance::of(&fills(&parts.servers.reports(parts.now())), u32::from(row.tolerance_permille));
-    let ended = match balance.is_done() {
-        true => parts.sequencer.internal(Internal::Rebalance(RebalanceStep::Done)).await.map(|_| ()),
+    let outcome = match balance.is_done() {
+        true => Ok(Outcome::NothingFits),
         false => match policies::current(&parts).await {
             Ok(policies) => Round::new(&parts, term, &row, (balance, policies)).run().await,
             Err(error) => Err(error),
         },
     };
     parts.rebalancing.show(|shown| shown.under_way = 0);
-    match ended {
-        Ok(()) if parts.stopping.is_cancelled() => {}
-        // Every server has said twice by then how full it is.
-        Ok(()) => tokio::time::sleep(MOVE_SETTLE).await,
-        Err(error) => info!(%error, "a round of the rebalancing ended early"),
+    let ended = match outcome {
+        Ok(Outcome::Moved) => Ok(()),
+        Ok(Outcome::OnlyOpenFiles) => return wait_for_writers(&parts).await,
+        Ok(Outcome::NothingFits) => {
+            parts.sequencer.internal(Internal::Rebalance(RebalanceStep::Done)).await.map(|_| ())
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        info!(%error, "a round of the rebalancing ended early");
+    }
+}
+
+/// Looks again after a while: each look reads all that those have who have too much.
+async fn wait_for_writers(parts: &Parts) {
+    parts.rebalancing.show(|shown| shown.waits_for = "files that are being written");
+    let steps = parts.rebalancing.shown().steps;
+    let until = parts.now().after(OPEN_FILES_PAUSE);
+    while parts.now() < until && parts.rebalancing.shown().steps == steps {
+        tokio::time::sleep(REBALANCE_PERIOD).await;
     }
 }
 
 /// Why nothing may move at present; empty: it may.
-async fn waits_for(parts: &Parts) -> Result<&'static str, FsError> {
+async fn waits_for(parts: &Parts, term: Term) -> Result<&'static str, FsError> {
     let view = parts.servers.view(parts.now());
     if view.servers.values().any(|server| server.health != ServerHealth::Alive) {
         return Ok("chunk servers that are away");
@@ -71,15 +87,27 @@ async fn waits_for(parts: &Parts) -> Result<&'static str, FsError> {
     if parts.repairs.counts() != (0, 0) || !short.is_empty() {
         return Ok("repairs");
     }
-    // What was left behind and is still to be deleted would be taken for what is too much.
+    match was_left_behind(parts, term).await? {
+        true => Ok("deletions"),
+        false => Ok(""),
+    }
+}
+
+/// Whether servers tell that they hold what has moved away: it would be taken for what is too much.
+async fn was_left_behind(parts: &Parts, term: Term) -> Result<bool, FsError> {
+    if parts.rebalancing.is_new_in(term) {
+        let rows = parts.reader.read(|rows| deletions(rows, None, MOVES_REMEMBERED)).await?;
+        rows.iter().for_each(|row| parts.rebalancing.left_behind(row.server, row.chunk));
+        parts.rebalancing.looked_in(term);
+    }
     while let Some((server, chunk)) = parts.rebalancing.oldest_left_behind() {
         let deleting = parts.reader.read(move |rows| deleting_at(rows, chunk, &[server])).await?;
         if !deleting.is_empty() {
-            return Ok("deletions");
+            return Ok(true);
         }
-        parts.rebalancing.forget_oldest();
+        parts.rebalancing.deleted_oldest(parts.now());
     }
-    Ok("")
+    Ok(parts.rebalancing.settles(parts.now()))
 }
 
 /// A replica that may move, with its size.
@@ -103,9 +131,28 @@ struct Move {
 /// What comes next.
 enum Next {
     Start(Box<Move>),
-    /// Everybody who could take something is at it.
+    /// Everybody who could take or copy something is at it.
     Later,
     Nothing,
+}
+
+/// What a look at a replica comes to.
+enum Considered {
+    Start(Box<Move>),
+    Busy,
+    /// It would move if nobody wrote it.
+    Open,
+    Stays,
+}
+
+/// What a round comes to.
+enum Outcome {
+    /// It is to be looked how full the servers are now.
+    Moved,
+    /// All that could move is being written.
+    OnlyOpenFiles,
+    /// They are as even as they can be.
+    NothingFits,
 }
 
 struct Round<'p> {
@@ -117,13 +164,15 @@ struct Round<'p> {
     policies: Policies,
     busy: Busy,
     feeds: VecDeque<Feed>,
+    fit: Fit,
+    /// Something was begun, or might have been.
+    is_fruitful: bool,
+    saw_open: bool,
     /// By the limit, nothing begins before.
     not_before: Tick,
     /// Moved and not yet journaled: bytes, replicas.
     untold: (u64, u64),
     told: Tick,
-    begun: Tick,
-    moved: u64,
 }
 
 impl<'p> Round<'p> {
@@ -134,31 +183,31 @@ impl<'p> Round<'p> {
         (balance, policies): (Balance, Policies),
     ) -> Self {
         let now = parts.now();
-        let feed = |server| Feed { server, from: Some(ChunkId(0)), ready: VecDeque::new() };
         Self {
             parts,
             term,
             limit_bytes: row.limit_bytes,
             steps: parts.rebalancing.shown().steps,
-            feeds: balance.givers().into_iter().map(feed).collect(),
+            feeds: feeds(&balance),
             balance,
+            fit: Fit::Within,
+            is_fruitful: false,
+            saw_open: false,
             policies,
             busy: Busy::new(MOVES_PER_SERVER_MAX).in_racks(&parts.servers.view(now)),
             not_before: now,
             untold: (0, 0),
             told: now,
-            begun: now,
-            moved: 0,
         }
     }
 
-    async fn run(mut self) -> Result<(), FsError> {
+    async fn run(mut self) -> Result<Outcome, FsError> {
         let (parts, term) = (self.parts, self.term);
         let mut running = FuturesUnordered::new();
         let (mut more, mut crowded) = (true, false);
         loop {
             if more && !self.may_go_on() {
-                more = false;
+                (more, self.is_fruitful) = (false, true);
             }
             let pause = self.not_before.since(parts.now());
             tokio::select! {
@@ -171,6 +220,7 @@ impl<'p> Round<'p> {
                     self.busy.heed(&parts.servers.copy_shares());
                     match self.next().await? {
                         Next::Start(one) => {
+                            self.is_fruitful = true;
                             self.begin(&one);
                             running.push(async move {
                                 let outcome = carry_out(parts, term, &one.record, &one.repair).await;
@@ -187,7 +237,12 @@ impl<'p> Round<'p> {
             parts.rebalancing.show(|shown| (shown.under_way, shown.untold) = (running.len() as u64, untold));
             self.tell(MOVES_TOLD_EVERY).await?;
         }
-        self.tell(Duration::ZERO).await
+        self.tell(Duration::ZERO).await?;
+        Ok(match (self.is_fruitful, self.saw_open) {
+            (true, _) => Outcome::Moved,
+            (false, true) => Outcome::OnlyOpenFiles,
+            (false, false) => Outcome::NothingFits,
+        })
     }
 
     /// Whether nothing has changed that a round must not outlive.
@@ -215,7 +270,6 @@ impl<'p> Round<'p> {
                 self.parts.metrics.moved.inc();
                 self.parts.metrics.moved_bytes.inc_by(one.bytes);
                 self.untold = (self.untold.0 + one.bytes, self.untold.1 + 1);
-                self.moved += one.bytes;
                 self.parts.rebalancing.left_behind(one.from, one.record.chunk);
             }
             // The next round finds out what that leaves to be done.
@@ -229,8 +283,14 @@ impl<'p> Round<'p> {
         if replicas == 0 || now.since(self.told) < at_most_every {
             return Ok(());
         }
-        let rate = self.moved.saturating_mul(1000) / (now.since(self.begun).as_millis() as u64).max(1);
-        self.parts.rebalancing.show(|shown| shown.rate_bytes = rate);
+        let millis = (now.since(self.told).as_millis() as u64).max(1);
+        let rate = bytes.saturating_mul(1000) / millis;
+        let is_long = millis >= MOVES_TOLD_EVERY.as_millis() as u64;
+        self.parts.rebalancing.show(|shown| match shown.rate_bytes {
+            0 => shown.rate_bytes = rate,
+            known if is_long => shown.rate_bytes = (known * 3 + rate) / 4,
+            _ => {}
+        });
         (self.untold, self.told) = ((0, 0), now);
         let step = RebalanceStep::Moved { bytes, replicas };
         let told = self.parts.sequencer.internal(Internal::Rebalance(step)).await;
@@ -238,45 +298,70 @@ impl<'p> Round<'p> {
         told.map(|_| ())
     }
 
-    /// The next replica that may move, of each giver in turn.
+    /// The next replica that may move.
     async fn next(&mut self) -> Result<Next, FsError> {
+        loop {
+            let next = self.next_that_fits().await?;
+            if !matches!(next, Next::Nothing) || self.fit == Fit::Nearer || self.balance.is_even() {
+                return Ok(next);
+            }
+            (self.fit, self.feeds) = (Fit::Nearer, feeds(&self.balance));
+        }
+    }
+
+    /// Of each giver in turn.
+    async fn next_that_fits(&mut self) -> Result<Next, FsError> {
+        let mut aside = 0;
         while let Some(mut feed) = self.feeds.pop_front() {
             if !self.balance.gives(feed.server) {
                 continue;
             }
-            if !self.balance.has_idle_taker(&self.busy) {
+            let is_enough = self.fit == Fit::Nearer && self.balance.is_even();
+            if is_enough || !self.balance.has_idle_taker(&self.busy) || aside > MOVES_ASIDE_MAX {
                 self.feeds.push_front(feed);
-                return Ok(if self.balance.is_done() { Next::Nothing } else { Next::Later });
+                return Ok(if is_enough || self.balance.is_done() { Next::Nothing } else { Next::Later });
             }
             if feed.ready.is_empty() && !self.fill(&mut feed).await? {
                 continue;
             }
             let candidate = feed.ready.pop_front();
-            let from = feed.server;
+            let considered = match &candidate {
+                Some((record, bytes)) => self.consider(feed.server, record.chunk, *bytes).await?,
+                None => Considered::Stays,
+            };
+            match considered {
+                Considered::Busy => {
+                    feed.ready.extend(candidate);
+                    aside += 1;
+                }
+                Considered::Open => self.saw_open = true,
+                Considered::Start(_) | Considered::Stays => {}
+            }
             self.feeds.push_back(feed);
-            if let Some((record, bytes)) = candidate
-                && let Some(one) = self.consider(from, record.chunk, bytes).await?
-            {
-                return Ok(Next::Start(Box::new(one)));
+            if let Considered::Start(one) = considered {
+                return Ok(Next::Start(one));
             }
         }
         Ok(Next::Nothing)
     }
 
-    async fn consider(&self, from: ServerId, id: ChunkId, bytes: u64) -> Result<Option<Move>, FsError> {
+    async fn consider(&self, from: ServerId, id: ChunkId, bytes: u64) -> Result<Considered, FsError> {
         let parts = self.parts;
         let record = parts.reader.read(move |rows| chunk(rows, id)).await?;
         let movable = |record: &ChunkRecord| {
-            is_settled(record)
-                && record.servers.contains(&from)
+            record.servers.contains(&from)
                 && record.servers.len() == usize::from(record.wanted)
                 && parts.damage.bad_at(record.chunk, &record.servers).is_empty()
         };
-        let Some(record) = record.filter(movable) else { return Ok(None) };
+        let Some(record) = record.filter(movable) else { return Ok(Considered::Stays) };
         let view = parts.servers.view(parts.now());
         let replica = (&record.servers[..], from, self.policies.required(record.policy));
-        let proposed = self.balance.propose(&view, &self.busy, replica, bytes);
-        Ok(proposed.map(|repair| Move { from, bytes, record, repair }))
+        Ok(match self.balance.propose(&view, &self.busy, replica, (bytes, self.fit)) {
+            Proposal::Unfit => Considered::Stays,
+            _ if !is_settled(&record) => Considered::Open,
+            Proposal::Busy => Considered::Busy,
+            Proposal::Move(repair) => Considered::Start(Box::new(Move { from, bytes, record, repair })),
+        })
     }
 
     /// Gets the next page of what a giver has. False: there is no more.
@@ -299,7 +384,7 @@ impl<'p> Round<'p> {
             let records = parts.reader.read(move |rows| chunks_named(rows, &page)).await?;
             let sized = records.into_iter().filter_map(|record| {
                 let bytes = sizes.get(&record.chunk.get()).copied().filter(|&bytes| bytes > 0)?;
-                is_settled(&record).then_some((record, bytes))
+                Some((record, bytes))
             });
             feed.ready.extend(sized);
             if !feed.ready.is_empty() {
@@ -308,4 +393,9 @@ impl<'p> Round<'p> {
         }
         Ok(false)
     }
+}
+
+fn feeds(balance: &Balance) -> VecDeque<Feed> {
+    let feed = |server| Feed { server, from: Some(ChunkId(0)), ready: VecDeque::new() };
+    balance.givers().into_iter().map(feed).collect()
 }

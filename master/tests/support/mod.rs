@@ -320,6 +320,7 @@ pub fn disk() -> DiskStatus {
         scrub: None,
         copy_share: 0,
         usual_p99_us: 0,
+        copy_stream_bytes: 0,
     }
 }
 
