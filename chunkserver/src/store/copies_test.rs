@@ -48,7 +48,8 @@ fn portions_wait_while_the_foreground_suffers() {
         drop(tokio::time::timeout(ten_seconds, copies(&store, &done)).await);
         assert!(done.swap(0, Ordering::Relaxed) > 4000, "nobody is there");
         assert_eq!(store.disks()[0].copies.share, PACE_SHARE_UNBOUNDED);
-        let reached = store.disks()[0].copies.stream_bytes as f64 * PORTION.as_secs_f64() / f64::from(1 << 20);
+        let reached =
+            store.disks()[0].copies.stream_bytes as f64 * PORTION.as_secs_f64() / f64::from(1 << 20);
         assert!((0.5..=1.0).contains(&reached), "{reached} of what a stream moves");
         assert!(!store.is_sync_due(CHUNK, PART, 8 << 20));
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -206,20 +206,15 @@ impl Balance {
         let kept: Vec<ServerId> = set.iter().copied().filter(|&server| server != from).collect();
         let present = misfit(view, set, required);
         let fits = |&(&to, _): &(&ServerId, &u64)| {
-            let target = view.servers.get(&to);
-            let may_have = target.is_some_and(|target| {
-                target.health == ServerHealth::Alive && !target.draining && target.free_bytes >= CHUNK_BYTES
-            });
             let moved: Vec<ServerId> = kept.iter().copied().chain([to]).collect();
             self.evens(from, to, (bytes, fit))
-                && may_have
+                && may_take(view, to)
                 && !set.contains(&to)
                 && misfit(view, &moved, required) <= present
         };
         let takers: Vec<(&ServerId, &u64)> = self.deficit.iter().filter(fits).collect();
         let has_room = |server: ServerId| busy.has_room(server, Haste::Move);
-        let taker =
-            takers.iter().filter(|&&(&server, _)| has_room(server)).max_by_key(|&&(_, lacks)| lacks);
+        let taker = takers.iter().filter(|&&(&server, _)| has_room(server)).max_by_key(|&&(_, lacks)| lacks);
         let sources = set.iter().copied().filter(|&server| has_room(server));
         match (taker, sources.min_by_key(|&server| busy.of(server))) {
             _ if takers.is_empty() => Proposal::Unfit,
@@ -248,6 +243,12 @@ impl Balance {
         }
     }
 
+    /// Whether all who take part are there, and those who lack something could take it: what does not fit now will not later.
+    pub fn is_unhindered(&self, view: &ClusterView) -> bool {
+        let are_there = self.fills.keys().all(|&server| view.is_alive(server));
+        are_there && self.deficit.keys().all(|&server| may_take(view, server))
+    }
+
     /// Whether anybody who lacks something could begin to take it now.
     pub fn has_idle_taker(&self, busy: &Busy) -> bool {
         self.deficit.keys().any(|&server| busy.has_room(server, Haste::Move))
@@ -269,6 +270,13 @@ impl Balance {
             }
         }
     }
+}
+
+/// Whether a replica more may come to stand there. Slow disks have no room.
+fn may_take(view: &ClusterView, server: ServerId) -> bool {
+    view.servers.get(&server).is_some_and(|seen| {
+        seen.health == ServerHealth::Alive && !seen.draining && seen.free_bytes >= CHUNK_BYTES
+    })
 }
 
 #[cfg(test)]
@@ -439,6 +447,21 @@ mod tests {
         assert_eq!(proposed(&busy), Proposal::Busy);
         busy.end(&repair);
         assert!(matches!(proposed(&busy), Proposal::Move(_)));
+    }
+
+    #[test]
+    fn nothing_is_done_while_those_who_should_take_are_slow_or_away() {
+        let balance = Balance::of(&fills(&[(90 * GIB, 100 * GIB), (10 * GIB, 100 * GIB)]), 50);
+        let without = |change: &dyn Fn(&mut ServerView)| {
+            let mut view = view(2, |number| number);
+            change(view.servers.get_mut(&ServerId(2)).unwrap());
+            let replica = (&[ServerId(1)][..], ServerId(1), &Labels::none());
+            let proposed = balance.propose(&view, &Busy::new(1), replica, (1 << 20, Fit::Within));
+            (proposed == Proposal::Unfit, balance.is_unhindered(&view))
+        };
+        assert_eq!(without(&|_| {}), (false, true));
+        assert_eq!(without(&|server| server.free_bytes = 0), (true, false));
+        assert_eq!(without(&|server| server.health = ServerHealth::Suspect), (true, false));
     }
 
     #[test]

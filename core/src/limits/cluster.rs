@@ -145,8 +145,11 @@ pub const MOVES_PER_SERVER_MAX: usize = 4;
 pub const MOVES_IN_FLIGHT_MAX: usize = 256;
 /// Replicas passed over because those who could copy or take them are busy, before it is waited for one of them: each is a row read.
 pub const MOVES_ASIDE_MAX: usize = 16;
-/// Between two looks at a rebalancing that only files being written keep from its end: each reads what all givers hold.
-pub const OPEN_FILES_PAUSE: Duration = Duration::from_secs(5);
+/// Replicas that moved away are waited for so long, each, before the next round counts them in: a minute of a disk's deletions.
+pub const LEFT_BEHIND_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a rebalancing of which all that is left is open for writing, or whose takers are slow: each reads what all
+/// givers hold.
+pub const HINDERED_MOVES_PAUSE: Duration = Duration::from_secs(5);
 /// What has moved is journaled so often at the most: a new leader's figures lack so much.
 pub const MOVES_TOLD_EVERY: Duration = Duration::from_secs(2);
 /// So long after a deletion its server has told twice how full it is.

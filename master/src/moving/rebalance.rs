@@ -10,7 +10,8 @@ use cairn_core::cluster::moving_time::{self, DiskCopies, Moving};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    MOVE_BYTES_PER_SECOND, MOVE_BYTES_UNLIMITED, MOVE_SETTLE, MOVES_REMEMBERED, REBALANCE_PERIOD,
+    LEFT_BEHIND_PATIENCE, MOVE_BYTES_PER_SECOND, MOVE_BYTES_UNLIMITED, MOVE_SETTLE, MOVES_REMEMBERED,
+    REBALANCE_PERIOD,
 };
 use cairn_core::namespace::internal::{Internal, RebalanceStep};
 use cairn_core::namespace::work::{RebalanceRow, RebalanceState, rebalance};
@@ -38,6 +39,8 @@ struct LeftBehind {
     term: Option<Term>,
     /// When the last of them turned out to be deleted.
     deleted: Option<Tick>,
+    /// Since when the oldest is not.
+    waits_since: Option<Tick>,
 }
 
 /// How it goes at present.
@@ -80,7 +83,19 @@ impl Rebalancing {
     pub(crate) fn deleted_oldest(&self, now: Tick) {
         let mut left = self.left();
         left.replicas.pop_front();
-        left.deleted = Some(now);
+        (left.deleted, left.waits_since) = (Some(now), None);
+    }
+
+    /// The oldest is not deleted yet: whether it is worth waiting for. What a disk that has failed held may never be.
+    pub(crate) fn still_waits(&self, now: Tick) -> bool {
+        let mut left = self.left();
+        let since = *left.waits_since.get_or_insert(now);
+        let is_worth_it = now.since(since) < LEFT_BEHIND_PATIENCE;
+        if !is_worth_it {
+            left.replicas.clear();
+            left.waits_since = None;
+        }
+        is_worth_it
     }
 
     /// Whether servers may not have told yet how full they are after the last deletion.
@@ -138,7 +153,11 @@ pub(crate) async fn answer(parts: &Parts, request: RebalanceRequest) -> Result<R
     };
     if let Some(step) = step {
         parts.sequencer.internal(Internal::Rebalance(step)).await?;
-        parts.rebalancing.show(|shown| shown.steps += 1);
+        let begins = request.verb() == RebalanceVerb::RebalanceStart;
+        parts.rebalancing.show(|shown| {
+            shown.steps += 1;
+            shown.rate_bytes = if begins { 0 } else { shown.rate_bytes };
+        });
         parts.nudge();
     }
     let row = parts.reader.read(rebalance).await?;
@@ -243,7 +262,8 @@ fn estimate(balance: &Balance, limit: u64, reports: &[ServerReport], shown: &Sho
 
 /// What the disks of each server leave to moves.
 pub(crate) fn move_rates(reports: &[ServerReport]) -> BTreeMap<ServerId, u64> {
-    let told = |disk: &DiskStatus| DiskCopies { share: disk.copy_share, stream_bytes: disk.copy_stream_bytes };
+    let told =
+        |disk: &DiskStatus| DiskCopies { share: disk.copy_share, stream_bytes: disk.copy_stream_bytes };
     let usable = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
     let disks = |report: &ServerReport| report.disks.iter().filter(usable).map(told).collect();
     moving_time::move_rates(&reports.iter().map(|report| (report.server, disks(report))).collect())

@@ -15,14 +15,14 @@ use cairn_core::cluster::{Policies, ServerHealth};
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    LIST_PATIENCE, MOVES_ASIDE_MAX, MOVES_IN_FLIGHT_MAX, MOVES_PER_SERVER_MAX, MOVES_REMEMBERED, MOVES_TOLD_EVERY,
-    OPEN_FILES_PAUSE, REBALANCE_PERIOD, WORK_PAGE,
+    HINDERED_MOVES_PAUSE, LIST_PATIENCE, MOVES_ASIDE_MAX, MOVES_IN_FLIGHT_MAX, MOVES_PER_SERVER_MAX,
+    MOVES_REMEMBERED, MOVES_TOLD_EVERY, REBALANCE_PERIOD, WORK_PAGE,
 };
 use cairn_core::namespace::internal::{Internal, RebalanceStep};
 use cairn_core::namespace::machine::Rows;
 use cairn_core::namespace::work::{
-    ChunkRecord, RebalanceRow, RebalanceState, chunk, chunks_named, deleting_at, deletions, rebalance, repairs,
-    replicas_on,
+    ChunkRecord, RebalanceRow, RebalanceState, chunk, chunks_named, deleting_at, deletions, rebalance,
+    repairs, replicas_on,
 };
 use cairn_core::time::Tick;
 use futures::StreamExt;
@@ -56,7 +56,7 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
     parts.rebalancing.show(|shown| shown.under_way = 0);
     let ended = match outcome {
         Ok(Outcome::Moved) => Ok(()),
-        Ok(Outcome::OnlyOpenFiles) => return wait_for_writers(&parts).await,
+        Ok(Outcome::Hindered(by)) => return wait_for(&parts, by).await,
         Ok(Outcome::NothingFits) => {
             parts.sequencer.internal(Internal::Rebalance(RebalanceStep::Done)).await.map(|_| ())
         }
@@ -68,10 +68,10 @@ pub(crate) async fn pass(parts: Arc<Parts>, term: Term) {
 }
 
 /// Looks again after a while: each look reads all that those have who have too much.
-async fn wait_for_writers(parts: &Parts) {
-    parts.rebalancing.show(|shown| shown.waits_for = "files that are being written");
+async fn wait_for(parts: &Parts, what: &'static str) {
+    parts.rebalancing.show(|shown| shown.waits_for = what);
     let steps = parts.rebalancing.shown().steps;
-    let until = parts.now().after(OPEN_FILES_PAUSE);
+    let until = parts.now().after(HINDERED_MOVES_PAUSE);
     while parts.now() < until && parts.rebalancing.shown().steps == steps {
         tokio::time::sleep(REBALANCE_PERIOD).await;
     }
@@ -103,7 +103,7 @@ async fn was_left_behind(parts: &Parts, term: Term) -> Result<bool, FsError> {
     while let Some((server, chunk)) = parts.rebalancing.oldest_left_behind() {
         let deleting = parts.reader.read(move |rows| deleting_at(rows, chunk, &[server])).await?;
         if !deleting.is_empty() {
-            return Ok(true);
+            return Ok(parts.rebalancing.still_waits(parts.now()));
         }
         parts.rebalancing.deleted_oldest(parts.now());
     }
@@ -140,8 +140,8 @@ enum Next {
 enum Considered {
     Start(Box<Move>),
     Busy,
-    /// It would move if nobody wrote it.
-    Open,
+    /// It may move later: what is waited for until then.
+    Hindered(&'static str),
     Stays,
 }
 
@@ -149,8 +149,8 @@ enum Considered {
 enum Outcome {
     /// It is to be looked how full the servers are now.
     Moved,
-    /// All that could move is being written.
-    OnlyOpenFiles,
+    /// What could still move may do so later.
+    Hindered(&'static str),
     /// They are as even as they can be.
     NothingFits,
 }
@@ -167,7 +167,7 @@ struct Round<'p> {
     fit: Fit,
     /// Something was begun, or might have been.
     is_fruitful: bool,
-    saw_open: bool,
+    hindered_by: Option<&'static str>,
     /// By the limit, nothing begins before.
     not_before: Tick,
     /// Moved and not yet journaled: bytes, replicas.
@@ -192,7 +192,7 @@ impl<'p> Round<'p> {
             balance,
             fit: Fit::Within,
             is_fruitful: false,
-            saw_open: false,
+            hindered_by: None,
             policies,
             busy: Busy::new(MOVES_PER_SERVER_MAX).in_racks(&parts.servers.view(now)),
             not_before: now,
@@ -227,7 +227,7 @@ impl<'p> Round<'p> {
                                 (one, outcome)
                             });
                         }
-                        Next::Later => crowded = true,
+                        Next::Later => (crowded, self.is_fruitful) = (true, true),
                         Next::Nothing => more = false,
                     }
                 }
@@ -238,10 +238,10 @@ impl<'p> Round<'p> {
             self.tell(MOVES_TOLD_EVERY).await?;
         }
         self.tell(Duration::ZERO).await?;
-        Ok(match (self.is_fruitful, self.saw_open) {
-            (true, _) => Outcome::Moved,
-            (false, true) => Outcome::OnlyOpenFiles,
-            (false, false) => Outcome::NothingFits,
+        Ok(match self.hindered_by {
+            _ if self.is_fruitful => Outcome::Moved,
+            Some(what) => Outcome::Hindered(what),
+            None => Outcome::NothingFits,
         })
     }
 
@@ -334,7 +334,7 @@ impl<'p> Round<'p> {
                     feed.ready.extend(candidate);
                     aside += 1;
                 }
-                Considered::Open => self.saw_open = true,
+                Considered::Hindered(by) => self.hindered_by = Some(by),
                 Considered::Start(_) | Considered::Stays => {}
             }
             self.feeds.push_back(feed);
@@ -357,8 +357,9 @@ impl<'p> Round<'p> {
         let view = parts.servers.view(parts.now());
         let replica = (&record.servers[..], from, self.policies.required(record.policy));
         Ok(match self.balance.propose(&view, &self.busy, replica, (bytes, self.fit)) {
-            Proposal::Unfit => Considered::Stays,
-            _ if !is_settled(&record) => Considered::Open,
+            Proposal::Unfit if self.balance.is_unhindered(&view) => Considered::Stays,
+            Proposal::Unfit => Considered::Hindered("chunk servers that are slow or away"),
+            _ if !is_settled(&record) => Considered::Hindered("files that are being written"),
             Proposal::Busy => Considered::Busy,
             Proposal::Move(repair) => Considered::Start(Box::new(Move { from, bytes, record, repair })),
         })
