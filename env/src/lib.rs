@@ -14,6 +14,7 @@ pub mod errand;
 pub mod kv;
 pub mod kv_conformance;
 pub mod kv_memory;
+pub mod metrics;
 pub mod net;
 pub mod process;
 pub mod random;

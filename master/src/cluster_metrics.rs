@@ -2,11 +2,10 @@
 
 use crate::admin_service::disk_state;
 use crate::parts::Parts;
-use crate::sequencer::SpanCounts;
 use crate::servers::ServerReport;
+use cairn_env::metrics::{gauge, gauges, histogram, histograms};
 use cairn_proto::v1::DiskStatus;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use std::fmt;
 
 const SERVER_STATES: [&str; 4] = ["alive", "suspect", "down", "dead"];
@@ -18,20 +17,12 @@ type Figure = fn(&DiskStatus) -> u64;
 
 /// Everything with labels.
 pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, parts: &Parts) -> fmt::Result {
-    let operations: Vec<_> = parts.latencies.operations().collect();
     let help = "Time from reading an operation of a client to its answer, by kind";
-    spans(encoder, "operation", help, &operations)?;
-    let questions: Vec<_> = parts.latencies.questions().collect();
-    spans(
-        encoder,
-        "question",
-        "Time from reading a question of a client to its answer, by kind",
-        &questions,
-    )?;
+    histograms(encoder, "operation_seconds", help, parts.latencies.operations())?;
+    let help = "Time from reading a question of a client to its answer, by kind";
+    histograms(encoder, "question_seconds", help, parts.latencies.questions())?;
     let journal = parts.sequencer.metrics().journal_spans.counts();
-    let help = "Time to write and sync one batch of the journal";
-    let mut metric = encoder.encode_descriptor("journal_batch_seconds", help, None, MetricType::Histogram)?;
-    metric.encode_histogram::<NoLabelSet>(journal.sum, journal.count, &journal.buckets, None)?;
+    histogram(encoder, "journal_batch_seconds", "Time to write and sync one batch of the journal", &journal)?;
     if parts.term().is_none() {
         return Ok(());
     }
@@ -39,36 +30,6 @@ pub(crate) fn encode(encoder: &mut DescriptorEncoder<'_>, parts: &Parts) -> fmt:
     servers(encoder, &reports)?;
     disks(encoder, &reports)?;
     counts(encoder, parts)
-}
-
-fn spans(
-    encoder: &mut DescriptorEncoder<'_>,
-    what: &str,
-    help: &str,
-    kinds: &[(&'static str, SpanCounts)],
-) -> fmt::Result {
-    let name = format!("{what}_seconds");
-    let mut family = encoder.encode_descriptor(&name, help, None, MetricType::Histogram)?;
-    for (kind, counts) in kinds {
-        let labels = [("kind", *kind)];
-        let mut metric = family.encode_family(&labels)?;
-        metric.encode_histogram::<NoLabelSet>(counts.sum, counts.count, &counts.buckets, None)?;
-    }
-    Ok(())
-}
-
-/// A gauge for each set of labels.
-fn gauges<const N: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl Iterator<Item = ([(&'static str, String); N], u64)>,
-) -> fmt::Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        family.encode_family(&labels)?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?;
-    }
-    Ok(())
 }
 
 fn servers(encoder: &mut DescriptorEncoder<'_>, reports: &[ServerReport]) -> fmt::Result {
@@ -119,8 +80,7 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, parts: &Parts) -> fmt::Result {
         ),
     ];
     for (name, help, value) in figures {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?;
+        gauge(encoder, name, help, value)?;
     }
     let short = (0..COPIES_SHOWN.max(counted.copies.most() + 1))
         .map(|copies| ([("copies", copies.to_string())], counted.copies.with(copies)));

@@ -1,7 +1,7 @@
 //! How long clients wait for answers, by kind of operation and question.
 
-use crate::sequencer::{SpanCounts, Spans};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
+use cairn_env::metrics::{SpanCounts, Spans};
 use std::collections::BTreeMap;
 use std::time::Duration;
 

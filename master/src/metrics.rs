@@ -5,10 +5,10 @@ use crate::cluster_metrics;
 use crate::parts::Parts;
 use crate::sequencer::SequencerMetrics;
 use cairn_core::cluster::ServerHealth;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use cairn_env::metrics::{counter, gauge, present};
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
@@ -97,55 +97,34 @@ impl Metrics {
 pub(crate) fn page(parts: &Arc<Parts>) -> String {
     let mut registry = Registry::with_prefix("cairn_master");
     parts.metrics.register(&mut registry);
-    registry.register_collector(Box::new(Present { parts: parts.clone() }));
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => text,
-        Err(error) => format!("# metrics could not be encoded: {error}\n# EOF\n"),
-    }
+    let shown = parts.clone();
+    registry.register_collector(present(move |encoder| encode(encoder, &shown)));
+    cairn_env::metrics::page(&registry)
 }
 
 /// Values that are read when they are shown.
-struct Present {
-    parts: Arc<Parts>,
-}
-
-impl fmt::Debug for Present {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Present").finish_non_exhaustive()
-    }
-}
-
-impl Collector for Present {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let parts = &self.parts;
-        let alive = parts.servers.reports(parts.now());
-        let alive = alive.iter().filter(|server| server.health == ServerHealth::Alive).count();
-        let damage = parts.damage.counts();
-        gauge(&mut encoder, "leads", "1 while this master leads", u64::from(parts.term().is_some()))?;
-        gauge(&mut encoder, "sessions", "Live client sessions", parts.sessions.len() as u64)?;
-        gauge(&mut encoder, "chunkservers_alive", "Chunk servers heard of lately", alive as u64)?;
-        let (waiting, under_way) = parts.repairs.counts();
-        gauge(&mut encoder, "repairs_waiting", "Chunks that wait for their repair", waiting)?;
-        gauge(&mut encoder, "repairs_under_way", "Chunks that are being repaired", under_way)?;
-        gauge(&mut encoder, "absent_replicas", "Replicas known to be missing or stale", damage.absent)?;
-        gauge(&mut encoder, "corrupt_replicas", "Replicas known to be corrupt", damage.corrupt)?;
-        counter(
-            &mut encoder,
-            "corrupt_blocks",
-            "Corrupt blocks reported by chunk servers",
-            damage.blocks_found,
-        )?;
-        gauge(
-            &mut encoder,
-            "scrub_oldest_unverified_seconds",
-            "Age of the oldest stored byte on any disk that was not verified since",
-            crate::scrubbing::oldest_unverified(parts).as_secs(),
-        )?;
-        cluster_metrics::encode(&mut encoder, parts)?;
-        backup(&mut encoder, &parts.backup.shown(parts.now()))?;
-        sequencer(&mut encoder, &parts.sequencer.metrics())
-    }
+fn encode(encoder: &mut DescriptorEncoder<'_>, parts: &Parts) -> fmt::Result {
+    let alive = parts.servers.reports(parts.now());
+    let alive = alive.iter().filter(|server| server.health == ServerHealth::Alive).count();
+    let damage = parts.damage.counts();
+    gauge(encoder, "leads", "1 while this master leads", u64::from(parts.term().is_some()))?;
+    gauge(encoder, "sessions", "Live client sessions", parts.sessions.len() as u64)?;
+    gauge(encoder, "chunkservers_alive", "Chunk servers heard of lately", alive as u64)?;
+    let (waiting, under_way) = parts.repairs.counts();
+    gauge(encoder, "repairs_waiting", "Chunks that wait for their repair", waiting)?;
+    gauge(encoder, "repairs_under_way", "Chunks that are being repaired", under_way)?;
+    gauge(encoder, "absent_replicas", "Replicas known to be missing or stale", damage.absent)?;
+    gauge(encoder, "corrupt_replicas", "Replicas known to be corrupt", damage.corrupt)?;
+    counter(encoder, "corrupt_blocks", "Corrupt blocks reported by chunk servers", damage.blocks_found)?;
+    gauge(
+        encoder,
+        "scrub_oldest_unverified_seconds",
+        "Age of the oldest stored byte on any disk that was not verified since",
+        crate::scrubbing::oldest_unverified(parts).as_secs(),
+    )?;
+    cluster_metrics::encode(encoder, parts)?;
+    backup(encoder, &parts.backup.shown(parts.now()))?;
+    sequencer(encoder, &parts.sequencer.metrics())
 }
 
 /// Of the leader; the others ship nothing.
@@ -205,14 +184,4 @@ fn sequencer(encoder: &mut DescriptorEncoder<'_>, metrics: &SequencerMetrics) ->
     gauge(encoder, "disk_low", "1 while the data directory is nearly full", value(&metrics.disk_low))?;
     gauge(encoder, "commit_index", "Highest journal index committed", value(&metrics.commit_index))?;
     gauge(encoder, "applied_index", "Highest journal index applied", value(&metrics.applied_index))
-}
-
-fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = ConstCounter::new(value);
-    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
-}
-
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-    metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
 }

@@ -9,7 +9,8 @@ const BOUNDS_MICROS: [u64; 16] = [
     2_500_000, 10_000_000,
 ];
 
-/// A histogram of spans of time.
+/// A histogram of spans of time. Its last bucket holds what no bound does (`le="+Inf"`): without that one Prometheus computes no
+/// quantile.
 #[derive(Debug, Default)]
 pub struct Spans {
     counts: [AtomicU64; BOUNDS_MICROS.len() + 1],
@@ -38,7 +39,7 @@ impl Spans {
 
     /// What was added so far.
     pub fn counts(&self) -> SpanCounts {
-        let bounds = BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::MAX]);
+        let bounds = BOUNDS_MICROS.iter().map(|&micros| micros as f64 / 1e6).chain([f64::INFINITY]);
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let sum = self.nanos.load(Ordering::Relaxed) as f64 / 1e9;
@@ -56,7 +57,10 @@ mod tests {
         [50, 51, 1_000, 99_000_000].into_iter().for_each(|micros| spans.add(Duration::from_micros(micros)));
         let counts = spans.counts();
         let of = |bound: f64| counts.buckets.iter().find(|bucket| bucket.0 == bound).map(|bucket| bucket.1);
-        assert_eq!([of(0.00005), of(0.0001), of(0.001), of(f64::MAX), of(1.0)], [1, 1, 1, 1, 0].map(Some));
+        assert_eq!(
+            [of(0.00005), of(0.0001), of(0.001), of(f64::INFINITY), of(1.0)],
+            [1, 1, 1, 1, 0].map(Some)
+        );
         assert_eq!(counts.count, 4);
         assert!((counts.sum - 99.001101).abs() < 1e-9);
     }

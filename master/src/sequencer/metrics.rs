@@ -1,6 +1,6 @@
 //! The sequencer's counters; the shell gives them names for Prometheus.
 
-use super::spans::Spans;
+use cairn_env::metrics::Spans;
 use std::sync::atomic::AtomicU64;
 
 /// Monotonic counters and present values, written by the owner thread with relaxed ordering.

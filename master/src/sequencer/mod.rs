@@ -21,7 +21,6 @@ mod proposals;
 mod reader;
 mod rows;
 mod settle;
-mod spans;
 #[cfg(test)]
 pub(crate) mod stepped;
 mod wait;
@@ -39,7 +38,6 @@ pub(crate) use overlay::{Overlay, OverlayRows};
 pub use pins::{JournalPin, JournalPins};
 pub use reader::Reader;
 pub(crate) use rows::KvRows;
-pub use spans::{SpanCounts, Spans};
 
 use crate::raft::{Group, GroupConfig};
 use apply::Applier;
