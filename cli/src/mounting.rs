@@ -6,7 +6,9 @@ use crate::error::CliError;
 use crate::{logging, output, services};
 use cairn_env::Env;
 use cairn_fuse::mount_table::{self, Standing};
-use cairn_fuse::{MountFlags, MountOptions};
+use cairn_fuse::{MountError, MountFlags, MountOptions};
+use std::io;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +21,7 @@ const POLL: Duration = Duration::from_millis(10);
 /// `cairn mount`
 pub(crate) fn mount(command: &MountCommand) -> Result<(), CliError> {
     let options = options(command)?;
-    if command.foreground { foreground(options) } else { background(command) }
+    if command.foreground { foreground(options) } else { background(command, &options) }
 }
 
 fn options(command: &MountCommand) -> Result<MountOptions, CliError> {
@@ -51,7 +53,11 @@ fn foreground(options: MountOptions) -> Result<(), CliError> {
 }
 
 /// Starts this binary again, detached, and waits until the mount answers.
-fn background(command: &MountCommand) -> Result<(), CliError> {
+fn background(command: &MountCommand, options: &MountOptions) -> Result<(), CliError> {
+    // The process that is started says so where nobody looks.
+    if let Some(address) = &options.flags.metrics {
+        may_listen(address)?;
+    }
     let binary = std::env::current_exe().map_err(CliError::host("the path of this binary"))?;
     let mountpoint = std::path::absolute(&command.mountpoint)
         .map_err(CliError::host(command.mountpoint.display().to_string()))?;
@@ -70,6 +76,16 @@ fn background(command: &MountCommand) -> Result<(), CliError> {
         .spawn()
         .map_err(CliError::host("starting the mount process"))?;
     wait_until_answering(&mut child, &mountpoint, command.log.as_deref())
+}
+
+/// # Errors
+/// Why nobody can listen there, and the way out.
+fn may_listen(address: &str) -> Result<(), CliError> {
+    let refused = |error| {
+        let source = io::Error::other(format!("listen at {address}: {error}"));
+        CliError::Service(MountError::Metrics { source }.to_string())
+    };
+    TcpListener::bind(address).map(drop).map_err(refused)
 }
 
 /// Where the background process writes: the named file, else nowhere.

@@ -6,6 +6,7 @@
 mod creations;
 mod data;
 pub mod error;
+pub mod figures;
 pub mod fs;
 mod inode;
 mod meta;

@@ -2,6 +2,7 @@
 
 use crate::creations::Creations;
 use crate::data::Data;
+use crate::figures::{DirtyFigures, Figures, LeaderFigures, MemoryUse};
 use crate::fs::Neighbours;
 use crate::inode::Inode;
 use crate::meta::{Event, Events, Heard, Meta};
@@ -159,6 +160,26 @@ impl Shared {
         if let Some(attr) = map.attr.as_ref().filter(|_| heard.leased) {
             let is_small = map.complete_to >= attr.size && map.extents.len() <= LOOKUP_EXTENTS_MAX;
             self.meta.cache().learn(heard.ticket, attr, is_small.then_some(map));
+        }
+    }
+
+    pub(crate) fn leader(&self) -> LeaderFigures {
+        self.meta.leader(self.session_epoch())
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        let budget = half_budget(&self.options) as u64;
+        let memory = |left: usize| MemoryUse { used: budget.saturating_sub(left as u64), budget };
+        let mut dirty = DirtyFigures::default();
+        self.all_inodes().iter().for_each(|inode| inode.add_dirty(&mut dirty));
+        Figures {
+            leader: self.leader(),
+            caches: self.meta.counts().caches(),
+            data: self.data.figures(),
+            dirty,
+            write_memory: memory(self.write_memory.available_permits()),
+            read_memory: memory(self.read_memory.available_permits()),
+            slow_operations: self.meta.slow().count(),
         }
     }
 

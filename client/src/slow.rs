@@ -3,6 +3,7 @@
 //! An operation has a trail from its begin to its end; whatever waits notes on the trail of the operation that it runs in for whom it
 //! waited. What goes on in the background (a write on its way to chunk servers) is an operation of its own.
 
+use crate::figures::Count;
 use cairn_core::ids::InodeId;
 use cairn_core::limits::{SLOW_HOP_MIN, SLOW_HOPS_MAX, SLOW_OPERATION, SLOW_PER_RENEWAL_MAX};
 use cairn_core::time::Tick;
@@ -46,6 +47,7 @@ impl Trail {
 #[derive(Debug, Default)]
 pub(crate) struct SlowOperations {
     ended: Mutex<VecDeque<(Tick, SlowOperation)>>,
+    count: Count,
 }
 
 impl SlowOperations {
@@ -56,7 +58,13 @@ impl SlowOperations {
         ended.into_iter().map(told).collect()
     }
 
+    /// How many there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.get()
+    }
+
     fn note(&self, now: Tick, operation: SlowOperation) {
+        self.count.one_more();
         let mut ended = self.ended();
         if ended.len() == SLOW_PER_RENEWAL_MAX {
             ended.pop_front();
@@ -169,6 +177,7 @@ mod tests {
         let both = micros(SLOW_HOP_MIN) * (2 * (SLOW_HOPS_MAX as u64 - 1) + 22);
         assert_eq!((told[0].hops[0].address.as_str(), told[0].hops[0].took_us), (last.as_str(), both));
         assert_eq!(slow.take(Env::real().clock.now()), []);
+        assert_eq!(slow.count(), 1);
     }
 
     #[tokio::test]

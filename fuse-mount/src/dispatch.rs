@@ -6,6 +6,7 @@
 
 use crate::errno::is_failure;
 use crate::look_out::LookOut;
+use crate::metrics::Tally;
 use crate::respond::Respond;
 use cairn_core::error::FsError;
 use cairn_env::errand;
@@ -19,7 +20,7 @@ use tracing::{Instrument, Span};
 pub(crate) fn start<T: Send + 'static>(
     runtime: &Handle,
     look_out: &Arc<LookOut>,
-    span: Span,
+    (tally, span): (Tally, Span),
     operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
     reply: impl Respond<T>,
 ) {
@@ -34,7 +35,7 @@ pub(crate) fn start<T: Send + 'static>(
             operation.as_mut().poll(context)
         });
         let outcome = outcome.await;
-        under_way.end(steps > 1);
+        tally.answered(under_way.end(steps > 1), outcome.as_ref().err());
         if let Some(error) = outcome.as_ref().err().filter(|error| is_failure(error)) {
             tracing::warn!(%error, "request failed");
         }
@@ -51,6 +52,7 @@ pub(crate) fn start<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Kind;
     use cairn_env::Env;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::task::Poll;
@@ -62,6 +64,10 @@ mod tests {
         fn respond(self, outcome: Result<u32, FsError>) {
             self.0.send(outcome).unwrap();
         }
+    }
+
+    fn unnamed() -> (Tally, Span) {
+        (Tally { metrics: Arc::default(), kind: Kind::Read }, Span::none())
     }
 
     fn run(
@@ -77,7 +83,7 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (sender, receiver) = channel();
-        start(runtime.handle(), look_out, Span::none(), operation, Answer(sender));
+        start(runtime.handle(), look_out, unnamed(), operation, Answer(sender));
         let first = receiver.recv_timeout(Duration::from_secs(5));
         let (sender, receiver) = channel();
         if let Ok(first) = first {
@@ -132,7 +138,7 @@ mod tests {
             Ok(u32::from(std::thread::current().id() == here))
         };
         let (sender, receiver) = channel();
-        start(runtime.handle(), look_out, Span::none(), operation, Answer(sender));
+        start(runtime.handle(), look_out, unnamed(), operation, Answer(sender));
         let by_this_thread = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
         runtime.shutdown_background();
         by_this_thread == Ok(1)
@@ -158,7 +164,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             Ok(u32::from(std::thread::current().id() == here))
         };
-        look_out.enter().end(true);
+        assert!(look_out.enter().end(true).is_some());
         assert_eq!(run_with(&look_out, after(50)).recv().unwrap(), Ok(0));
         let next = look_out.enter();
         assert!(look_out.begin(next.since).is_none(), "that was too long to look out for the next one");

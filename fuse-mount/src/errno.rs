@@ -35,6 +35,55 @@ pub(crate) fn errno(error: &FsError) -> i32 {
     errno.raw_os_error()
 }
 
+/// Kinds of errors, as operators tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ErrorClass {
+    /// ENOENT, ENODATA, ENXIO
+    Absent,
+    /// EEXIST, ENOTEMPTY, EBUSY
+    InTheWay,
+    /// EACCES, EPERM
+    Denied,
+    /// What was asked makes no sense, or is not offered.
+    Invalid,
+    /// ENOSPC
+    NoSpace,
+    /// ESTALE
+    Stale,
+    /// ETIMEDOUT
+    TimedOut,
+    /// EIO
+    Io,
+}
+
+impl ErrorClass {
+    /// Every class with its name; each stands at its own number.
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
+        (Self::Absent, "absent"),
+        (Self::InTheWay, "in_the_way"),
+        (Self::Denied, "denied"),
+        (Self::Invalid, "invalid"),
+        (Self::NoSpace, "no_space"),
+        (Self::Stale, "stale"),
+        (Self::TimedOut, "timed_out"),
+        (Self::Io, "io"),
+    ];
+
+    /// Follows the number that the program sees.
+    pub(crate) fn of(error: &FsError) -> Self {
+        match Errno::from_raw_os_error(errno(error)) {
+            Errno::NOENT | Errno::NODATA | Errno::NXIO => Self::Absent,
+            Errno::EXIST | Errno::NOTEMPTY | Errno::BUSY => Self::InTheWay,
+            Errno::ACCESS | Errno::PERM => Self::Denied,
+            Errno::NOSPC => Self::NoSpace,
+            Errno::STALE => Self::Stale,
+            Errno::TIMEDOUT => Self::TimedOut,
+            Errno::IO => Self::Io,
+            _ => Self::Invalid,
+        }
+    }
+}
+
 /// Whether an operator should read about it: a failure of the cluster, not an answer about a file.
 pub(crate) fn is_failure(error: &FsError) -> bool {
     matches!(
@@ -87,7 +136,19 @@ mod tests {
         ];
         for (error, number) in table {
             assert_eq!(errno(&error), number, "{error}");
+            let is_timely = !matches!(ErrorClass::of(&error), ErrorClass::Io | ErrorClass::TimedOut);
+            assert!(is_timely || is_failure(&error), "{error}");
         }
+    }
+
+    #[test]
+    fn classes_stand_at_their_numbers() {
+        for (number, (class, name)) in ErrorClass::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, number, "{name}");
+        }
+        assert_eq!(ErrorClass::of(&FsError::Exists), ErrorClass::InTheWay);
+        assert_eq!(ErrorClass::of(&FsError::NotDirectory), ErrorClass::Invalid);
+        assert_eq!(ErrorClass::of(&FsError::Overloaded), ErrorClass::TimedOut);
     }
 
     #[test]

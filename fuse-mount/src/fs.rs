@@ -4,6 +4,7 @@ use crate::convert::{inode, name, node_kind, open_flags, time_set};
 use crate::credentials::caller;
 use crate::dispatch::start;
 use crate::look_out::LookOut;
+use crate::metrics::{Kind, Tally};
 use crate::ops::{Component, Ops, WriteRequest};
 use crate::respond::Respond;
 use bytes::Bytes;
@@ -65,27 +66,35 @@ impl KernelFs {
     }
 
     /// Begins a request of messages.
-    fn start<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
-    where
+    fn start<T, F>(
+        &self,
+        (kind, span): (Kind, Span),
+        call: impl FnOnce(Arc<Ops>) -> F,
+        reply: impl Respond<T>,
+    ) where
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
-        self.start_on(&self.messages, span, call, reply);
+        self.start_on(&self.messages, (kind, span), call, reply);
     }
 
     /// Begins a request that moves bytes of files.
-    fn move_bytes<T, F>(&self, span: Span, call: impl FnOnce(Arc<Ops>) -> F, reply: impl Respond<T>)
-    where
+    fn move_bytes<T, F>(
+        &self,
+        (kind, span): (Kind, Span),
+        call: impl FnOnce(Arc<Ops>) -> F,
+        reply: impl Respond<T>,
+    ) where
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
-        self.start_on(&self.bytes, span, call, reply);
+        self.start_on(&self.bytes, (kind, span), call, reply);
     }
 
     fn start_on<T, F>(
         &self,
         runtime: &Handle,
-        span: Span,
+        (kind, span): (Kind, Span),
         call: impl FnOnce(Arc<Ops>) -> F,
         reply: impl Respond<T>,
     ) where
@@ -95,7 +104,8 @@ impl KernelFs {
         RECEIVER.with(|receiver| {
             receiver.get_or_init(|| Ending(self.ended.clone()));
         });
-        start(runtime, &self.look_out, span, call(self.ops.clone()), reply);
+        let tally = Tally { metrics: self.ops.metrics().clone(), kind };
+        start(runtime, &self.look_out, (tally, span), call(self.ops.clone()), reply);
     }
 }
 
@@ -127,13 +137,13 @@ impl Filesystem for KernelFs {
     fn lookup(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEntry) {
         let span = span!("lookup", req, parent = parent.0, name = ?raw);
         let (who, parent, name) = (who(req), inode(parent), Component::new(raw.as_bytes()));
-        self.start(span, |ops| async move { ops.lookup(who, parent, name).await }, reply);
+        self.start((Kind::Lookup, span), |ops| async move { ops.lookup(who, parent, name).await }, reply);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: ReplyAttr) {
         let span = span!("getattr", req, inode = ino.0);
         let (who, inode, handle) = (who(req), inode(ino), fh.map(|fh| fh.0));
-        self.start(span, |ops| async move { ops.getattr(who, inode, handle).await }, reply);
+        self.start((Kind::GetAttr, span), |ops| async move { ops.getattr(who, inode, handle).await }, reply);
     }
 
     fn setattr(
@@ -159,13 +169,17 @@ impl Filesystem for KernelFs {
         let changes =
             AttrChanges { mode, uid, gid, size, atime: atime.map(time_set), mtime: mtime.map(time_set) };
         let (who, inode, handle) = (who(req), inode(ino), fh.map(|fh| fh.0));
-        self.start(span, |ops| async move { ops.setattr(who, inode, changes, handle).await }, reply);
+        self.start(
+            (Kind::SetAttr, span),
+            |ops| async move { ops.setattr(who, inode, changes, handle).await },
+            reply,
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let span = span!("readlink", req, inode = ino.0);
         let (who, inode) = (who(req), inode(ino));
-        self.start(span, |ops| async move { ops.readlink(who, inode).await }, reply);
+        self.start((Kind::ReadLink, span), |ops| async move { ops.readlink(who, inode).await }, reply);
     }
 
     fn mknod(
@@ -180,31 +194,39 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("mknod", req, parent = parent.0, name = ?raw, mode, rdev);
         let (who, parent, name, kind) = (who(req), inode(parent), name(raw), node_kind(mode));
-        self.start(span, |ops| async move { ops.mknod(who, parent, name, kind, (mode, rdev)).await }, reply);
+        self.start(
+            (Kind::Mknod, span),
+            |ops| async move { ops.mknod(who, parent, name, kind, (mode, rdev)).await },
+            reply,
+        );
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         let span = span!("mkdir", req, parent = parent.0, name = ?raw, mode);
         let (who, parent, name) = (who(req), inode(parent), name(raw));
-        self.start(span, |ops| async move { ops.mkdir(who, parent, name, mode).await }, reply);
+        self.start((Kind::Mkdir, span), |ops| async move { ops.mkdir(who, parent, name, mode).await }, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEmpty) {
         let span = span!("unlink", req, parent = parent.0, name = ?raw);
         let (who, parent, name) = (who(req), inode(parent), name(raw));
-        self.start(span, |ops| async move { ops.unlink(who, parent, name).await }, reply);
+        self.start((Kind::Unlink, span), |ops| async move { ops.unlink(who, parent, name).await }, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEmpty) {
         let span = span!("rmdir", req, parent = parent.0, name = ?raw);
         let (who, parent, name) = (who(req), inode(parent), name(raw));
-        self.start(span, |ops| async move { ops.rmdir(who, parent, name).await }, reply);
+        self.start((Kind::Rmdir, span), |ops| async move { ops.rmdir(who, parent, name).await }, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, target: &Path, reply: ReplyEntry) {
         let span = span!("symlink", req, parent = parent.0, name = ?raw);
         let (who, parent, name, target) = (who(req), inode(parent), name(raw), bytes(target.as_os_str()));
-        self.start(span, |ops| async move { ops.symlink(who, parent, name, target).await }, reply);
+        self.start(
+            (Kind::Symlink, span),
+            |ops| async move { ops.symlink(who, parent, name, target).await },
+            reply,
+        );
     }
 
     fn rename(
@@ -221,13 +243,13 @@ impl Filesystem for KernelFs {
             span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, %flags);
         let (from, to) = ((inode(parent), name(raw)), (inode(new_parent), name(new_raw)));
         let (who, flags) = (who(req), flags.bits());
-        self.start(span, |ops| async move { ops.rename(who, from, to, flags).await }, reply);
+        self.start((Kind::Rename, span), |ops| async move { ops.rename(who, from, to, flags).await }, reply);
     }
 
     fn link(&self, req: &Request, ino: INodeNo, new_parent: INodeNo, new_raw: &OsStr, reply: ReplyEntry) {
         let span = span!("link", req, inode = ino.0, to = new_parent.0, new = ?new_raw);
         let (who, inode, parent, name) = (who(req), inode(ino), inode(new_parent), name(new_raw));
-        self.start(span, |ops| async move { ops.link(who, inode, parent, name).await }, reply);
+        self.start((Kind::Link, span), |ops| async move { ops.link(who, inode, parent, name).await }, reply);
     }
 
     fn create(
@@ -242,13 +264,17 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("create", req, parent = parent.0, name = ?raw, mode, flags);
         let (who, parent, name, flags) = (who(req), inode(parent), name(raw), open_flags(flags));
-        self.start(span, |ops| async move { ops.create(who, parent, name, mode, flags).await }, reply);
+        self.start(
+            (Kind::Create, span),
+            |ops| async move { ops.create(who, parent, name, mode, flags).await },
+            reply,
+        );
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let span = span!("open", req, inode = ino.0, flags = flags.0);
         let (who, inode, flags) = (who(req), inode(ino), open_flags(flags.0));
-        self.start(span, |ops| async move { ops.open(who, inode, flags).await }, reply);
+        self.start((Kind::Open, span), |ops| async move { ops.open(who, inode, flags).await }, reply);
     }
 
     fn read(
@@ -263,7 +289,7 @@ impl Filesystem for KernelFs {
         reply: ReplyData,
     ) {
         let span = span!("read", req, inode = ino.0, offset, size);
-        self.move_bytes(span, |ops| async move { ops.read(fh.0, offset, size).await }, reply);
+        self.move_bytes((Kind::Read, span), |ops| async move { ops.read(fh.0, offset, size).await }, reply);
     }
 
     fn write(
@@ -284,12 +310,12 @@ impl Filesystem for KernelFs {
         let drops_privilege = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let data = Bytes::copy_from_slice(data);
         let request = WriteRequest { handle: fh.0, offset, data, append, drops_privilege };
-        self.move_bytes(span, |ops| async move { ops.write(request).await }, reply);
+        self.move_bytes((Kind::Write, span), |ops| async move { ops.write(request).await }, reply);
     }
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
         let span = span!("flush", req, inode = ino.0);
-        self.move_bytes(span, |ops| async move { ops.flush(fh.0).await }, reply);
+        self.move_bytes((Kind::Flush, span), |ops| async move { ops.flush(fh.0).await }, reply);
     }
 
     fn release(
@@ -303,24 +329,28 @@ impl Filesystem for KernelFs {
         reply: ReplyEmpty,
     ) {
         let span = span!("release", req, inode = ino.0);
-        self.start(span, |ops| async move { ops.release(fh.0).await }, reply);
+        self.start((Kind::Release, span), |ops| async move { ops.release(fh.0).await }, reply);
     }
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) {
         let span = span!("fsync", req, inode = ino.0, datasync);
-        self.move_bytes(span, |ops| async move { ops.fsync(fh.0).await }, reply);
+        self.move_bytes((Kind::Fsync, span), |ops| async move { ops.fsync(fh.0).await }, reply);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let span = span!("opendir", req, inode = ino.0);
         let inode = inode(ino);
-        self.start(span, |ops| async move { ops.open_directory(inode) }, reply);
+        self.start((Kind::OpenDir, span), |ops| async move { ops.open_directory(inode) }, reply);
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         let span = span!("readdir", req, inode = ino.0, offset);
         let who = who(req);
-        self.start(span, |ops| async move { ops.list(who, fh.0, offset, false).await }, reply);
+        self.start(
+            (Kind::ReadDir, span),
+            |ops| async move { ops.list(who, fh.0, offset, false).await },
+            reply,
+        );
     }
 
     fn readdirplus(
@@ -333,24 +363,28 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("readdirplus", req, inode = ino.0, offset);
         let who = who(req);
-        self.start(span, |ops| async move { ops.list(who, fh.0, offset, true).await }, reply);
+        self.start(
+            (Kind::ReadDirPlus, span),
+            |ops| async move { ops.list(who, fh.0, offset, true).await },
+            reply,
+        );
     }
 
     fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
         let span = span!("releasedir", req, inode = ino.0);
-        self.start(span, |ops| async move { ops.release_directory(fh.0) }, reply);
+        self.start((Kind::ReleaseDir, span), |ops| async move { ops.release_directory(fh.0) }, reply);
     }
 
     /// Names are durable before their operation is answered, so there is nothing left to do.
     fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let span = span!("fsyncdir", req, inode = ino.0);
-        self.start(span, |_| async { Ok(()) }, reply);
+        self.start((Kind::FsyncDir, span), |_| async { Ok(()) }, reply);
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
         let span = span!("statfs", req, inode = ino.0);
         let who = who(req);
-        self.start(span, |ops| async move { ops.statfs(who).await }, reply);
+        self.start((Kind::StatFs, span), |ops| async move { ops.statfs(who).await }, reply);
     }
 
     fn setxattr(
@@ -365,31 +399,47 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("setxattr", req, inode = ino.0, ?name, size = value.len());
         let (who, inode, pair) = (who(req), inode(ino), (bytes(name), Bytes::copy_from_slice(value)));
-        self.start(span, |ops| async move { ops.set_xattr(who, inode, pair, flags).await }, reply);
+        self.start(
+            (Kind::SetXattr, span),
+            |ops| async move { ops.set_xattr(who, inode, pair, flags).await },
+            reply,
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let span = span!("getxattr", req, inode = ino.0, ?name, size);
         let (who, inode, name) = (who(req), inode(ino), bytes(name));
-        self.start(span, |ops| async move { ops.get_xattr(who, inode, name, size).await }, reply);
+        self.start(
+            (Kind::GetXattr, span),
+            |ops| async move { ops.get_xattr(who, inode, name, size).await },
+            reply,
+        );
     }
 
     fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
         let span = span!("listxattr", req, inode = ino.0, size);
         let (who, inode) = (who(req), inode(ino));
-        self.start(span, |ops| async move { ops.list_xattr(who, inode, size).await }, reply);
+        self.start(
+            (Kind::ListXattr, span),
+            |ops| async move { ops.list_xattr(who, inode, size).await },
+            reply,
+        );
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let span = span!("removexattr", req, inode = ino.0, ?name);
         let (who, inode, name) = (who(req), inode(ino), bytes(name));
-        self.start(span, |ops| async move { ops.remove_xattr(who, inode, name).await }, reply);
+        self.start(
+            (Kind::RemoveXattr, span),
+            |ops| async move { ops.remove_xattr(who, inode, name).await },
+            reply,
+        );
     }
 
     fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
         let span = span!("access", req, inode = ino.0, %mask);
         let (who, inode, mask) = (who(req), inode(ino), mask.bits() as u32);
-        self.start(span, |ops| async move { ops.access(who, inode, mask).await }, reply);
+        self.start((Kind::Access, span), |ops| async move { ops.access(who, inode, mask).await }, reply);
     }
 
     fn fallocate(
@@ -404,7 +454,11 @@ impl Filesystem for KernelFs {
     ) {
         let span = span!("fallocate", req, inode = ino.0, offset, length, mode);
         let who = who(req);
-        self.start(span, |ops| async move { ops.fallocate(who, fh.0, (offset, length), mode).await }, reply);
+        self.start(
+            (Kind::Fallocate, span),
+            |ops| async move { ops.fallocate(who, fh.0, (offset, length), mode).await },
+            reply,
+        );
     }
 
     fn lseek(
@@ -417,7 +471,7 @@ impl Filesystem for KernelFs {
         reply: ReplyLseek,
     ) {
         let span = span!("lseek", req, inode = ino.0, offset, whence);
-        self.start(span, |ops| async move { ops.seek(fh.0, offset, whence).await }, reply);
+        self.start((Kind::Lseek, span), |ops| async move { ops.seek(fh.0, offset, whence).await }, reply);
     }
 
     /// Asked by isatty(3) of every file that a script reads. We have no ioctl of our own.

@@ -22,6 +22,11 @@ impl<T> Default for Handles<T> {
 }
 
 impl<T> Handles<T> {
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Keeps `what` and returns its number.
     pub(crate) fn insert(&self, what: T) -> u64 {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -59,7 +64,7 @@ mod tests {
         assert_eq!(*handles.remove(a).unwrap(), "a");
         assert_eq!(handles.get(a).unwrap_err(), FsError::Stale);
         assert_eq!(handles.remove(a).unwrap_err(), FsError::Stale);
-        assert_eq!(*handles.get(b).unwrap(), "b");
+        assert_eq!((*handles.get(b).unwrap(), handles.count()), ("b", 1));
         assert!(handles.insert("c") > b);
     }
 

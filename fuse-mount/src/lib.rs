@@ -13,6 +13,7 @@ mod handles;
 mod kernel_cache;
 mod listing;
 mod look_out;
+mod metrics;
 mod mount;
 mod mount_error;
 pub mod mount_table;

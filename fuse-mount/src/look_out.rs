@@ -34,12 +34,14 @@ pub(crate) struct UnderWay {
 }
 
 impl UnderWay {
-    /// It is about to be answered.
-    pub(crate) fn end(self, has_waited: bool) {
-        if has_waited {
-            let took = self.look_out.clock.now().since(self.since);
-            self.look_out.brisk.store(took < self.look_out.patience, Relaxed);
+    /// It is about to be answered. How long it took, if it has waited for anything: the clock is not read for the others.
+    pub(crate) fn end(self, has_waited: bool) -> Option<Duration> {
+        if !has_waited {
+            return None;
         }
+        let took = self.look_out.clock.now().since(self.since);
+        self.look_out.brisk.store(took < self.look_out.patience, Relaxed);
+        Some(took)
     }
 }
 
@@ -98,8 +100,13 @@ impl LookOut {
         })
     }
 
+    /// Requests begun and not ended.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.load(Relaxed)
+    }
+
     fn is_alone(&self) -> bool {
-        self.under_way.load(Relaxed) == 1
+        self.under_way() == 1
     }
 }
 

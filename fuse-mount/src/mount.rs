@@ -3,6 +3,7 @@
 use crate::fs::KernelFs;
 use crate::kernel_cache::KernelCache;
 use crate::look_out::LookOut;
+use crate::metrics::{self, Pages};
 use crate::mount_error::MountError;
 use crate::mount_table::{mounts, unmount_at};
 use crate::ops::Ops;
@@ -39,6 +40,8 @@ pub struct Mounted {
     device: Option<String>,
     /// Not dropped after an unmount: fuser 0.18 would unmount the path again, and hit whoever has mounted there since.
     session: ManuallyDrop<BackgroundSession>,
+    /// Of metrics.
+    _pages: Option<Pages>,
 }
 
 /// Mounts and serves until `shutdown` or until somebody unmounts. To know when it is mounted, use [`mount`] and
@@ -65,6 +68,11 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
     let look_out = LookOut::new(&env);
+    // Before anything else is begun that a port in use would undo.
+    let listener = match &options.flags.metrics {
+        Some(address) => Some(metrics::listen(&env, &bytes, address).await?),
+        None => None,
+    };
     let client =
         FileSystem::connect(env, options.flags.connect_options(options.masters.clone(), &path)).await?;
     let ended = Arc::new(Notify::new());
@@ -72,11 +80,13 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     let told = kernel.clone();
     client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
     let ops = Arc::new(Ops::new(client.clone(), kernel.clone()));
+    let pages = listener.map(|listener| Pages::serve(listener, &bytes, &ops, &look_out));
     let fs = KernelFs::new(ops, (Handle::current(), bytes), look_out, ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
     let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel)).await??;
     let device = device_at(&path);
-    let mounted = Mounted { path, client, ended, device, session: ManuallyDrop::new(session) };
+    let session = ManuallyDrop::new(session);
+    let mounted = Mounted { path, client, ended, device, session, _pages: pages };
     match mounted.first_answer(read_ahead).await {
         Ok(()) => Ok(mounted),
         Err(error) => {

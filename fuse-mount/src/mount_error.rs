@@ -66,6 +66,14 @@ pub enum MountError {
     /// `allow_other` is not for everybody.
     #[error("allow_other needs the line `user_allow_other` in /etc/fuse.conf, or root")]
     AllowOtherDenied,
+    /// The pages of metrics have no place.
+    #[error(
+        "metrics cannot be served ({source}): choose another port with -o metrics=HOST:PORT, or none with metrics=off"
+    )]
+    Metrics {
+        /// What happened, with the address.
+        source: io::Error,
+    },
     /// mount(2) or fusermount3 said no.
     #[error("mounting at {} was refused: {reason}", path.display())]
     Refused {

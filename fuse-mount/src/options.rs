@@ -1,6 +1,7 @@
 //! What the user asks of a mount: `-o` words and their meaning. An unknown word is refused, with the known ones named.
 
 use cairn_client::{ConnectOptions, Unavailable};
+use cairn_core::address::host_port;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thiserror::Error;
@@ -39,6 +40,8 @@ pub struct MountFlags {
     pub memory_mib: Option<u32>,
     /// `read_ahead=KIB`: the kernel's read-ahead, when root. `None`: our default.
     pub read_ahead_kib: Option<u32>,
+    /// `metrics=HOST:PORT|PORT|off`: where `/healthz`, `/readyz` and `/metrics` are served, as `host:port`. `None`: nowhere.
+    pub metrics: Option<String>,
 }
 
 /// Why `-o` was not understood.
@@ -58,7 +61,8 @@ pub enum OptionError {
 }
 
 const KNOWN: &str = "ro, rw, allow_other, noallow_other, suid, nosuid, dev, nodev, exec, noexec, noatime, sync, async, \
-                     unavailable=wait|SECONDS, timeout=SECONDS, memory=MIB, read_ahead=KIB";
+                     unavailable=wait|SECONDS, timeout=SECONDS, memory=MIB, read_ahead=KIB, \
+                     metrics=HOST:PORT|PORT|off";
 
 impl MountFlags {
     /// Reads comma-separated words, on top of what is set already; later words win. Words that mount(8) and fstab(5)
@@ -95,6 +99,8 @@ impl MountFlags {
             ("timeout", Some(value)) => self.timeout = Some(seconds(word, value)?),
             ("memory", Some(value)) => self.memory_mib = Some(number(word, value, 8, 1 << 20)?),
             ("read_ahead", Some(value)) => self.read_ahead_kib = Some(number(word, value, 0, 1 << 20)?),
+            ("metrics", Some("off")) => self.metrics = None,
+            ("metrics", Some(value)) => self.metrics = Some(listen_address(word, value)?),
             // Reading never changes the access time here, so these are no news.
             ("noatime" | "relatime" | "nodiratime" | "default_permissions", None) => {}
             ("defaults" | "_netdev" | "nofail" | "auto" | "noauto" | "user" | "nouser" | "users", None) => {}
@@ -130,6 +136,19 @@ fn number(word: &str, value: &str, least: u32, most: u32) -> Result<u32, OptionE
     number.ok_or_else(|| OptionError::BadValue {
         option: word.to_owned(),
         expected: format!("it takes a number from {least} to {most}"),
+    })
+}
+
+/// A port alone is one of this host's own, for whoever asks from there.
+fn listen_address(word: &str, value: &str) -> Result<String, OptionError> {
+    let is_port = value.bytes().all(|byte| byte.is_ascii_digit());
+    let address = if is_port { format!("127.0.0.1:{value}") } else { value.to_owned() };
+    if host_port(&address).is_some() {
+        return Ok(address);
+    }
+    Err(OptionError::BadValue {
+        option: word.to_owned(),
+        expected: "it takes HOST:PORT, a PORT from 1 to 65535 (of 127.0.0.1), or off".to_owned(),
     })
 }
 
@@ -185,6 +204,24 @@ mod tests {
     fn values_are_checked() {
         for words in ["memory=0", "memory=two", "unavailable=maybe", "timeout=0", "read_ahead=-1"] {
             assert!(matches!(parse(words), Err(OptionError::BadValue { .. })), "{words}");
+        }
+        for words in ["metrics=", "metrics=0", "metrics=70000", "metrics=host", "metrics=::1:9", "metrics=on"]
+        {
+            let error = parse(words).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("HOST:PORT"), "{error}");
+        }
+    }
+
+    #[test]
+    fn metrics_of_a_port_alone_are_for_this_host() {
+        for (words, address) in [
+            ("metrics=9500", Some("127.0.0.1:9500")),
+            ("metrics=node-1.example:9500", Some("node-1.example:9500")),
+            ("metrics=[::]:9500", Some("[::]:9500")),
+            ("metrics=9500,metrics=off", None),
+            ("rw", None),
+        ] {
+            assert_eq!(parse(words).unwrap().metrics.as_deref(), address, "{words}");
         }
     }
 

@@ -54,7 +54,7 @@ pub(super) struct Member {
     pub(super) role: Role,
     /// Control plane of a master, data plane of a chunk server; 0 for the mount.
     pub(super) port: u16,
-    /// `/healthz`, `/readyz`, `/metrics`; 0 for the mount.
+    /// `/healthz`, `/readyz`, `/metrics`; 0 for the mount of a cluster that was made before mounts had them.
     pub(super) http_port: u16,
 }
 
@@ -67,7 +67,7 @@ const fn one_disk() -> u32 {
 }
 
 impl Layout {
-    /// A cluster that does not exist yet. `ports` must hold two for each master and chunk server.
+    /// A cluster that does not exist yet. `ports` must hold two for each master and chunk server, and one for the mount.
     pub(super) fn new(
         root: &Path,
         cluster: uuid::Uuid,
@@ -85,7 +85,8 @@ impl Layout {
             .zip(&mut pairs)
             .map(|((name, role), pair)| Member { name, role, port: pair[0], http_port: pair[1] })
             .collect();
-        members.push(Member { name: "mount".into(), role: Role::Mount, port: 0, http_port: 0 });
+        let http_port = pairs.remainder().first().copied().unwrap_or_default();
+        members.push(Member { name: "mount".into(), role: Role::Mount, port: 0, http_port });
         let cluster = Some(cluster);
         Self {
             format: FORMAT,
@@ -176,6 +177,23 @@ impl Layout {
     /// `host:port` of a service's health pages.
     pub(super) fn http_address(&self, member: &Member) -> String {
         SocketAddr::new(self.address, member.http_port).to_string()
+    }
+
+    /// The `-o` words of a mount; those that the user has chosen win, being the last.
+    pub(super) fn mount_words(&self, member: &Member) -> Vec<String> {
+        let metrics = (member.http_port > 0).then(|| format!("metrics={}", self.http_address(member)));
+        metrics.into_iter().chain(self.mount_options.iter().cloned()).collect()
+    }
+
+    /// Where a member serves its health pages and metrics, if anywhere.
+    pub(super) fn pages(&self, member: &Member) -> Option<String> {
+        match member.role {
+            Role::Master | Role::Chunkserver => Some(self.http_address(member)),
+            Role::Mount => {
+                let words = self.mount_words(member).join(",");
+                cairn_fuse::MountFlags::default().parse(&words).ok()?.metrics
+            }
+        }
     }
 
     pub(super) fn directory(&self, member: &Member) -> PathBuf {

@@ -15,6 +15,8 @@ struct Row {
     address: String,
     /// running, stopped; a mount also: dead (its process is gone but the kernel still has it)
     state: &'static str,
+    /// `host:port` of `/healthz`, `/readyz` and `/metrics`.
+    http: Option<String>,
     data_dirs: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     leader: Option<bool>,
@@ -53,6 +55,7 @@ fn row(layout: &Layout, member: &Member, leader: Option<&str>) -> Row {
         leader: (member.role == Role::Master).then(|| leader == Some(address.as_str())),
         address,
         state,
+        http: layout.pages(member),
         data_dirs: layout.data_dirs(member).iter().map(|path| path.display().to_string()).collect(),
         log: layout.log(member).display().to_string(),
     }

@@ -128,7 +128,7 @@ fn create(options: &DevUp) -> Result<(Layout, Reserved), CliError> {
     }
     let root = absolute(&options.root)?;
     std::fs::create_dir_all(&root).map_err(CliError::host(root.display().to_string()))?;
-    let count = 2 * (masters + chunkservers) as usize;
+    let count = 2 * (masters + chunkservers) as usize + 1;
     let reserved = match options.base_port {
         Some(base) => ports::consecutive(address, base, count)?,
         None => ports::free(&*Env::real().random, address, count)?,
@@ -224,7 +224,7 @@ fn launch(layout: &Layout, member: &Member) -> Result<Launched, CliError> {
             let config = services::dev_chunkserver_config(&service_of(layout, member));
             service_arguments(layout, member, "chunkserver", config)?
         }
-        Role::Mount => mount_arguments(layout)?,
+        Role::Mount => mount_arguments(layout, member)?,
     };
     Ok(Launched { running: process::spawn(layout, member, &arguments)?, found: false })
 }
@@ -256,13 +256,13 @@ fn service_arguments(
     Ok(vec![verb.into(), "--config".into(), path.display().to_string()])
 }
 
-fn mount_arguments(layout: &Layout) -> Result<Vec<String>, CliError> {
+fn mount_arguments(layout: &Layout, member: &Member) -> Result<Vec<String>, CliError> {
     mounting::clear_dead(&layout.mount)?;
     std::fs::create_dir_all(&layout.mount).map_err(CliError::host(layout.mount.display().to_string()))?;
     let mut arguments =
         vec!["mount".into(), layout.masters(), layout.mount.display().to_string(), "--foreground".into()];
-    for options in &layout.mount_options {
-        arguments.extend(["-o".into(), options.clone()]);
+    for words in layout.mount_words(member) {
+        arguments.extend(["-o".into(), words]);
     }
     Ok(arguments)
 }

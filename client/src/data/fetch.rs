@@ -193,6 +193,7 @@ impl Fetching<'_> {
             }
         };
         if is_hedge {
+            self.data.counts.hedged_reads.one_more();
             debug!(chunk = %self.at.chunk, server = %server.address, "a second server is asked");
         }
         let ask = Ask {
@@ -286,8 +287,10 @@ impl Ask {
             }
             // The server took them for good.
             Err(Refusal::Corrupt(_)) if status == Status::Ok => {
+                data.counts.mismatches.one_more();
                 data.observations.note(&server.address, ObservationKind::ObservedCorrupt, self.chunk);
             }
+            Err(Refusal::Corrupt(_)) => data.counts.damaged.one_more(),
             Err(_) => {}
         }
         judged

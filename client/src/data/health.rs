@@ -4,7 +4,7 @@
 //! a disk is known (a connection that breaks, silence) is the server's.
 
 use cairn_core::ids::ChunkId;
-use cairn_core::io::breaker::{Breaker, Gate};
+use cairn_core::io::breaker::{Breaker, BreakerState, Gate};
 use cairn_core::limits::{BREAKER_MIN, CHUNK_DISKS_REMEMBERED, HEDGE_DELAY_MAX, HEDGE_DELAY_MIN};
 use cairn_core::time::Tick;
 use std::collections::BTreeMap;
@@ -142,6 +142,13 @@ impl Health {
         }
     }
 
+    /// The breakers of the server and of its disks.
+    pub(super) fn breakers(&self, now: Tick) -> (BreakerState, Vec<(u8, BreakerState)>) {
+        let records = self.records();
+        let disks = records.disks.iter().map(|(&disk, record)| (disk, record.breaker.state(now)));
+        (records.server.breaker.state(now), disks.collect())
+    }
+
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,8 +240,11 @@ mod tests {
         assert!(health.declined(ChunkId(3), 2, now()) || gate(&health, 3) == Gate::Open);
         let gates = [1, 2, 3, 9].map(|chunk| gate(&health, chunk));
         assert_eq!(gates, [Gate::Closed, Gate::Open, Gate::Open, Gate::Closed]);
+        let disks = vec![(1, BreakerState::Closed), (2, BreakerState::Open)];
+        assert_eq!(health.breakers(now()), (BreakerState::Closed, disks));
         health.failed(now());
         assert_eq!(gate(&health, 1), Gate::Open, "the connection is every disk's");
+        assert_eq!(health.breakers(now()).0, BreakerState::Open);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod watched;
 pub(crate) use fetch::FetchError;
 pub(crate) use watched::{CallFailure, Watch};
 
+use crate::figures::{Counts, DataFigures, ServerFigures};
 use crate::observations::Observations;
 use cairn_core::ids::{ClusterId, NodeId};
 use cairn_core::io::retry_budget::RetryBudget;
@@ -31,6 +32,7 @@ pub(crate) struct Data {
     servers: Mutex<BTreeMap<String, Arc<Server>>>,
     budget: Mutex<RetryBudget>,
     observations: Arc<Observations>,
+    counts: Arc<Counts>,
 }
 
 impl Data {
@@ -39,11 +41,35 @@ impl Data {
         cluster: ClusterId,
         node: NodeId,
         observations: Arc<Observations>,
+        counts: Arc<Counts>,
     ) -> Arc<Self> {
         let hello = hello::hello(cluster, node, Role::Client);
         let pulse = Pulse::new(Arc::clone(&env.clock));
         let (pool, servers) = (PayloadPool::default(), Mutex::new(BTreeMap::new()));
-        Arc::new(Self { env, pulse, hello, pool, servers, budget: Mutex::default(), observations })
+        Arc::new(Self { env, pulse, hello, pool, servers, budget: Mutex::default(), observations, counts })
+    }
+
+    /// What operators are shown.
+    pub(crate) fn figures(&self) -> DataFigures {
+        let now = self.env.clock.now();
+        let servers: Vec<Arc<Server>> = self.servers().values().cloned().collect();
+        let shown = |server: &Arc<Server>| {
+            let (breaker, disks) = server.health.breakers(now);
+            ServerFigures { address: server.address.clone(), breaker, disks }
+        };
+        let (budget_taken, budget_refused) = self.budget().counts();
+        DataFigures {
+            servers: servers.iter().map(shown).collect(),
+            hedged_reads: self.counts.hedged_reads.get(),
+            budget_taken,
+            budget_refused,
+            mismatches: self.counts.mismatches.get(),
+            damaged: self.counts.damaged.get(),
+        }
+    }
+
+    fn servers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Server>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn budget(&self) -> MutexGuard<'_, RetryBudget> {
@@ -51,7 +77,7 @@ impl Data {
     }
 
     fn server(&self, address: &str) -> Arc<Server> {
-        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut servers = self.servers();
         if let Some(server) = servers.get(address) {
             return server.clone();
         }

@@ -68,12 +68,19 @@ impl FileSystem {
         flags: OpenFlags,
     ) -> Result<OpenFile, FsError> {
         let now = self.shared.env.clock.now();
-        let (attr, map) = match self.known_to_open(who, inode, !flags.truncate).await {
-            Some(known) => known,
-            None => match self.shared.lookups.take(now, inode) {
-                Some(lookup) => lookup,
-                None => self.ask(who, inode).await?,
-            },
+        let known = self.known_to_open(who, inode, !flags.truncate).await;
+        let (attr, map) = match known.or_else(|| self.shared.lookups.take(now, inode)) {
+            Some((attr, map)) => {
+                // One that is not known is asked for by whoever reads.
+                if map.is_some() {
+                    self.counts().maps.hits.one_more();
+                }
+                (attr, map)
+            }
+            None => {
+                self.counts().maps.misses.one_more();
+                self.ask(who, inode).await?
+            }
         };
         match attr.kind {
             NodeKind::Regular => {}

@@ -13,6 +13,7 @@ pub use open_file::{OpenFile, OpenFlags};
 
 use crate::data::Data;
 use crate::error::ConnectError;
+use crate::figures::{Counts, Figures, LeaderFigures};
 use crate::inode;
 use crate::meta::Meta;
 use crate::options::ConnectOptions;
@@ -59,11 +60,25 @@ impl FileSystem {
         let node = NodeId(env.random.uuid());
         let door = EventDoor::default();
         let meta = Meta::connect(env.clone(), options.clone(), node, door.events()).await?;
-        let data = Data::new(env.clone(), meta.cluster(), node, meta.observations());
+        let data = Data::new(env.clone(), meta.cluster(), node, meta.observations(), meta.counts().clone());
         let shared = Arc::new(Shared::new(env, options, meta, data));
         door.open(&shared);
         shared.spawn(inode::sweep(Arc::downgrade(&shared)));
         Ok(Self { shared })
+    }
+
+    /// How it stands, for whoever operates it.
+    pub fn figures(&self) -> Figures {
+        self.shared.figures()
+    }
+
+    /// Of that, the session with the leading master.
+    pub fn leader(&self) -> LeaderFigures {
+        self.shared.leader()
+    }
+
+    fn counts(&self) -> &Counts {
+        self.shared.meta.counts()
     }
 
     /// Flushes everything and ends the session. Nothing works afterwards.

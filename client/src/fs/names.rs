@@ -21,14 +21,18 @@ impl FileSystem {
     /// # Errors
     /// `NotFound`, `NotDirectory`, `PermissionDenied`.
     pub async fn lookup(&self, who: &Credentials, parent: InodeId, name: &Name) -> Result<Attr, FsError> {
+        let counts = &self.counts().names;
         if let Some(known) = self.known_name(who, parent, name) {
+            counts.hits.one_more();
             return known.map(|attr| self.seen(attr));
         }
         if self.missed_name(who, parent, name).await
             && let Some(known) = self.known_name(who, parent, name)
         {
+            counts.hits.one_more();
             return known.map(|attr| self.seen(attr));
         }
+        counts.misses.one_more();
         let kind = QueryKind::Lookup { parent, name: name.clone() };
         let heard = self.shared.meta.ask(who, kind).await?;
         self.keep_name(&heard, parent, name);
@@ -62,9 +66,12 @@ impl FileSystem {
         inode: InodeId,
         _file: Option<&OpenFile>,
     ) -> Result<Attr, FsError> {
+        let counts = &self.counts().attributes;
         if let Some((attr, _)) = self.known_attr(who, inode) {
+            counts.hits.one_more();
             return Ok(self.seen(attr));
         }
+        counts.misses.one_more();
         let heard = self.shared.meta.ask(who, QueryKind::GetAttr { inode }).await?;
         self.keep_attr(&heard);
         self.attr(heard.outcome?)

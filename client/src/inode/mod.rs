@@ -18,6 +18,7 @@ mod writers;
 
 pub(crate) use table::sweep;
 
+use crate::figures::DirtyFigures;
 use crate::fs::Handle;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
@@ -85,6 +86,16 @@ impl Inode {
     pub(crate) fn is_ahead(&self) -> bool {
         let state = self.state();
         state.is_dirty() || state.touched.is_some()
+    }
+
+    /// Adds the bytes that are on their way.
+    pub(crate) fn add_dirty(&self, dirty: &mut DirtyFigures) {
+        let state = self.state();
+        if state.is_dirty() {
+            dirty.files += 1;
+            dirty.unacknowledged_bytes += state.session.bytes();
+            dirty.unrecorded_bytes += state.pending.bytes();
+        }
     }
 
     /// How many background errors there were: a new handle is told of later ones only.

@@ -134,6 +134,7 @@ impl Inode {
 
     /// Asks the master for the map of `from .. to`, or its beginning.
     pub(super) async fn fetch_map(&self, shared: &Shared, from: u64, to: u64) -> Result<(), FsError> {
+        shared.meta.counts().maps.misses.one_more();
         let kind = QueryKind::Map { inode: self.id, offset: from, length: to - from };
         let heard = shared.meta.ask(&shared.own_credentials(), kind).await?;
         if from == 0 {

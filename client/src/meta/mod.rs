@@ -19,6 +19,7 @@ mod table;
 pub(crate) use session::{Event, Events};
 
 use crate::error::ConnectError;
+use crate::figures::{Counts, LeaderFigures};
 use crate::observations::Observations;
 use crate::options::ConnectOptions;
 use crate::slow::{self, SlowOperations};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     /// Told with the next renewal.
     observations: Arc<Observations>,
     slow: Arc<SlowOperations>,
+    counts: Arc<Counts>,
 }
 
 /// An answer to a question, and what it is worth.
@@ -135,6 +137,7 @@ impl Meta {
             demand: OnceLock::new(),
             observations: Arc::default(),
             slow: Arc::default(),
+            counts: Arc::default(),
         });
         session::start(shared.clone()).await?;
         Ok(Self { shared })
@@ -148,6 +151,25 @@ impl Meta {
     /// What took long, for the same.
     pub(crate) fn slow(&self) -> &SlowOperations {
         &self.shared.slow
+    }
+
+    /// What is counted.
+    pub(crate) fn counts(&self) -> &Arc<Counts> {
+        &self.shared.counts
+    }
+
+    /// How the session stands.
+    pub(crate) fn leader(&self, sessions_lost: u64) -> LeaderFigures {
+        let counts = &self.shared.counts;
+        let table = self.shared.table();
+        LeaderFigures {
+            address: table.leader.clone(),
+            is_connected: table.is_attached(),
+            silent: self.shared.env.clock.now().since(counts.heard_at()),
+            reconnects: counts.reconnects.get(),
+            leader_changes: counts.leader_changes.get(),
+            sessions_lost,
+        }
     }
 
     /// The cluster, as its master names itself.

@@ -140,6 +140,13 @@ fn adopt(shared: &Shared, attached: &Attached) -> bool {
     if let Ok(cluster) = uuid::Uuid::from_slice(cluster) {
         table.cluster = ClusterId(cluster);
     }
+    shared.counts.heard(shared.env.clock.now());
+    if !table.leader.is_empty() {
+        shared.counts.reconnects.one_more();
+        if table.leader != attached.address {
+            shared.counts.leader_changes.one_more();
+        }
+    }
     table.leader.clone_from(&attached.address);
     let lost = table.session != 0 && table.session != *session;
     if table.session != *session {
@@ -222,6 +229,7 @@ impl Session {
                 biased;
                 message = attached.inbox.next() => {
                     heard = self.now();
+                    self.shared.counts.heard(heard);
                     doubts.dispel();
                     match message {
                         Ok(Some(message)) => if let Some(broken) = self.on_message(message) { return broken },

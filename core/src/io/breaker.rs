@@ -15,6 +15,23 @@ pub enum Gate {
     Open,
 }
 
+/// What operators are shown of a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Requests go there.
+    Closed,
+    /// One request goes there, to learn whether it works again.
+    HalfOpen,
+    /// None does, as long as others can be asked.
+    Open,
+}
+
+impl BreakerState {
+    /// Every state with its name.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Closed, "closed"), (Self::HalfOpen, "half_open"), (Self::Open, "open")];
+}
+
 /// One breaker. Begins closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Breaker {
@@ -35,6 +52,15 @@ impl Breaker {
             _ if self.open_until > now => Gate::Open,
             Some(since) if now.since(since) < BREAKER_PROBE_MAX => Gate::Open,
             _ => Gate::Probe,
+        }
+    }
+
+    /// The same for people: while a probe is under way it is half-open to all.
+    pub fn state(&self, now: Tick) -> BreakerState {
+        match self.failures {
+            0 => BreakerState::Closed,
+            _ if self.open_until > now => BreakerState::Open,
+            _ => BreakerState::HalfOpen,
         }
     }
 
@@ -93,10 +119,12 @@ mod tests {
             assert_eq!(breaker.gate(now), Gate::Probe);
             breaker.probe(now);
             assert_eq!(breaker.gate(now), Gate::Open, "one at a time");
+            assert_eq!(breaker.state(begun), BreakerState::Open);
+            assert_eq!(breaker.state(now), BreakerState::HalfOpen);
         }
         assert_eq!((spans[0], spans[1], spans[7]), (BREAKER_MIN, BREAKER_MIN * 2, BREAKER_MAX));
         assert!(breaker.answered());
-        assert_eq!(breaker.gate(now), Gate::Closed);
+        assert_eq!((breaker.gate(now), breaker.state(now)), (Gate::Closed, BreakerState::Closed));
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(crate) struct WriteRequest {
 impl Ops {
     pub(crate) async fn read(&self, handle: u64, offset: u64, length: u32) -> Result<Bytes, FsError> {
         let handle = self.files.get(handle)?;
-        self.client.read(&handle.file, offset, length).await
+        let bytes = self.client.read(&handle.file, offset, length).await?;
+        self.metrics.read(bytes.len());
+        Ok(bytes)
     }
 
     pub(crate) async fn write(&self, request: WriteRequest) -> Result<u32, FsError> {
@@ -40,7 +42,9 @@ impl Ops {
             self.drop_privileges(&handle).await?;
         }
         let file = handle.writer(&self.client, request.append).await?;
-        self.client.write(file, request.offset, request.data).await
+        let written = self.client.write(file, request.offset, request.data).await?;
+        self.metrics.written(written);
+        Ok(written)
     }
 
     pub(crate) async fn fallocate(

@@ -16,6 +16,7 @@ pub(crate) use xattrs::XattrAnswer;
 
 use crate::handles::Handles;
 use crate::kernel_cache::KernelCache;
+use crate::metrics::Metrics;
 use cairn_client::fs::FileSystem;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
@@ -33,6 +34,7 @@ pub(crate) struct Ops {
     directories: Handles<OpenDirectory>,
     privileges: Privileges,
     kernel: Arc<KernelCache>,
+    metrics: Arc<Metrics>,
 }
 
 /// Attributes, and how long the kernel may keep them.
@@ -52,7 +54,23 @@ impl Ops {
     /// A mount on top of `client`.
     pub(crate) fn new(client: FileSystem, kernel: Arc<KernelCache>) -> Self {
         let (files, directories) = (Handles::default(), Handles::default());
-        Self { client, files, directories, privileges: Privileges::default(), kernel }
+        let (privileges, metrics) = (Privileges::default(), Arc::default());
+        Self { client, files, directories, privileges, kernel, metrics }
+    }
+
+    /// The client below it.
+    pub(crate) fn client(&self) -> &FileSystem {
+        &self.client
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Open files and open directories.
+    pub(crate) fn open_handles(&self) -> (usize, usize) {
+        (self.files.count(), self.directories.count())
     }
 
     /// What the kernel keeps.
