@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
-use cairn_tests::cluster::{cairn_binary, test_dir};
+use cairn_tests::cluster::{Process, cairn_binary, test_dir};
 use cairn_tests::corpus::{bytes, fingerprints, make_tree};
 use cairn_tests::{Cluster, ClusterOptions};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 fn cairn(arguments: &[&str]) -> Output {
     Command::new(cairn_binary()).args(arguments).output().unwrap()
@@ -241,4 +243,30 @@ fn garbage_on_a_port_harms_nobody() {
     cluster.remount();
     assert!(fs::read(cluster.mount().join("f")).unwrap() == bytes(4, 100_000));
     assert!(cluster.ps().iter().all(|process| process.state == "running"));
+}
+
+#[test]
+fn processes_are_listed_while_some_of_them_hang() {
+    let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 1, replicas: 1 });
+    let hung: Vec<Pid> = cluster.ps().iter().map(|row| Pid::from_raw(row.pid.unwrap()).unwrap()).collect();
+    hung.iter().for_each(|&pid| kill_process(pid, Signal::STOP).unwrap());
+    let mut command = Command::new(cairn_binary());
+    let mut listing = command
+        .args(["dev", "ps", "--json", "--root"])
+        .arg(cluster.root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    let mut ended = None;
+    while ended.is_none() && begun.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+        ended = listing.try_wait().unwrap();
+    }
+    hung.iter().for_each(|&pid| kill_process(pid, Signal::CONT).unwrap());
+    assert!(ended.is_some_and(|status| status.success()), "no answer within 10 s");
+    let rows: Vec<Process> = serde_json::from_reader(listing.stdout.take().unwrap()).unwrap();
+    assert!(rows.iter().all(|row| row.state == "running"), "{rows:?}");
+    cluster.kill("mount");
+    assert_eq!(cluster.process("mount").state, "dead");
 }

@@ -99,6 +99,8 @@ fn fields_are_as_documented_and_screens_fit() {
     assert_eq!(status["chunks_whole"], status["chunks"], "{status:#}");
     assert_eq!(status["copies_exact"], true);
     shapes.check("admin masters", &["admin", "masters"]);
+    let processes: Value = serde_json::from_str(&shapes.cluster.dev(&["ps", "--json"])).unwrap();
+    shapes.check_value("dev ps", &processes[0]);
     let servers = shapes.check("admin servers", &["admin", "servers"]);
     shapes.check_value("admin servers / disks", &servers[0]["disks"][0]);
     let chunks = shapes.check("admin chunks", &["admin", "chunks", "/f"]);

@@ -3,12 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use cairn_tests::pages::{self, Values};
 use cairn_tests::promql;
 use cairn_tests::{Cluster, ClusterOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,16 +18,8 @@ fn docs(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)
 }
 
-/// The page of one process, whose address stands in its configuration.
 fn page(cluster: &Cluster, name: &str) -> String {
-    let config = fs::read_to_string(cluster.root().join(name).join("config.toml")).unwrap();
-    let line = config.lines().find_map(|line| line.strip_prefix("http_listen = ")).unwrap();
-    let address = line.trim().trim_matches('"').to_owned();
-    let mut stream = TcpStream::connect(&address).unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text.split_once("\r\n\r\n").unwrap().1.to_owned()
+    pages::of(cluster, name, "/metrics").1
 }
 
 /// `name{a="b"} 1`
@@ -43,11 +34,14 @@ fn note(line: &str, shown: &mut Shown) {
     }
 }
 
-/// All pages; each metric must have its help.
+/// All pages; each metric must have its help, and each histogram its end.
 fn shown(cluster: &Cluster) -> Shown {
     let mut shown = Shown::new();
-    for process in cluster.ps().into_iter().filter(|process| process.name != "mount") {
+    for process in cluster.ps() {
         let page = page(cluster, &process.name);
+        let values = Values::read(&page);
+        assert_eq!(values.wrong_histograms(), Vec::<String>::new(), "{}", process.name);
+        assert!(values.histograms() > 0, "{} has no histogram", process.name);
         let helped: BTreeSet<&str> = page
             .lines()
             .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))

@@ -65,6 +65,8 @@ pub struct Process {
     pub address: String,
     /// running, stopped, dead
     pub state: String,
+    /// `host:port` of its health pages, if it has any.
+    pub http: Option<String>,
     /// Data directories.
     pub data_dirs: Vec<PathBuf>,
     /// Of a master: whether it leads.

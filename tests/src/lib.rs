@@ -10,6 +10,7 @@ pub mod load;
 pub mod network;
 pub mod oracle;
 pub mod ordeal;
+pub mod pages;
 pub mod promql;
 pub mod shell;
 pub mod spread;

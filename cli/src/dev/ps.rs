@@ -5,6 +5,10 @@ use super::{process, ready};
 use crate::error::CliError;
 use crate::output;
 use serde::Serialize;
+use std::time::Duration;
+
+/// A mount without a process answers at once.
+const MOUNT_ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// One row of `dev ps --json`.
 #[derive(Debug, Serialize)]
@@ -61,10 +65,18 @@ fn row(layout: &Layout, member: &Member, leader: Option<&str>) -> Row {
     }
 }
 
+/// The mount itself is asked only when its process is gone, since a process that hangs would never answer: whether one lives is
+/// told by `/proc/PID/stat`, which waits for nobody. What another process has mounted there may hang as well.
 fn mount_state(layout: &Layout, running: bool) -> &'static str {
-    match (running, crate::mounting::is_dead(&layout.mount)) {
-        (true, _) => "running",
-        (false, true) => "dead",
-        (false, false) => "stopped",
+    if running {
+        return "running";
+    }
+    let (answer, answered) = std::sync::mpsc::channel();
+    let mount = layout.mount.clone();
+    // It ends with this command, whatever it waits for.
+    drop(std::thread::spawn(move || answer.send(crate::mounting::is_dead(&mount))));
+    match answered.recv_timeout(MOUNT_ANSWER_LIMIT) {
+        Ok(true) => "dead",
+        Ok(false) | Err(_) => "stopped",
     }
 }
