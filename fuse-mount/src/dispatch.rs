@@ -6,7 +6,7 @@
 
 use crate::errno::is_failure;
 use crate::look_out::LookOut;
-use crate::metrics::Tally;
+use crate::metrics::Kind;
 use crate::respond::Respond;
 use cairn_core::error::FsError;
 use cairn_env::errand;
@@ -20,12 +20,12 @@ use tracing::{Instrument, Span};
 pub(crate) fn start<T: Send + 'static>(
     runtime: &Handle,
     look_out: &Arc<LookOut>,
-    (tally, span): (Tally, Span),
+    (kind, span): (Kind, Span),
     operation: impl Future<Output = Result<T, FsError>> + Send + 'static,
     reply: impl Respond<T>,
 ) {
     let _runtime = runtime.enter();
-    let under_way = look_out.enter();
+    let under_way = look_out.enter(kind);
     let since = under_way.since;
     let task = async move {
         let mut operation = pin!(operation);
@@ -35,7 +35,7 @@ pub(crate) fn start<T: Send + 'static>(
             operation.as_mut().poll(context)
         });
         let outcome = outcome.await;
-        tally.answered(under_way.end(steps > 1), outcome.as_ref().err());
+        under_way.end(steps > 1, outcome.as_ref().err());
         if let Some(error) = outcome.as_ref().err().filter(|error| is_failure(error)) {
             tracing::warn!(%error, "request failed");
         }
@@ -52,7 +52,6 @@ pub(crate) fn start<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::Kind;
     use cairn_env::Env;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::task::Poll;
@@ -66,14 +65,14 @@ mod tests {
         }
     }
 
-    fn unnamed() -> (Tally, Span) {
-        (Tally { metrics: Arc::default(), kind: Kind::Read }, Span::none())
+    fn unnamed() -> (Kind, Span) {
+        (Kind::Read, Span::none())
     }
 
     fn run(
         operation: impl Future<Output = Result<u32, FsError>> + Send + 'static,
     ) -> Receiver<Result<u32, FsError>> {
-        run_with(&LookOut::new(&Env::real()), operation)
+        run_with(&LookOut::new(&Env::real(), Arc::default()), operation)
     }
 
     fn run_with(
@@ -147,10 +146,10 @@ mod tests {
     #[test]
     fn a_lone_request_that_is_answered_soon_ends_where_it_began() {
         let env = Env::real();
-        let look_out = LookOut::with_patience(&env, Duration::from_secs(5));
+        let look_out = LookOut::with_patience(&env, Arc::default(), Duration::from_secs(5));
         assert!(!is_looked_out_for(&env, &look_out), "not yet known to be worth it");
         assert!(is_looked_out_for(&env, &look_out));
-        let other = look_out.enter();
+        let other = look_out.enter(Kind::Read);
         assert!(!is_looked_out_for(&env, &look_out), "not alone");
         drop(other);
         assert!(is_looked_out_for(&env, &look_out));
@@ -158,15 +157,15 @@ mod tests {
 
     #[test]
     fn nobody_looks_out_for_long() {
-        let look_out = LookOut::with_patience(&Env::real(), Duration::from_millis(1));
+        let look_out = LookOut::with_patience(&Env::real(), Arc::default(), Duration::from_millis(1));
         let here = std::thread::current().id();
         let after = |millis| async move {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             Ok(u32::from(std::thread::current().id() == here))
         };
-        assert!(look_out.enter().end(true).is_some());
+        look_out.enter(Kind::Read).end(true, None);
         assert_eq!(run_with(&look_out, after(50)).recv().unwrap(), Ok(0));
-        let next = look_out.enter();
+        let next = look_out.enter(Kind::Read);
         assert!(look_out.begin(next.since).is_none(), "that was too long to look out for the next one");
     }
 

@@ -4,7 +4,7 @@ use crate::convert::{inode, name, node_kind, open_flags, time_set};
 use crate::credentials::caller;
 use crate::dispatch::start;
 use crate::look_out::LookOut;
-use crate::metrics::{Kind, Tally};
+use crate::metrics::Kind;
 use crate::ops::{Component, Ops, WriteRequest};
 use crate::respond::Respond;
 use bytes::Bytes;
@@ -104,8 +104,7 @@ impl KernelFs {
         RECEIVER.with(|receiver| {
             receiver.get_or_init(|| Ending(self.ended.clone()));
         });
-        let tally = Tally { metrics: self.ops.metrics().clone(), kind };
-        start(runtime, &self.look_out, (tally, span), call(self.ops.clone()), reply);
+        start(runtime, &self.look_out, (kind, span), call(self.ops.clone()), reply);
     }
 }
 

@@ -3,6 +3,8 @@
 //! It does so for a request that is alone, because then nobody else needs the thread, and as long as such requests are
 //! answered within [`BUSY_WAIT`]: an answer that takes longer is worth a sleep.
 
+use crate::metrics::{Kind, Metrics};
+use cairn_core::error::FsError;
 use cairn_core::limits::BUSY_WAIT;
 use cairn_core::time::Tick;
 use cairn_env::Env;
@@ -24,24 +26,27 @@ pub(crate) struct LookOut {
     taken: AtomicBool,
     /// The last answer that was waited for came within `patience`.
     brisk: AtomicBool,
+    /// Where requests are counted when they end.
+    metrics: Arc<Metrics>,
 }
 
 /// A request under way.
 pub(crate) struct UnderWay {
     look_out: Arc<LookOut>,
+    kind: Kind,
     /// When it came.
     pub(crate) since: Tick,
 }
 
 impl UnderWay {
-    /// It is about to be answered. How long it took, if it has waited for anything: the clock is not read for the others.
-    pub(crate) fn end(self, has_waited: bool) -> Option<Duration> {
-        if !has_waited {
-            return None;
+    /// It is about to be answered. The clock is read for those only that have waited for anything.
+    pub(crate) fn end(self, has_waited: bool, error: Option<&FsError>) {
+        let LookOut { clock, brisk, patience, metrics, .. } = &*self.look_out;
+        let waited = has_waited.then(|| clock.now().since(self.since));
+        if let Some(took) = waited {
+            brisk.store(took < *patience, Relaxed);
         }
-        let took = self.look_out.clock.now().since(self.since);
-        self.look_out.brisk.store(took < self.look_out.patience, Relaxed);
-        Some(took)
+        metrics.answered(self.kind, waited, error);
     }
 }
 
@@ -67,12 +72,16 @@ impl Drop for Watch<'_> {
 
 impl LookOut {
     /// On a machine where nobody gains by it, no thread ever looks out.
-    pub(crate) fn new(env: &Env) -> Arc<Self> {
-        Self::with_patience(env, if env.spawn.look_out().is_zero() { Duration::ZERO } else { BUSY_WAIT })
+    pub(crate) fn new(env: &Env, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::with_patience(
+            env,
+            metrics,
+            if env.spawn.look_out().is_zero() { Duration::ZERO } else { BUSY_WAIT },
+        )
     }
 
     /// Looks out so long at most.
-    pub(crate) fn with_patience(env: &Env, patience: Duration) -> Arc<Self> {
+    pub(crate) fn with_patience(env: &Env, metrics: Arc<Metrics>, patience: Duration) -> Arc<Self> {
         Arc::new(Self {
             busy_poll: env.busy_poll.clone(),
             clock: Arc::clone(&env.clock),
@@ -80,13 +89,14 @@ impl LookOut {
             under_way: AtomicUsize::new(0),
             taken: AtomicBool::new(false),
             brisk: AtomicBool::new(false),
+            metrics,
         })
     }
 
     /// Counts a request until the result is dropped.
-    pub(crate) fn enter(self: &Arc<Self>) -> UnderWay {
+    pub(crate) fn enter(self: &Arc<Self>, kind: Kind) -> UnderWay {
         self.under_way.fetch_add(1, Relaxed);
-        UnderWay { look_out: Arc::clone(self), since: self.clock.now() }
+        UnderWay { look_out: Arc::clone(self), kind, since: self.clock.now() }
     }
 
     /// Looks out for what the request waits for that came at `since`, if that is worth it.

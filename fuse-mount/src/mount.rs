@@ -3,7 +3,7 @@
 use crate::fs::KernelFs;
 use crate::kernel_cache::KernelCache;
 use crate::look_out::LookOut;
-use crate::metrics::{self, Pages};
+use crate::metrics::{self, Metrics, Pages};
 use crate::mount_error::MountError;
 use crate::mount_table::{mounts, unmount_at};
 use crate::ops::Ops;
@@ -67,7 +67,8 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     let asked = options.mount_point.clone();
     options.mount_point = within(ANSWER_LIMIT, &asked, place::prepare).await??;
     let path = options.mount_point.clone();
-    let look_out = LookOut::new(&env);
+    let counted = Arc::new(Metrics::default());
+    let look_out = LookOut::new(&env, counted.clone());
     // Before anything else is begun that a port in use would undo.
     let listener = match &options.flags.metrics {
         Some(address) => Some(metrics::listen(&env, &bytes, address).await?),
@@ -79,7 +80,7 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     let kernel = Arc::new(KernelCache::default());
     let told = kernel.clone();
     client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
-    let ops = Arc::new(Ops::new(client.clone(), kernel.clone()));
+    let ops = Arc::new(Ops::new(client.clone(), kernel.clone(), counted));
     let pages = listener.map(|listener| Pages::serve(listener, &bytes, &ops, &look_out));
     let fs = KernelFs::new(ops, (Handle::current(), bytes), look_out, ended.clone());
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);

@@ -21,9 +21,10 @@ pub struct Names {
     pub grouped_by: BTreeSet<String>,
 }
 
-const FUNCTIONS: [&str; 13] = [
+const FUNCTIONS: [&str; 14] = [
     "sum",
     "max",
+    "max_over_time",
     "min",
     "avg",
     "count",

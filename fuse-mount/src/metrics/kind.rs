@@ -2,7 +2,6 @@
 
 /// What the kernel asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the name says it, and the table below is the name's only use")]
 pub(crate) enum Kind {
     Lookup,
     GetAttr,

@@ -6,7 +6,7 @@ use crate::look_out::LookOut;
 use crate::ops::Ops;
 use cairn_client::figures::{CacheUse, DataFigures, DirtyFigures, Figures, LeaderFigures, MemoryUse};
 use cairn_core::io::breaker::BreakerState;
-use cairn_env::metrics::{counter, counters, gauge, gauges, histograms, page, present};
+use cairn_env::metrics::{Spans, counter, counters, gauge, gauges, histograms, page, present};
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use std::fmt;
@@ -45,12 +45,18 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, ops: &Ops, look_out: &LookOut) ->
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
     let value = |atomic: &AtomicU64| atomic.load(Relaxed);
-    let all = || Kind::ALL.into_iter().zip(&metrics.requests).map(|((_, name), of)| (name, of));
-    let answered = all().map(|(name, of)| ([("kind", name.to_owned())], value(&of.answered)));
+    let kinds = || Kind::ALL.into_iter().map(|(_, name)| name);
+    let answered = kinds().zip(&metrics.answered);
+    let answered = answered.map(|(kind, count)| ([("kind", kind.to_owned())], value(count)));
     counters(encoder, "operations", "Requests of the kernel that were answered, by kind", answered)?;
     let help = "Time from receiving a request to its answer, by kind, of those that had to wait for anything: the others were answered \
                 at once, from memory";
-    histograms(encoder, "operation_wait_seconds", help, all().map(|(name, of)| (name, of.waits.counts())))?;
+    histograms(
+        encoder,
+        "operation_wait_seconds",
+        help,
+        kinds().zip(metrics.waits.iter().map(Spans::counts)),
+    )?;
     let errors = ErrorClass::ALL.into_iter().zip(&metrics.errors);
     let errors = errors.map(|((_, name), count)| ([("class", name.to_owned())], value(count)));
     counters(encoder, "errors", "Requests answered with an error, by class", errors)?;

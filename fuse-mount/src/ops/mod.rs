@@ -52,9 +52,9 @@ pub(crate) struct Entry {
 
 impl Ops {
     /// A mount on top of `client`.
-    pub(crate) fn new(client: FileSystem, kernel: Arc<KernelCache>) -> Self {
+    pub(crate) fn new(client: FileSystem, kernel: Arc<KernelCache>, metrics: Arc<Metrics>) -> Self {
         let (files, directories) = (Handles::default(), Handles::default());
-        let (privileges, metrics) = (Privileges::default(), Arc::default());
+        let privileges = Privileges::default();
         Self { client, files, directories, privileges, kernel, metrics }
     }
 
@@ -64,7 +64,7 @@ impl Ops {
     }
 
     /// What is counted.
-    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+    pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
