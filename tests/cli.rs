@@ -10,8 +10,9 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 fn cairn(arguments: &[&str]) -> Output {
     Command::new(cairn_binary()).args(arguments).output().unwrap()
@@ -250,22 +251,17 @@ fn processes_are_listed_while_some_of_them_hang() {
     let cluster = Cluster::up(ClusterOptions { masters: 1, chunkservers: 1, replicas: 1 });
     let hung: Vec<Pid> = cluster.ps().iter().map(|row| Pid::from_raw(row.pid.unwrap()).unwrap()).collect();
     hung.iter().for_each(|&pid| kill_process(pid, Signal::STOP).unwrap());
-    let mut command = Command::new(cairn_binary());
-    let mut listing = command
-        .args(["dev", "ps", "--json", "--root"])
-        .arg(cluster.root())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    let mut ended = None;
-    while ended.is_none() && begun.elapsed() < Duration::from_secs(10) {
-        std::thread::sleep(Duration::from_millis(20));
-        ended = listing.try_wait().unwrap();
-    }
+    let root = cluster.root().to_owned();
+    let (answer, answered) = channel();
+    let listing = std::thread::spawn(move || {
+        let root = root.to_str().unwrap();
+        answer.send(cairn(&["dev", "ps", "--json", "--root", root])).unwrap();
+    });
+    let output = answered.recv_timeout(Duration::from_secs(10));
     hung.iter().for_each(|&pid| kill_process(pid, Signal::CONT).unwrap());
-    assert!(ended.is_some_and(|status| status.success()), "no answer within 10 s");
-    let rows: Vec<Process> = serde_json::from_reader(listing.stdout.take().unwrap()).unwrap();
+    listing.join().unwrap();
+    let output = output.unwrap_or_else(|_| panic!("no answer within 10 s"));
+    let rows: Vec<Process> = serde_json::from_slice(&output.stdout).unwrap();
     assert!(rows.iter().all(|row| row.state == "running"), "{rows:?}");
     cluster.kill("mount");
     assert_eq!(cluster.process("mount").state, "dead");
