@@ -59,7 +59,7 @@ fn remove_old_file(replica: &Replica, _lane: Lane) {
     }
 }
 
-fn forget_blocks(replica: &Replica, state: &mut ReplicaState) {
+pub(super) fn forget_blocks(replica: &Replica, state: &mut ReplicaState) {
     let space = &replica.volume.space;
     space
         .stored_blocks
@@ -111,6 +111,9 @@ pub(super) async fn delete(replica: &Arc<Replica>, up_to: ChunkVersion) -> Resul
     let lane = replica.lane().await;
     let (ticket, first) = {
         let mut state = replica.state();
+        if state.moved {
+            return Err(StoreError::NoSuchChunk);
+        }
         if !state.deleted && state.version > up_to {
             return Err(StoreError::StaleVersion { stored: state.version });
         }
@@ -129,7 +132,8 @@ pub(super) async fn delete(replica: &Arc<Replica>, up_to: ChunkVersion) -> Resul
     Ok(())
 }
 
-fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
+/// Removes the file of a deleted replica. Blocks.
+pub(super) fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
     let volume = &replica.volume;
     volume.files.forget(volume.index, replica.key);
     match volume.disk().remove_file(&volume.replica_path(replica.key)) {
@@ -140,6 +144,8 @@ fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
             tracing::warn!(chunk = %replica.key.chunk, %error, "cannot remove the file of a deleted replica")
         }
     }
+    // A reader may have opened it again meanwhile.
+    volume.files.forget(volume.index, replica.key);
     volume.space.replicas.fetch_sub(1, Ordering::Relaxed);
     volume.look_at_space();
 }

@@ -76,6 +76,15 @@ pub(super) async fn read(
         Err(Failure::Bad { .. } | Failure::Unread { .. }) => {}
     }
     let _lane = replica.lane().await;
+    read_held(replica, version, (first, end)).await
+}
+
+/// Reads blocks `first .. end`; the caller holds the lane.
+pub(super) async fn read_held(
+    replica: &Arc<Replica>,
+    version: ChunkVersion,
+    (first, end): (u32, u32),
+) -> Result<ReadBlocks, StoreError> {
     match attempt(replica, version, (first, end), ReadTerms::default()).await {
         Ok(blocks) => Ok(blocks),
         Err(Failure::Refused(error)) => Err(error),
@@ -250,6 +259,16 @@ pub(super) async fn block_sums(
     of_source: bool,
 ) -> Result<Vec<BlockSum>, StoreError> {
     let _lane = replica.lane().await;
+    let entries = entries_held(replica, version, of_source).await?.into_iter();
+    Ok(entries.map(|entry| BlockSum { crc: entry.crc, generation: entry.generation }).collect())
+}
+
+/// What the checksum table says, one entry per block up to the end of the last stored one; the caller holds the lane.
+pub(super) async fn entries_held(
+    replica: &Arc<Replica>,
+    version: ChunkVersion,
+    of_source: bool,
+) -> Result<Vec<TableEntry>, StoreError> {
     let (sources, in_file) = {
         let state = replica.state();
         state.check_version(version)?;
@@ -277,10 +296,7 @@ pub(super) async fn block_sums(
         Ok(entries)
     });
     match entries.await? {
-        Ok(entries) => Ok(entries
-            .into_iter()
-            .map(|entry| BlockSum { crc: entry.crc, generation: entry.generation })
-            .collect()),
+        Ok(entries) => Ok(entries),
         Err(error) => {
             let detail = format!("read of the checksum table failed: {error}");
             replica.volume.read_failed(replica.key, &detail);

@@ -9,7 +9,7 @@ use super::types::ReplicaStat;
 use super::volume::Volume;
 use cairn_core::chunk::catalogue::{RecoveredReplica, StagedBlock};
 use cairn_core::chunk::{BlockSet, ReplicaKey, ReplicaRecord};
-use cairn_core::ids::{ChunkVersion, LeaseNumber};
+use cairn_core::ids::{ChunkVersion, DiskId, LeaseNumber};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::units::BLOCK_BYTES;
 use std::collections::BTreeMap;
@@ -56,6 +56,12 @@ pub(super) struct ReplicaState {
     /// Of the entries that the file has of `stored` blocks: those not staged, and those that a staged one will replace. `None`: not
     /// known.
     pub(super) digest: Option<u64>,
+    /// It came from this disk and has not settled yet (`cairn_core::chunk::moving`).
+    pub(super) provisional: Option<DiskId>,
+    /// Blocks written since a copy of it was begun; `None`: there is no copy, or it is of no use any more.
+    pub(super) changed: Option<BlockSet>,
+    /// It is deleted here because it stands on another disk of this server.
+    pub(super) moved: bool,
 }
 
 impl Replica {
@@ -70,6 +76,11 @@ impl Replica {
 
     pub(super) fn state(&self) -> MutexGuard<'_, ReplicaState> {
         self.state.lock().expect("no holder of a replica's state panics")
+    }
+
+    /// Whether such an error only says that it stands on another disk by now: the store's map has it there.
+    pub(super) fn has_moved(&self, error: &StoreError) -> bool {
+        matches!(error, StoreError::NoSuchChunk) && self.state().moved
     }
 
     pub(super) fn stat(&self) -> ReplicaStat {
@@ -101,6 +112,7 @@ impl ReplicaState {
             writes_lost: record.marked,
             corrupt: record.corrupt,
             digest: record.digest,
+            provisional: record.provisional,
             ..Self::default()
         }
     }
@@ -114,6 +126,14 @@ impl ReplicaState {
             marked: self.mark.is_some() || self.writes_lost,
             corrupt: self.corrupt,
             digest: self.digest,
+            provisional: self.provisional,
+        }
+    }
+
+    /// Blocks `first .. end` have another content than a copy of the replica may have.
+    pub(super) fn note_change(&mut self, first: u32, end: u32) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(first, end);
         }
     }
 

@@ -224,6 +224,7 @@ fn store(
     let before = state.stored.count() + state.unsynced.count();
     for block in ready.iter().filter(|block| !block.journaled) {
         state.unsynced.insert(block.index, block.index + 1);
+        state.note_change(block.index, block.index + 1);
     }
     let journaled: Vec<&ReadyBlock> = ready.iter().filter(|block| block.journaled).collect();
     for group in journaled.chunks(INTENT_BLOCKS_MAX) {
@@ -258,6 +259,7 @@ pub(super) fn stage(
         }
         state.stored.insert(block.index, block.index + 1);
         state.unsynced.remove(block.index, block.index + 1);
+        state.note_change(block.index, block.index + 1);
     }
 }
 

@@ -8,7 +8,7 @@ use super::generation_of;
 use super::intent::{Intent, IntentRecord};
 use super::replica_file::TableEntry;
 use super::table_digest;
-use crate::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, Term};
+use crate::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
@@ -37,6 +37,8 @@ pub struct ReplicaRecord {
     /// Digest of the file's checksum table, of the blocks that are in the file (`super::table_digest`). `None`: not known, since
     /// records have changed the file that do not tell what it held; whoever writes to it next finds out.
     pub digest: Option<u64>,
+    /// It came from this disk, which may have it still (see [`super::moving`]).
+    pub provisional: Option<DiskId>,
 }
 
 /// A block whose record is in the journal and which may not be in the file yet.
@@ -85,6 +87,18 @@ impl Catalogue {
                 };
                 self.replicas.insert(record.key, RecoveredReplica { record: made, staged: BTreeMap::new() });
             }
+            Intent::Arrive { source, digest, stored, marked } => {
+                let come = ReplicaRecord {
+                    version: record.version,
+                    lease: record.lease,
+                    stored: stored.clone(),
+                    marked: *marked,
+                    corrupt: false,
+                    digest: Some(*digest),
+                    provisional: Some(*source),
+                };
+                self.replicas.insert(record.key, RecoveredReplica { record: come, staged: BTreeMap::new() });
+            }
             change => {
                 // Absent only when the catalogue already knows of a later deletion, whose record will follow.
                 if let Some(replica) = self.replicas.get_mut(&record.key) {
@@ -122,7 +136,8 @@ impl RecoveredReplica {
             }
             Intent::Corrupt => self.record.corrupt = true,
             Intent::Sound => self.record.corrupt = false,
-            Intent::Create | Intent::Delete | Intent::Term(_) => {}
+            Intent::Settled => self.record.provisional = None,
+            Intent::Create | Intent::Arrive { .. } | Intent::Delete | Intent::Term(_) => {}
         }
     }
 }
@@ -136,6 +151,23 @@ mod tests {
     fn record(intent: Intent<&'static [u8]>, version: u64) -> IntentRecord<&'static [u8]> {
         let key = ReplicaKey { chunk: ChunkId(1), part: PartId(0) };
         IntentRecord { key, version: ChunkVersion(version), lease: LeaseNumber(version), intent }
+    }
+
+    fn arrive() -> Intent<&'static [u8]> {
+        let stored = BlockSet::from_runs([(2, 6)]).unwrap();
+        Intent::Arrive { source: DiskId(uuid::Uuid::from_u128(7)), digest: 9, stored, marked: true }
+    }
+
+    #[test]
+    fn what_has_arrived_is_provisional_until_it_has_settled() {
+        let mut catalogue = Catalogue::default();
+        history()[..15].iter().for_each(|record| catalogue.apply(record));
+        let come = catalogue.replicas.values().next().unwrap().record.clone();
+        assert_eq!(come.provisional, Some(DiskId(uuid::Uuid::from_u128(7))));
+        assert_eq!((come.stored.count(), come.marked, come.digest), (4, true, Some(9)));
+        catalogue.apply(&record(Intent::Settled, 5));
+        let settled = catalogue.replicas.values().next().unwrap().record.clone();
+        assert_eq!(settled, ReplicaRecord { provisional: None, ..come });
     }
 
     fn history() -> Vec<IntentRecord<&'static [u8]>> {
@@ -158,6 +190,10 @@ mod tests {
             record(Intent::Mark, 4),
             record(Intent::Blocks(vec![block(4)]), 4),
             record(Intent::Raise { clears_mark: true }, 5),
+            record(Intent::Delete, 5),
+            record(arrive(), 5),
+            record(Intent::Settled, 5),
+            record(Intent::Blocks(vec![block(3)]), 5),
         ]
     }
 

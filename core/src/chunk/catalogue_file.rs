@@ -12,7 +12,7 @@
 //!           40    4 header_crc     CRC-32 of bytes 0..40
 //!           44      entries
 //! entry      0    1 kind           1 present, 2 gone
-//!            1    1 flags          1: mark set, 2: corrupt, 4: digest follows
+//!            1    1 flags          1: mark set, 2: corrupt, 4: digest follows, 8: provisional, disk follows
 //!            2    2 part
 //!            4    4 runs
 //!            8    8 chunk
@@ -20,6 +20,7 @@
 //!           24    8 lease
 //!           32      runs x (first u32, end u32): stored blocks
 //!            +    8 digest         of the file's checksum table; only with flag 4
+//!            +   16 disk           that it comes from; only with flag 8
 //! ```
 //!
 //! A torn append is no damage: the journal segments that it would have freed are still there. Whether the valid frames
@@ -29,7 +30,8 @@ use super::blocks::BlockSet;
 use super::catalogue::{Catalogue, RecoveredReplica, ReplicaKey, ReplicaRecord};
 use super::intent::decode_runs;
 use super::{u16_at, u32_at, u64_at};
-use crate::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, Term};
+use crate::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
+use uuid::Uuid;
 
 const MAGIC: [u8; 4] = *b"CRNc";
 const FRAME_HEADER_BYTES: usize = 44;
@@ -39,7 +41,9 @@ const FLAG_ANEW: u32 = 1;
 const ENTRY_MARKED: u8 = 1;
 const ENTRY_CORRUPT: u8 = 2;
 const ENTRY_DIGEST: u8 = 4;
+const ENTRY_PROVISIONAL: u8 = 8;
 const DIGEST_BYTES: usize = 8;
+const DISK_BYTES: usize = 16;
 
 /// Builds one frame.
 #[derive(Clone, Debug, Default)]
@@ -56,8 +60,9 @@ impl FrameBuilder {
         let marked = if record.marked { ENTRY_MARKED } else { 0 };
         let corrupt = if record.corrupt { ENTRY_CORRUPT } else { 0 };
         let known = if record.digest.is_some() { ENTRY_DIGEST } else { 0 };
+        let provisional = if record.provisional.is_some() { ENTRY_PROVISIONAL } else { 0 };
         let out = &mut self.entries;
-        out.extend_from_slice(&[kind, marked | corrupt | known]);
+        out.extend_from_slice(&[kind, marked | corrupt | known | provisional]);
         out.extend_from_slice(&key.part.get().to_le_bytes());
         out.extend_from_slice(&(record.stored.runs().len() as u32).to_le_bytes());
         out.extend_from_slice(&key.chunk.get().to_le_bytes());
@@ -69,6 +74,9 @@ impl FrameBuilder {
         }
         if let Some(digest) = record.digest {
             out.extend_from_slice(&digest.to_le_bytes());
+        }
+        if let Some(source) = record.provisional {
+            out.extend_from_slice(source.0.as_bytes());
         }
         self.count += 1;
     }
@@ -161,8 +169,12 @@ fn read_entries(mut body: &[u8], count: u32) -> Option<Vec<(ReplicaKey, Option<R
         let stored: BlockSet = decode_runs(body.get(ENTRY_HEADER_BYTES..end)?, runs)?;
         let key = ReplicaKey { chunk: ChunkId(u64_at(body, 8)), part: PartId(u16_at(body, 2)) };
         let has_digest = body[1] & ENTRY_DIGEST != 0;
-        let next = if has_digest { end.checked_add(DIGEST_BYTES)? } else { end };
-        let digest = if has_digest { Some(u64_at(body.get(end..next)?, 0)) } else { None };
+        let behind = if has_digest { end.checked_add(DIGEST_BYTES)? } else { end };
+        let digest = if has_digest { Some(u64_at(body.get(end..behind)?, 0)) } else { None };
+        let is_provisional = body[1] & ENTRY_PROVISIONAL != 0;
+        let next = if is_provisional { behind.checked_add(DISK_BYTES)? } else { behind };
+        let source = Uuid::from_slice(body.get(behind..next)?);
+        let provisional = if is_provisional { Some(DiskId(source.ok()?)) } else { None };
         let record = ReplicaRecord {
             version: ChunkVersion(u64_at(body, 16)),
             lease: LeaseNumber(u64_at(body, 24)),
@@ -170,6 +182,7 @@ fn read_entries(mut body: &[u8], count: u32) -> Option<Vec<(ReplicaKey, Option<R
             marked: body[1] & ENTRY_MARKED != 0,
             corrupt: body[1] & ENTRY_CORRUPT != 0,
             digest,
+            provisional,
         };
         match body[0] {
             1 => entries.push((key, Some(record))),
@@ -198,7 +211,10 @@ mod tests {
             marked: true,
             corrupt: false,
             digest: Some(0x0102_0304_0506_0708),
+            provisional: None,
         };
+        let come = DiskId(Uuid::from_u128(6));
+        let provisional = ReplicaRecord { provisional: Some(come), ..record.clone() };
         let mut first = FrameBuilder::default();
         first.push(key(1), Some(&record));
         first.push(key(2), Some(&ReplicaRecord::default()));
@@ -206,7 +222,7 @@ mod tests {
         let cut = bytes.len();
         let mut second = FrameBuilder::default();
         second.push(key(2), None);
-        second.push(key(3), Some(&record));
+        second.push(key(3), Some(&provisional));
         bytes.extend(second.seal(false, 1024, Term(5), chain).0);
         (bytes, cut)
     }
@@ -220,6 +236,8 @@ mod tests {
         assert_eq!(file.catalogue.replicas[&key(1)].record.stored.runs(), &[(0, 4), (9, 16384)]);
         assert!(file.catalogue.replicas[&key(1)].record.marked);
         assert_eq!(file.catalogue.replicas[&key(3)].record.digest, Some(0x0102_0304_0506_0708));
+        let provisional = |chunk| file.catalogue.replicas[&key(chunk)].record.provisional;
+        assert_eq!((provisional(1), provisional(3)), (None, Some(DiskId(Uuid::from_u128(6)))));
     }
 
     #[test]

@@ -2,26 +2,32 @@
 //!
 //! ```text
 //! 0    1 kind           1 create  2 blocks  3 mark  4 synced  5 raise  6 delete  7 term  8 corrupt  9 sound
-//! 1    1 flags          1 (synced, raise): clears the mark
+//!                       10 arrive  11 settled
+//! 1    1 flags          1 (synced, raise): clears the mark; (arrive): the mark is set
 //! 2    2 part
-//! 4    4 count          blocks: 1 .. 8 blocks; synced: runs; else 0
+//! 4    4 count          blocks: 1 .. 8 blocks; synced, arrive: runs; else 0
 //! 8    8 chunk          term: 0
 //! 16   8 version        raise: the new one; term: the term
 //! 24   8 lease          lowest lease accepted from here on
 //! 32     blocks: count x (index u32, crc u32), then count x 4096 bytes
 //!        synced: count x (first u32, end u32): block runs, end exclusive
+//!        arrive: disk [16] that it comes from, digest u64 of its checksum table, then runs as in synced
 //! ```
 
 use super::blocks::{BlockSet, RUNS_MAX};
 use super::catalogue::ReplicaKey;
 use super::{u16_at, u32_at, u64_at};
-use crate::ids::{ChunkId, ChunkVersion, LeaseNumber, PartId, Term};
+use crate::ids::{ChunkId, ChunkVersion, DiskId, LeaseNumber, PartId, Term};
 use crate::limits::INTENT_BLOCKS_MAX;
 use crate::units::{BLOCK_BYTES, BLOCKS_PER_CHUNK};
+use uuid::Uuid;
 
 /// Bytes of a record before its blocks or runs.
 pub const INTENT_HEADER_BYTES: usize = 32;
 const FLAG_CLEARS_MARK: u8 = 1;
+const FLAG_MARKED: u8 = 1;
+const DISK_BYTES: usize = 16;
+const ARRIVE_HEAD_BYTES: usize = DISK_BYTES + 8;
 
 /// One whole block on its way into a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,19 @@ pub enum Intent<B> {
     Corrupt,
     /// Every block verifies again.
     Sound,
+    /// It has come from another disk of the server: whole, durable, and provisional until it has settled.
+    Arrive {
+        /// Where it comes from.
+        source: DiskId,
+        /// Digest of its checksum table.
+        digest: u64,
+        /// Its blocks.
+        stored: BlockSet,
+        /// Acknowledged writes were lost before it came.
+        marked: bool,
+    },
+    /// The disk that it came from has it no more.
+    Settled,
 }
 
 /// A record: whom it concerns and what it does.
@@ -94,6 +113,10 @@ impl<B: AsRef<[u8]>> IntentRecord<B> {
             Intent::Term(_) => (7, 0, 0),
             Intent::Corrupt => (8, 0, 0),
             Intent::Sound => (9, 0, 0),
+            Intent::Arrive { stored, marked, .. } => {
+                (10, if *marked { FLAG_MARKED } else { 0 }, stored.runs().len())
+            }
+            Intent::Settled => (11, 0, 0),
         };
         let version = match self.intent {
             Intent::Term(term) => term.get(),
@@ -116,11 +139,11 @@ impl<B: AsRef<[u8]>> IntentRecord<B> {
                     out.extend_from_slice(block.data.as_ref());
                 }
             }
-            Intent::Synced { blocks, .. } => {
-                for (first, end) in blocks.runs() {
-                    out.extend_from_slice(&first.to_le_bytes());
-                    out.extend_from_slice(&end.to_le_bytes());
-                }
+            Intent::Synced { blocks, .. } => encode_runs(blocks, out),
+            Intent::Arrive { source, digest, stored, .. } => {
+                out.extend_from_slice(source.0.as_bytes());
+                out.extend_from_slice(&digest.to_le_bytes());
+                encode_runs(stored, out);
             }
             _ => {}
         }
@@ -132,6 +155,7 @@ impl<B: AsRef<[u8]>> IntentRecord<B> {
             + match &self.intent {
                 Intent::Blocks(blocks) => blocks.len() * (8 + BLOCK_BYTES as usize),
                 Intent::Synced { blocks, .. } => blocks.runs().len() * 8,
+                Intent::Arrive { stored, .. } => ARRIVE_HEAD_BYTES + stored.runs().len() * 8,
                 _ => 0,
             }
     }
@@ -157,6 +181,8 @@ impl<'a> IntentRecord<&'a [u8]> {
             7 => Intent::Term(Term(version)),
             8 => Intent::Corrupt,
             9 => Intent::Sound,
+            10 => decode_arrive(rest, count, bytes[1] & FLAG_MARKED != 0)?,
+            11 => Intent::Settled,
             _ => return None,
         };
         Some(Self {
@@ -166,6 +192,20 @@ impl<'a> IntentRecord<&'a [u8]> {
             intent,
         })
     }
+}
+
+fn encode_runs(blocks: &BlockSet, out: &mut Vec<u8>) {
+    for (first, end) in blocks.runs() {
+        out.extend_from_slice(&first.to_le_bytes());
+        out.extend_from_slice(&end.to_le_bytes());
+    }
+}
+
+fn decode_arrive(bytes: &[u8], count: usize, marked: bool) -> Option<Intent<&[u8]>> {
+    let (head, runs) = bytes.split_at_checked(ARRIVE_HEAD_BYTES)?;
+    let source = DiskId(Uuid::from_slice(&head[..DISK_BYTES]).ok()?);
+    let digest = u64_at(head, DISK_BYTES);
+    Some(Intent::Arrive { source, digest, stored: decode_runs(runs, count)?, marked })
 }
 
 /// Block runs as they stand in records and catalogue entries; `None` unless `bytes` is exactly `count` valid ones.
@@ -205,11 +245,21 @@ mod tests {
         let block =
             |index| IntentBlock { index, crc: index * 3, data: vec![index as u8; BLOCK_BYTES as usize] };
         let synced = BlockSet::from_runs([(0, 5), (7, 9)]).unwrap();
+        let arrive = |marked| Intent::Arrive {
+            source: DiskId(Uuid::from_u128(77)),
+            digest: 5,
+            stored: synced.clone(),
+            marked,
+        };
         let kinds = [
+            arrive(false),
+            arrive(true),
+            Intent::Settled,
+            Intent::Sound,
             Intent::Create,
             Intent::Blocks(vec![block(3), block(16383)]),
             Intent::Mark,
-            Intent::Synced { blocks: synced, clears_mark: true },
+            Intent::Synced { blocks: synced.clone(), clears_mark: true },
             Intent::Raise { clears_mark: false },
             Intent::Delete,
             Intent::Term(Term(12)),

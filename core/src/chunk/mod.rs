@@ -5,6 +5,7 @@ pub mod blocks;
 pub mod catalogue;
 pub mod catalogue_file;
 pub mod intent;
+pub mod moving;
 pub mod replica_file;
 pub mod scrub;
 pub mod scrub_file;
