@@ -1,8 +1,8 @@
 //! Copies of repairs and moves give way to what programs wait for, on each disk for itself: the shell of
 //! `cairn_core::cluster::pace`.
 
-use super::ChunkStore;
 use super::volume::Volume;
+use super::{ChunkStore, Shared};
 use cairn_core::cluster::pace::{ForegroundWork, Haste, Pace, Portion};
 use cairn_core::ids::{ChunkId, PartId};
 use cairn_core::limits::{PACE_SYNC_BYTES, PACE_WAIT_MAX};
@@ -61,7 +61,7 @@ impl ChunkStore {
     ) -> T {
         let now = || self.shared.env.clock.now();
         let portion = match (haste, self.volume_of(chunk, part)) {
-            (Some(haste), Some(volume)) => self.turn(&volume, haste).await,
+            (Some(haste), Some(volume)) => self.shared.turn(&volume, haste).await,
             _ => None,
         };
         let begun = now();
@@ -89,19 +89,6 @@ impl ChunkStore {
         is_due && volume.copies.pace().is_held_back()
     }
 
-    async fn turn(&self, volume: &Volume, haste: Haste) -> Option<Portion> {
-        let begun = self.shared.env.clock.now();
-        loop {
-            let now = self.shared.env.clock.now();
-            let asked = volume.copies.pace().begin(haste, now);
-            match asked {
-                Ok(portion) => return Some(portion),
-                Err(_) if now.since(begun) >= PACE_WAIT_MAX || self.check_open().is_err() => return None,
-                Err(wait) => tokio::time::sleep(wait).await,
-            }
-        }
-    }
-
     /// Where the replica stands, or will: a server has one disk as a rule.
     fn volume_of(&self, chunk: ChunkId, part: PartId) -> Option<Arc<Volume>> {
         if let Some(replica) = self.shared.find(chunk, part) {
@@ -110,6 +97,42 @@ impl ChunkStore {
         let mut volumes = self.shared.volumes();
         let first = volumes.next()?;
         volumes.next().is_none().then(|| Arc::clone(first))
+    }
+}
+
+impl Shared {
+    /// Does a portion of a move between two disks when both can spare the time, or after [`PACE_WAIT_MAX`].
+    pub(super) async fn portion_of_move<T>(
+        &self,
+        [source, target]: [&Arc<Volume>; 2],
+        work: impl Future<Output = T>,
+    ) -> T {
+        let haste = Haste::Move;
+        let portions = [self.turn(source, haste).await, self.turn(target, haste).await];
+        let begun = self.env.clock.now();
+        let outcome = work.await;
+        let ended = self.env.clock.now();
+        for (volume, portion) in [source, target].into_iter().zip(portions) {
+            let (mut pace, took) = (volume.copies.pace(), ended.since(begun));
+            match portion {
+                Some(portion) => pace.end(portion, took, ended),
+                None => pace.charge(haste, took, ended),
+            }
+        }
+        outcome
+    }
+
+    async fn turn(&self, volume: &Volume, haste: Haste) -> Option<Portion> {
+        let begun = self.env.clock.now();
+        loop {
+            let now = self.env.clock.now();
+            let asked = volume.copies.pace().begin(haste, now);
+            match asked {
+                Ok(portion) => return Some(portion),
+                Err(_) if now.since(begun) >= PACE_WAIT_MAX || self.is_closing() => return None,
+                Err(wait) => tokio::time::sleep(wait).await,
+            }
+        }
     }
 }
 

@@ -33,10 +33,7 @@ impl Gathered {
     }
 
     /// Those that count, and those that are kept and not used. `open`: the disks that could be recovered. Blocks.
-    pub(super) fn judged(
-        self,
-        open: &[DiskId],
-    ) -> (BTreeMap<ReplicaKey, Arc<Replica>>, Vec<Arc<Replica>>) {
+    pub(super) fn judged(self, open: &[DiskId]) -> (BTreeMap<ReplicaKey, Arc<Replica>>, Vec<Arc<Replica>>) {
         let (mut counting, mut aside) = (self.alone, Vec::new());
         for (key, replicas) in self.contested {
             let candidates: Vec<Candidate> = replicas.iter().map(candidate).collect();

@@ -2,7 +2,8 @@
 //!
 //! The rooms: [`open`] recovers a disk; a [`volume`] is one disk at work, with its [`journal`], its open [`files`] and its space;
 //! a [`replica`] is one replica's state in memory. [`write`], [`sync`], [`read`], [`commands`] are the operations, [`write_back`]
-//! empties the journal into the files, [`upkeep`] does what time asks for, [`scrub`] verifies what lies still. Bytes on disk: docs/FORMATS.md and `cairn_core::chunk`.
+//! empties the journal into the files, [`upkeep`] does what time asks for, [`scrub`] verifies what lies still, [`vacate`] empties a
+//! disk that is to go, replica by replica ([`relocate`]); [`gather`] judges what several disks have of one chunk. Bytes on disk: docs/FORMATS.md and `cairn_core::chunk`.
 //!
 //! What does not happen here: no retry of a failed write or sync, no memory map, no trust in a block that does not verify,
 //! no acknowledgement of a sync when a write before it was lost.
@@ -12,18 +13,21 @@ mod commit_pace;
 mod copies;
 mod error;
 mod files;
+mod gather;
 mod in_file;
 mod journal;
 mod open;
 mod pace;
 mod portions;
 mod read;
+mod relocate;
 mod replica;
 mod scrub;
 mod settings;
 mod sync;
 mod types;
 mod upkeep;
+mod vacate;
 mod volume;
 mod write;
 mod write_back;
@@ -33,7 +37,7 @@ pub use error::StoreError;
 pub use scrub::{ScrubAct, ScrubOptions};
 pub use types::{
     BadBlock, BlockSum, DiskConfig, DiskState, DiskStatusReport, OpenReport, ReadBlocks, ReadTerms,
-    ReplicaStat, ScrubReport, ScrubState, StoreEvent, WriteRequest,
+    ReplicaStat, ScrubReport, ScrubState, StoreEvent, VacatingReport, WriteRequest,
 };
 
 use cairn_core::chunk::{ReplicaKey, table_digest};
@@ -46,12 +50,13 @@ use cairn_core::units::CHUNK_BYTES;
 use cairn_env::Env;
 use cairn_env::disk::replace_durably;
 use files::OpenFiles;
+use gather::Gathered;
 use open::{Opened, Opening};
 use replica::{Replica, ReplicaState};
 use settings::Settings;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use volume::{REPLICA_OVERHEAD_BYTES, Volume};
@@ -66,6 +71,8 @@ struct Shared {
     env: Env,
     disks: Vec<Disk>,
     replicas: RwLock<BTreeMap<ReplicaKey, Arc<Replica>>>,
+    /// On record on their disks and not used: on their way here from another disk, or beside one that counts.
+    aside: Mutex<Vec<Arc<Replica>>>,
     term: tokio::sync::Mutex<Term>,
     highest_term: std::sync::atomic::AtomicU64,
     events: Mutex<Option<mpsc::Receiver<StoreEvent>>>,
@@ -84,12 +91,18 @@ enum Disk {
     Failed(DiskStatusReport),
 }
 
+impl Disk {
+    fn volume(&self) -> Option<&Arc<Volume>> {
+        match self {
+            Self::Open { volume, .. } => Some(volume),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
 impl Shared {
     fn volumes(&self) -> impl Iterator<Item = &Arc<Volume>> {
-        self.disks.iter().filter_map(|disk| match disk {
-            Disk::Open { volume, .. } => Some(volume),
-            Disk::Failed(_) => None,
-        })
+        self.disks.iter().filter_map(Disk::volume)
     }
 
     fn map(&self) -> RwLockReadGuard<'_, BTreeMap<ReplicaKey, Arc<Replica>>> {
@@ -123,8 +136,21 @@ impl Shared {
             .cloned()
     }
 
+    /// Everything on record on `volume`.
     fn held_by(&self, volume: &Arc<Volume>) -> Vec<Arc<Replica>> {
-        self.map().values().filter(|replica| Arc::ptr_eq(&replica.volume, volume)).cloned().collect()
+        // In this order: what arrives meanwhile is in the one before it leaves the other.
+        let aside = self.aside().clone();
+        let map = self.map();
+        let all = map.values().chain(&aside);
+        all.filter(|replica| Arc::ptr_eq(&replica.volume, volume)).cloned().collect()
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Vec<Arc<Replica>>> {
+        self.aside.lock().expect("no holder of the list of replicas aside panics")
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 }
 
@@ -188,8 +214,11 @@ impl ChunkStore {
                 Err(StoreError::NoSuchChunk) if replica.state().deleted && request.create => {
                     tokio::task::yield_now().await;
                 }
+                Err(error) if replica.has_moved(&error) => {}
                 Err(error) => return Err(error),
-                Ok(_) if request.sync => return sync::sync(&replica, request.version).await,
+                Ok(_) if request.sync => {
+                    return self.sync(request.chunk, request.part, request.version).await;
+                }
                 Ok(ticket) => return replica.volume.durable(ticket).await,
             }
         }
@@ -200,8 +229,7 @@ impl ChunkStore {
     /// # Errors
     /// See [`StoreError`].
     pub async fn sync(&self, chunk: ChunkId, part: PartId, version: ChunkVersion) -> Result<(), StoreError> {
-        self.check_open()?;
-        sync::sync(&self.find(chunk, part)?, version).await
+        self.on_replica((chunk, part), |replica| async move { sync::sync(&replica, version).await }).await
     }
 
     /// The whole blocks that `offset .. offset + length` touches, verified; blocks not stored are zeros.
@@ -231,8 +259,11 @@ impl ChunkStore {
         range: (u64, u32),
         terms: ReadTerms,
     ) -> Result<ReadBlocks, StoreError> {
-        self.check_open()?;
-        read::read(&self.find(chunk, part)?, version, range, terms).await
+        self.on_replica(
+            (chunk, part),
+            |replica| async move { read::read(&replica, version, range, terms).await },
+        )
+        .await
     }
 
     /// Number of the disk that a replica stands on.
@@ -255,8 +286,11 @@ impl ChunkStore {
         part: PartId,
         version: ChunkVersion,
     ) -> Result<Vec<BlockSum>, StoreError> {
-        self.check_open()?;
-        read::block_sums(&self.find(chunk, part)?, version, false).await
+        self.on_replica(
+            (chunk, part),
+            |replica| async move { read::block_sums(&replica, version, false).await },
+        )
+        .await
     }
 
     /// The same, of a replica that others are made equal to: its table must be the one written last.
@@ -269,8 +303,11 @@ impl ChunkStore {
         part: PartId,
         version: ChunkVersion,
     ) -> Result<Vec<BlockSum>, StoreError> {
-        self.check_open()?;
-        read::block_sums(&self.find(chunk, part)?, version, true).await
+        self.on_replica(
+            (chunk, part),
+            |replica| async move { read::block_sums(&replica, version, true).await },
+        )
+        .await
     }
 
     /// What is known of a replica, whatever its version.
@@ -290,8 +327,11 @@ impl ChunkStore {
         from: ChunkVersion,
         to: ChunkVersion,
     ) -> Result<(), StoreError> {
-        self.check_open()?;
-        commands::raise(&self.find(chunk, part)?, (from, to), false).await
+        self.on_replica(
+            (chunk, part),
+            |replica| async move { commands::raise(&replica, (from, to), false).await },
+        )
+        .await
     }
 
     /// The same, for a replica that others are made equal to.
@@ -305,8 +345,11 @@ impl ChunkStore {
         from: ChunkVersion,
         to: ChunkVersion,
     ) -> Result<(), StoreError> {
-        self.check_open()?;
-        commands::raise(&self.find(chunk, part)?, (from, to), true).await
+        self.on_replica(
+            (chunk, part),
+            |replica| async move { commands::raise(&replica, (from, to), true).await },
+        )
+        .await
     }
 
     /// Deletes the replica when its version is `up_to` or lower; durable before it returns. Absent: done.
@@ -314,8 +357,13 @@ impl ChunkStore {
     /// # Errors
     /// `StaleVersion` when the replica is beyond `up_to`.
     pub async fn delete(&self, chunk: ChunkId, part: PartId, up_to: ChunkVersion) -> Result<(), StoreError> {
-        self.check_open()?;
-        let Some(replica) = self.shared.find(chunk, part) else { return Ok(()) };
+        match self.on_replica((chunk, part), |replica| self.delete_replica(replica, up_to)).await {
+            Err(StoreError::NoSuchChunk) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    async fn delete_replica(&self, replica: Arc<Replica>, up_to: ChunkVersion) -> Result<(), StoreError> {
         if replica.volume.has_failed() {
             // As absent: should the disk work after a restart, the replica is a stray.
             self.shared.map_mut().remove(&replica.key);
@@ -457,11 +505,11 @@ impl ChunkStore {
         let files = Arc::new(OpenFiles::new(settings.open_replicas));
         let opening = Opening { env, cluster, node, settings, files: &files, events: &events };
         let mut opened = Vec::new();
-        let mut replicas = BTreeMap::new();
+        let mut gathered = Gathered::default();
         for (index, config) in disks.iter().enumerate() {
             match open::open(&opening, index, config) {
                 Ok(Opened { volume, replicas: held, superblock }) => {
-                    held.into_iter().for_each(|replica| keep_newer(&mut replicas, replica));
+                    held.into_iter().for_each(|replica| gathered.add(replica));
                     opened.push(Disk::Open { volume, superblock: Mutex::new(superblock) });
                 }
                 Err(error) => {
@@ -470,6 +518,8 @@ impl ChunkStore {
                 }
             }
         }
+        let open: Vec<DiskId> = opened.iter().filter_map(Disk::volume).map(|volume| volume.disk_id).collect();
+        let (replicas, aside) = gathered.judged(&open);
         let term = opened.iter().filter_map(|disk| match disk {
             Disk::Open { volume, .. } => Some(Term(volume.term.load(Ordering::Relaxed))),
             Disk::Failed(_) => None,
@@ -479,6 +529,7 @@ impl ChunkStore {
             env: env.clone(),
             disks: opened,
             replicas: RwLock::new(replicas),
+            aside: Mutex::new(aside),
             term: tokio::sync::Mutex::new(term),
             highest_term: term.get().into(),
             events: Mutex::new(Some(receiver)),
@@ -504,7 +555,23 @@ impl ChunkStore {
     }
 
     fn check_open(&self) -> Result<(), StoreError> {
-        if self.shared.closing.load(Ordering::Acquire) { Err(StoreError::ShuttingDown) } else { Ok(()) }
+        if self.shared.is_closing() { Err(StoreError::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Has something done with a replica, on whichever disk it stands by then.
+    async fn on_replica<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        (chunk, part): (ChunkId, PartId),
+        act: impl Fn(Arc<Replica>) -> F,
+    ) -> Result<T, StoreError> {
+        self.check_open()?;
+        loop {
+            let replica = self.find(chunk, part)?;
+            match act(Arc::clone(&replica)).await {
+                Err(error) if replica.has_moved(&error) => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     fn find(&self, chunk: ChunkId, part: PartId) -> Result<Arc<Replica>, StoreError> {
@@ -550,15 +617,17 @@ impl ChunkStore {
         Ok(replica)
     }
 
-    /// The freer of two disks drawn at random: even filling without a herd on the emptiest. Slow ones only when all others are
-    /// full.
+    /// The freer of two disks drawn at random: even filling without a herd on the emptiest. Slow ones, and those that are being
+    /// emptied, only when all others are full.
     fn choose_disk(&self) -> Result<Arc<Volume>, StoreError> {
         let mut living: Vec<_> = self.shared.volumes().filter(|volume| !volume.has_failed()).collect();
-        let takes = |volume: &&Arc<Volume>| {
-            !volume.pace.is_slow() && volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES
-        };
-        if living.iter().any(takes) {
-            living.retain(|volume| !volume.pace.is_slow());
+        let is_good = |volume: &Arc<Volume>| !volume.pace.is_slow() && !volume.vacating.is_wanted();
+        let stays = |volume: &Arc<Volume>| !volume.vacating.is_wanted();
+        let takes = |volume: &Arc<Volume>| volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES;
+        if living.iter().any(|volume| is_good(volume) && takes(volume)) {
+            living.retain(|volume| is_good(volume));
+        } else if living.iter().any(|volume| stays(volume) && takes(volume)) {
+            living.retain(|volume| stays(volume));
         }
         let draw = || living.get(self.shared.env.random.below(living.len() as u64) as usize);
         let (Some(one), Some(other)) = (draw(), draw()) else { return Err(StoreError::DiskFailed) };
@@ -569,15 +638,6 @@ impl ChunkStore {
         // Both full: any that is not, else let the caller find out.
         let freest = living.iter().max_by_key(|volume| volume.free_bytes());
         freest.map(|volume| Arc::clone(volume)).ok_or(StoreError::DiskFailed)
-    }
-}
-
-fn keep_newer(replicas: &mut BTreeMap<ReplicaKey, Arc<Replica>>, replica: Arc<Replica>) {
-    let newer = |held: &Arc<Replica>| held.state().version >= replica.state().version;
-    if replicas.get(&replica.key).is_some_and(newer) {
-        tracing::warn!(chunk = %replica.key.chunk, disk = %replica.volume.disk_id, "ignoring an older replica of a chunk on another disk");
-    } else {
-        replicas.insert(replica.key, replica);
     }
 }
 
@@ -594,6 +654,7 @@ fn failed_report(config: &DiskConfig, detail: &str) -> DiskStatusReport {
         pace: DiskPace::default(),
         scrub: ScrubReport::default(),
         copies: CopyPace::default(),
+        vacating: None,
     }
 }
 

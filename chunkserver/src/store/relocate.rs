@@ -22,10 +22,8 @@ use super::volume::{Queue, REPLICA_OVERHEAD_BYTES, Volume};
 use super::write::{COMMAND_BYTES, append};
 use bytes::Bytes;
 use cairn_core::checksum::block_crc;
-use cairn_core::chunk::intent::{INTENT_HEADER_BYTES, Intent};
-use cairn_core::chunk::replica_file::{
-    ENTRY_BYTES, FileHeader, HEADER_AT, HEADER_BYTES, TableEntry, entry_at, file_name,
-};
+use cairn_core::chunk::intent::{ARRIVE_HEAD_BYTES, INTENT_HEADER_BYTES, Intent};
+use cairn_core::chunk::replica_file::{ENTRY_BYTES, FileHeader, HEADER_AT, TableEntry, entry_at, file_name};
 use cairn_core::chunk::{BlockSet, ReplicaKey, table_digest};
 use cairn_core::limits::{FRAME_PAYLOAD_BYTES_MAX, MOVE_LAST_BLOCKS_MAX, MOVE_ROUNDS_MAX, PACE_SYNC_BYTES};
 use cairn_core::units::BLOCK_BYTES;
@@ -40,8 +38,13 @@ use std::sync::atomic::Ordering;
 const READ_BLOCKS: u32 = (FRAME_PAYLOAD_BYTES_MAX as u64 / BLOCK_BYTES) as u32;
 /// Blocks that are written and synced at once.
 const STEP_BLOCKS: u32 = (PACE_SYNC_BYTES / BLOCK_BYTES) as u32;
-/// What an *arrive* record has besides its runs, and a few runs that may come to it meanwhile.
-const ARRIVE_BYTES: usize = INTENT_HEADER_BYTES + 24 + 64 * 8;
+/// Runs that may come to a replica while its move waits for its turn.
+const MORE_RUNS: usize = 64;
+
+/// What an *arrive* record takes in the journal.
+const fn arrive_bytes(runs: usize) -> u64 {
+    journal_bytes(INTENT_HEADER_BYTES + ARRIVE_HEAD_BYTES + runs * 8)
+}
 
 /// What became of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +126,8 @@ impl<'a> Copy<'a> {
         };
         for _ in 0..MOVE_ROUNDS_MAX {
             for step in steps(&blocks, STEP_BLOCKS) {
-                let portion = self.step(&step, false);
-                self.shared.portion_of_move([&self.old.volume, self.target], portion).await?;
+                let (shared, disks) = (self.shared, [&self.old.volume, self.target]);
+                shared.portion_of_move(disks, self.step(&step, false)).await?;
             }
             match self.finish().await? {
                 Attempt::Over(outcome) => return Ok(outcome),
@@ -165,28 +168,24 @@ impl<'a> Copy<'a> {
             sync(self.old, version).await?;
         }
         // Before the lane: a write-back that makes room may wait for it.
-        let arrive = journal_bytes(ARRIVE_BYTES + runs * 8);
-        let at_target = self.target.journal.reserve(arrive + 2 * COMMAND_BYTES, false).await?;
+        let records = arrive_bytes(runs + MORE_RUNS) + COMMAND_BYTES;
+        let at_target = self.target.journal.reserve(records, false).await?;
         let at_source = self.old.volume.journal.reserve(COMMAND_BYTES, false).await?;
         let lane = self.old.lane().await;
         let (rest, version) = {
             let mut state = self.old.state();
-            let version = state.version;
-            let fits = journal_bytes(ARRIVE_BYTES + state.stored.runs().len() * 8) <= arrive + COMMAND_BYTES;
-            match &mut state.changed {
-                _ if state.deleted => return Ok(Attempt::Over(Outcome::Gone)),
-                _ if state.corrupt => return Ok(Attempt::Over(Outcome::Damaged)),
-                Some(changed) if fits && state.unsynced.is_empty() => {
-                    let rest = std::mem::take(changed);
-                    if rest.count() > MOVE_LAST_BLOCKS_MAX {
-                        return Ok(Attempt::Changed(rest));
-                    }
-                    (rest, version)
-                }
-                Some(changed) => return Ok(Attempt::Changed(std::mem::take(changed))),
-                // It was made anew.
-                None => return Ok(Attempt::Over(Outcome::Busy)),
+            if state.deleted || state.corrupt {
+                let outcome = if state.deleted { Outcome::Gone } else { Outcome::Damaged };
+                return Ok(Attempt::Over(outcome));
             }
+            let fits = state.unsynced.is_empty() && state.stored.runs().len() <= runs + MORE_RUNS;
+            // Without it the replica was made anew.
+            let Some(changed) = &mut state.changed else { return Ok(Attempt::Over(Outcome::Busy)) };
+            let rest = std::mem::take(changed);
+            if !fits || rest.count() > MOVE_LAST_BLOCKS_MAX {
+                return Ok(Attempt::Changed(rest));
+            }
+            (rest, state.version)
         };
         for step in steps(&rest, STEP_BLOCKS) {
             self.step(&step, true).await?;
@@ -387,7 +386,7 @@ fn store_step(
 
 /// Header and checksum table of a file.
 struct Frame<'a> {
-    header: &'a [u8; HEADER_BYTES],
+    header: &'a [u8],
     runs: &'a [(u32, Vec<TableEntry>)],
 }
 
@@ -406,7 +405,7 @@ impl Frame<'_> {
         }
         let folder = volume.folder(&file_name(key.chunk, key.part).0);
         sync_or_fail(volume, file.sync_data().and_then(|()| volume.disk().sync_dir(&folder)))?;
-        if read_back(volume, path, HEADER_AT, HEADER_BYTES)? != self.header[..] {
+        if read_back(volume, path, HEADER_AT, self.header.len())? != self.header {
             return Err(differs(volume, key));
         }
         for (first, entries) in self.runs {

@@ -68,6 +68,19 @@ pub struct DiskStatusReport {
     pub scrub: ScrubReport,
     /// How its copies are held back.
     pub copies: CopyPace,
+    /// It is being emptied.
+    pub vacating: Option<VacatingReport>,
+}
+
+/// What stands on a disk that is being emptied and has not moved, as the last pass over it has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VacatingReport {
+    /// They are written to, or could not be moved yet.
+    pub waiting: u64,
+    /// Some block does not verify.
+    pub damaged: u64,
+    /// No other disk of the server has room for them.
+    pub nowhere: u64,
 }
 
 /// Under which terms a read is asked for.

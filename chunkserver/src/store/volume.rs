@@ -9,6 +9,7 @@ use super::pace::Pace;
 use super::replica::Replica;
 use super::scrub::Desk;
 use super::types::{DiskConfig, DiskState, DiskStatusReport, ReadTerms, StoreEvent};
+use super::vacate::Vacating;
 use super::write_back::CatalogueWriter;
 use cairn_core::chunk::ReplicaKey;
 use cairn_core::chunk::replica_file::file_name;
@@ -57,6 +58,7 @@ pub(super) struct Volume {
     commit_pace: CommitPace,
     pub(super) pace: Pace,
     pub(super) copies: Copies,
+    pub(super) vacating: Vacating,
     failure: OnceLock<String>,
     reads: Arc<Semaphore>,
     writes: Arc<Semaphore>,
@@ -112,6 +114,7 @@ impl Volume {
             commit_pace: CommitPace::default(),
             pace: Pace::default(),
             copies: Copies::default(),
+            vacating: Vacating::default(),
             failure: OnceLock::new(),
             reads: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
             writes: Arc::new(Semaphore::new(DISK_CALLS_MAX)),
@@ -314,7 +317,8 @@ impl Volume {
         file.map_err(|error| self.write_failed("open replica file", &error))
     }
 
-    fn make_folder(&self, folder: &str) -> io::Result<()> {
+    /// Makes a folder of replica files, durably. Blocks.
+    pub(super) fn make_folder(&self, folder: &str) -> io::Result<()> {
         let mut known = self.known_folders.lock().expect("no holder of the folder list panics");
         if !known.contains(folder) {
             self.disk().create_dir_all(&self.folder(folder))?;
@@ -390,6 +394,7 @@ impl Volume {
             pace: self.pace.present(self.env.clock.now()),
             scrub: self.scrub.report(self.env.clock.now(), self.used_bytes()),
             copies: self.copies.report(self.env.clock.now()),
+            vacating: self.vacating.report(),
         }
     }
 

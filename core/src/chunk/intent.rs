@@ -27,7 +27,8 @@ pub const INTENT_HEADER_BYTES: usize = 32;
 const FLAG_CLEARS_MARK: u8 = 1;
 const FLAG_MARKED: u8 = 1;
 const DISK_BYTES: usize = 16;
-const ARRIVE_HEAD_BYTES: usize = DISK_BYTES + 8;
+/// Bytes of an *arrive* record between its header and its runs.
+pub const ARRIVE_HEAD_BYTES: usize = DISK_BYTES + 8;
 
 /// One whole block on its way into a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]

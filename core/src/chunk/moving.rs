@@ -74,7 +74,11 @@ mod tests {
     fn the_old_one_counts_for_as_long_as_it_is_there() {
         assert_eq!(judge(&[settled(3), from(1, 3)], &[disk(1), disk(2)]), [Counts, Deleted]);
         assert_eq!(judge(&[from(1, 3), settled(3)], &[disk(1), disk(2)]), [Deleted, Counts]);
-        assert_eq!(judge(&[from(1, 9), settled(3)], &[disk(1), disk(2)]), [Deleted, Counts], "it was not used");
+        assert_eq!(
+            judge(&[from(1, 9), settled(3)], &[disk(1), disk(2)]),
+            [Deleted, Counts],
+            "it was not used"
+        );
     }
 
     #[test]

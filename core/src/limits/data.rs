@@ -141,3 +141,14 @@ pub const SCRUB_ATTEMPTS_MAX: u32 = 10;
 pub const SCRUB_PERIOD_DAYS: u32 = 14;
 /// Default limit of scrubbing: a third of what a hard disk reads, 55 TiB in [`SCRUB_PERIOD_DAYS`].
 pub const SCRUB_MIB_PER_SECOND: u32 = 50;
+
+/// Blocks of a moving replica that are copied while nobody can write to it: half a mebibyte, some milliseconds of a disk.
+pub const MOVE_LAST_BLOCKS_MAX: u32 = 128;
+/// How often what was written meanwhile is copied again before a move to another disk is left for later.
+pub const MOVE_ROUNDS_MAX: usize = 5;
+/// Replicas that move off a disk at a time: small ones wait for syncs most of the time, which they share.
+pub const VACATE_CONCURRENCY: usize = 4;
+/// Rest between two passes over a disk that is being emptied, when the first has moved nothing.
+pub const VACATE_REST: Duration = Duration::from_secs(1);
+/// Replicas listed for the masters that no other disk of their server has room for; when these have gone, others are.
+pub const VACATE_LISTED_MAX: usize = 4096;

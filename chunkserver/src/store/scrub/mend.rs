@@ -38,8 +38,7 @@ impl ChunkStore {
         part: PartId,
         version: ChunkVersion,
     ) -> Result<Vec<BadBlock>, StoreError> {
-        self.check_open()?;
-        bad_blocks(&self.find(chunk, part)?, version).await
+        self.on_replica((chunk, part), |replica| async move { bad_blocks(&replica, version).await }).await
     }
 
     /// Writes a block anew that does not verify, unless it was overwritten meanwhile; durable before it returns. Nothing is
@@ -54,8 +53,11 @@ impl ChunkStore {
         version: ChunkVersion,
         (block, bytes): (u32, Bytes),
     ) -> Result<(), StoreError> {
-        self.check_open()?;
-        mend_block(&self.find(chunk, part)?, version, (block, bytes)).await
+        let mend = |replica: Arc<Replica>| {
+            let bytes = bytes.clone();
+            async move { mend_block(&replica, version, (block, bytes)).await }
+        };
+        self.on_replica((chunk, part), mend).await
     }
 
     /// Looks at every block once more, and if all verify the replica is corrupt no more; durable before it returns.
@@ -68,8 +70,7 @@ impl ChunkStore {
         part: PartId,
         version: ChunkVersion,
     ) -> Result<(), StoreError> {
-        self.check_open()?;
-        declare_sound(&self.find(chunk, part)?, version).await
+        self.on_replica((chunk, part), |replica| async move { declare_sound(&replica, version).await }).await
     }
 }
 
