@@ -5,7 +5,7 @@ use crate::mend::Mender;
 use crate::metrics::Metrics;
 use crate::reconcile::{Care, Reconciler};
 use crate::store::{ChunkStore, ReplicaStat, ScrubAct, StoreError};
-use cairn_core::ids::{ChunkId, ChunkVersion, PartId, Term};
+use cairn_core::ids::{ChunkId, ChunkVersion, DiskId, PartId, Term};
 use cairn_core::limits::{
     COMMANDS_HELD_MAX, FRAME_PAYLOAD_BYTES_MAX, RECONCILIATIONS_MAX, REPLICA_LIST_PAGE,
 };
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
+use uuid::Uuid;
 
 /// Where the outcome of a command goes.
 type Answers = mpsc::Sender<ChunkServerMessage>;
@@ -178,16 +179,24 @@ impl Commands {
 
     async fn list(&self, list: &v1::ListReplicas, answers: &Answers) -> Result<(), StoreError> {
         self.store.fence_term(Term(list.term)).await?;
-        let mut from = ChunkId(list.first);
+        let (mut from, mut listed) = (ChunkId(list.first), 0);
+        let disk = Uuid::from_slice(&list.disk).ok().map(DiskId);
+        let is_asked_for = |stat: &&ReplicaStat| {
+            disk.is_none_or(|disk| stat.disk == disk) && (!list.nowhere || self.store.has_nowhere_to_go(stat))
+        };
         loop {
             let page = self.store.list(from, ChunkId(list.last), REPLICA_LIST_PAGE);
             let next = page.last().and_then(|last| last.chunk.get().checked_add(1)).map(ChunkId);
-            let last_page = page.len() < REPLICA_LIST_PAGE || next.is_none_or(|next| next.get() > list.last);
+            let replicas: Vec<_> = page.iter().filter(is_asked_for).map(held_replica).collect();
+            listed += replicas.len() as u64;
+            let last_page = page.len() < REPLICA_LIST_PAGE
+                || next.is_none_or(|next| next.get() > list.last)
+                || (list.limit > 0 && listed >= list.limit);
             let replicas = v1::ReplicaList {
                 command: list.command,
                 first: list.first,
                 last: list.last,
-                replicas: page.iter().map(held_replica).collect(),
+                replicas,
                 last_page,
             };
             let sent = answers.send(ChunkServerMessage { message: Some(Up::Replicas(replicas)) }).await;

@@ -11,7 +11,7 @@ use crate::store::{ChunkStore, DiskState, DiskStatusReport, ScrubReport, ScrubSt
 use cairn_core::cluster::Labels;
 use cairn_core::cluster::digest::digest_ranges;
 use cairn_core::cluster::disk_health::DiskPace;
-use cairn_core::ids::{ClusterId, ServerId};
+use cairn_core::ids::{ClusterId, DiskId, ServerId};
 use cairn_core::limits::{
     CONTROL_MESSAGE_BYTES_MAX, CONTROL_REPLIES_WAITING, DATA_HANDSHAKE_MAX, INVENTORY_PERIOD,
     MASTER_BACKOFF_MAX, MASTER_BACKOFF_MIN, MASTERS_MAX, NOT_LEADER_PAUSE, SERVER_HEARTBEAT,
@@ -34,6 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tracing::{debug, error, info, warn};
+use uuid::Uuid;
 
 /// What every task needs.
 pub(crate) struct Reporter {
@@ -244,6 +245,10 @@ impl Reporter {
                         let micros = |number| Duration::from_micros(u64::from(number));
                         let (read, sync) = (micros(seen.typical_read_us), micros(seen.typical_sync_us));
                         self.store.hear_of_typical_pace(DiskPace { read, sync });
+                        // Whoever does not lead knows no better, and whoever was deposed no more.
+                        if seen.term > 0 && seen.term >= self.store.highest_term().get() {
+                            self.store.vacate(&disk_ids(&seen.vacate));
+                        }
                         self.hear_of(seen.masters);
                         continue;
                     }
@@ -349,7 +354,16 @@ fn disk_status(disk: &DiskStatusReport) -> v1::DiskStatus {
         copy_share: disk.copies.share,
         usual_p99_us: micros(disk.copies.usual),
         copy_stream_bytes: disk.copies.stream_bytes,
+        vacating: disk.vacating.map(|vacating| v1::Vacating {
+            waiting: vacating.waiting,
+            damaged: vacating.damaged,
+            nowhere: vacating.nowhere,
+        }),
     }
+}
+
+fn disk_ids(ids: &[bytes::Bytes]) -> BTreeSet<DiskId> {
+    ids.iter().filter_map(|id| Uuid::from_slice(id).ok()).map(DiskId).collect()
 }
 
 fn scrub_status(scrub: &ScrubReport) -> v1::ScrubStatus {

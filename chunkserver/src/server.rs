@@ -88,6 +88,7 @@ impl ChunkServer {
             stopping: stopping.clone(),
             tasks: tasks.clone(),
         });
+        store.start_vacating(&stopping, &tasks);
         if let Some(source) = store.take_events() {
             tasks.spawn(events::relay(source, happened.clone(), metrics.clone(), stopping.clone()));
         }

@@ -1,6 +1,6 @@
 //! The grammar of the command line. Names are fixed: scripts and users rely on them.
 
-use crate::admin::drain::{DrainCommand, ServerArgument};
+use crate::admin::drain::{DrainCommand, ServerArgument, UndrainCommand};
 use crate::admin::policy::PolicyCommand;
 use crate::admin::rebalance::RebalanceCommand;
 use crate::admin::whatif::WhatIfCommand;
@@ -216,10 +216,10 @@ pub enum AdminCommand {
     /// What would become of the data if something happened
     #[command(subcommand)]
     Whatif(WhatIfCommand),
-    /// Empty a chunk server, so that it can be removed with nothing at risk
+    /// Empty a chunk server or a disk of one, so that it can be taken away with nothing at risk
     Drain(DrainCommand),
-    /// Let a chunk server that is being emptied serve again as before
-    Undrain(ServerArgument),
+    /// Let a chunk server or disk that is being emptied serve again as before
+    Undrain(UndrainCommand),
     /// Where the chunks of a file, or of all files below a directory, are
     Chunks(PathArgument),
     /// Check the metadata: of the leader, or offline in the data directory of a stopped master; exit status 1 with findings

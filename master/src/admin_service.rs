@@ -7,7 +7,7 @@ use crate::driven::Driven;
 use crate::event_pages;
 use crate::fsck_pages;
 use crate::hello::printable;
-use crate::moving::{drain, rebalance, whatif};
+use crate::moving::{disk_drain, drain, rebalance, whatif};
 use crate::parts::Parts;
 use crate::placement_pages;
 use crate::policy_pages;
@@ -20,7 +20,7 @@ use crate::why;
 use cairn_core::address::host_port;
 use cairn_core::cluster::ServerHealth;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, LogIndex, ServerId};
+use cairn_core::ids::{ChunkId, DiskId, LogIndex, ServerId};
 use cairn_core::journal::members::Member;
 use cairn_core::journal::membership::MemberChange;
 use cairn_core::limits::{ADMIN_COUNT_MAX, ADMIN_PAGES_QUEUED, HAND_OVER_PATIENCE, WORK_PAGE};
@@ -30,12 +30,12 @@ use cairn_proto::v1::admin_server::Admin;
 use cairn_proto::v1::change_masters_request::Change;
 use cairn_proto::v1::{
     BackupStatus, CapacityReply, CapacityRequest, ChangeMastersReply, ChangeMastersRequest, ChunksReply,
-    ChunksRequest, CorruptionReport, CreateBackupReply, CreateBackupRequest, DiskState, DiskStatus,
-    DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus, MastersReply,
-    MastersRequest, PlaceOfMaster, PolicyReply, PolicyRequest, RebalanceReply, RebalanceRequest,
-    RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk, ServerStatus, ServersReply,
-    ServersRequest, SlowReply, SlowRequest, StatusReply, StatusRequest, TransferLeaderReply,
-    TransferLeaderRequest, WhatIfReply, WhatIfRequest, WhyReply, WhyRequest,
+    ChunksRequest, CorruptionReport, CreateBackupReply, CreateBackupRequest, DiskDrainStatus, DiskState,
+    DiskStatus, DrainReply, DrainRequest, EventsReply, EventsRequest, FsckReply, FsckRequest, MasterStatus,
+    MastersReply, MastersRequest, PlaceOfMaster, PolicyReply, PolicyRequest, RebalanceReply,
+    RebalanceRequest, RemoveServerReply, RemoveServerRequest, ScrubReply, ScrubRequest, ServerDisk,
+    ServerStatus, ServersReply, ServersRequest, SlowReply, SlowRequest, StatusReply, StatusRequest,
+    TransferLeaderReply, TransferLeaderRequest, WhatIfReply, WhatIfRequest, WhyReply, WhyRequest,
 };
 use futures::FutureExt;
 use std::sync::Arc;
@@ -192,8 +192,13 @@ impl Admin for AdminService {
 
     async fn drain(&self, request: Request<DrainRequest>) -> Result<Response<DrainReply>, Status> {
         let request = request.into_inner();
-        let asked = drain::drain(&self.parts, ServerId(request.server), request.verb()).await;
-        asked.map(Response::new).map_err(|error| drain::refusal(&self.parts, &error))
+        let (parts, server, verb) = (&self.parts, ServerId(request.server), request.verb());
+        let asked = match uuid::Uuid::from_slice(&request.disk) {
+            Ok(disk) => disk_drain::drain(parts, (server, DiskId(disk)), verb).await,
+            Err(_) if request.disk.is_empty() => drain::drain(parts, server, verb).await,
+            Err(_) => Err(FsError::NotFound),
+        };
+        asked.map(Response::new).map_err(|error| drain::refusal(parts, &error))
     }
 
     async fn rebalance(
@@ -322,6 +327,7 @@ async fn status(parts: &Arc<Parts>) -> Result<StatusReply, FsError> {
         chunks_whole: totals.chunks.saturating_sub(copies.short),
         chunks_short: copies.rows(),
         copies_exact: copies.exact,
+        disk_drains: reports.iter().flat_map(disk_drains).collect(),
     };
     let mut warnings = warnings(parts, &reply, &reports);
     warnings.extend(backup.warning());
@@ -396,6 +402,20 @@ fn disk_warnings(report: &ServerReport) -> Vec<String> {
         }
     };
     report.disks.iter().filter_map(warning).collect()
+}
+
+/// Disks of a server that are being emptied.
+fn disk_drains(report: &ServerReport) -> Vec<DiskDrainStatus> {
+    let status = |disk: &DiskStatus| {
+        Some(DiskDrainStatus {
+            server: report.server.get(),
+            disk: disk.disk.clone(),
+            path: disk.path.clone(),
+            replicas_left: disk.replicas,
+            replicas_at_start: report.drains(disk)?.replicas,
+        })
+    };
+    report.disks.iter().filter_map(status).collect()
 }
 
 fn redundancy_warning(status: &StatusReply) -> String {
@@ -479,13 +499,14 @@ async fn count_chunks(parts: &Parts, server: ServerId) -> Result<u64, FsError> {
 }
 
 fn server_status(report: ServerReport, chunks: u64) -> ServerStatus {
+    let disks = report.disks.iter().map(|disk| server_disk(disk, report.drains(disk).is_some())).collect();
     ServerStatus {
         server: report.server.get(),
         node: report.node.0.as_bytes().to_vec().into(),
         address: report.address,
         state: report.health.name().to_owned(),
         silent_ms: report.silent.map_or(u64::MAX, |silent| silent.as_millis() as u64),
-        disks: report.disks.into_iter().map(server_disk).collect(),
+        disks,
         chunks,
         draining: report.draining.is_some(),
         labels: report.labels.texts().collect(),
@@ -503,8 +524,10 @@ pub(crate) fn disk_state(state: DiskState) -> &'static str {
     }
 }
 
-fn server_disk(disk: DiskStatus) -> ServerDisk {
+fn server_disk(disk: &DiskStatus, draining: bool) -> ServerDisk {
+    let disk = disk.clone();
     ServerDisk {
+        draining,
         state: disk_state(disk.state()).to_owned(),
         disk: disk.disk,
         path: disk.path,

@@ -11,7 +11,7 @@ use crate::link::{Link, Outgoing, down};
 use crate::parts::Parts;
 use cairn_core::cluster::Labels;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, ServerId};
+use cairn_core::ids::{ChunkId, DiskId, ServerId};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, DESCRIPTION_BYTES_MAX, HELLO_PATIENCE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{ServerRecord, server_of};
@@ -230,7 +230,11 @@ fn take(
             let pace = parts.servers.typical_pace(parts.now());
             let micros = |span: Duration| u32::try_from(span.as_micros()).unwrap_or(u32::MAX);
             let (typical_read_us, typical_sync_us) = (micros(pace.read), micros(pace.sync));
-            let seen = HeartbeatSeen { term, masters, typical_read_us, typical_sync_us };
+            let vacate = match term {
+                0 => Vec::new(),
+                _ => parts.servers.disk_drains_of(link.server).keys().map(id_bytes).collect(),
+            };
+            let seen = HeartbeatSeen { term, masters, typical_read_us, typical_sync_us, vacate };
             drop(commands.try_send(down(Message::HeartbeatSeen(seen))));
         }
         Said::Done(done) => link.settle(done),
@@ -240,6 +244,10 @@ fn take(
         Said::Register(_) => warn!(server = %link.server, "chunk server registered twice on one stream"),
     }
     None
+}
+
+fn id_bytes(disk: &DiskId) -> bytes::Bytes {
+    disk.0.as_bytes().to_vec().into()
 }
 
 fn replica_event(parts: &Parts, server: ServerId, event: &ReplicaEvent) {

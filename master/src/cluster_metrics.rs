@@ -59,6 +59,8 @@ fn disks(encoder: &mut DescriptorEncoder<'_>, reports: &[ServerReport]) -> fmt::
     for (name, help, figure) in figures {
         gauges(encoder, name, help, all().map(|of| (labels(&of), figure(of.1))))?;
     }
+    let draining = all().map(|of| (labels(&of), u64::from(of.0.drains(of.1).is_some())));
+    gauges(encoder, "disk_draining", "1 while the disk is being emptied", draining)?;
     let of_disk = |of: &(&ServerReport, &DiskStatus), state: &str| {
         let [server, disk] = labels(of);
         ([server, disk, ("state", state.to_owned())], u64::from(disk_state(of.1.state()) == state))

@@ -1,6 +1,7 @@
 //! Taking the lead over: founds the cluster's first rows if there are none, and loads what only a leader keeps in memory.
 
 use crate::link::Link;
+use crate::moving::disk_drain;
 use crate::parts::Parts;
 use crate::sequencer::Leadership;
 use cairn_core::error::FsError;
@@ -88,9 +89,11 @@ async fn take_over(parts: &Parts) -> Result<(), FsError> {
         known.extend(page);
     }
     parts.servers.load(known, parts.now());
+    parts.servers.load_disk_drains(disk_drain::recorded(parts).await?);
     // What an earlier lead of this member had begun is as good as never begun.
     parts.recalls.begin_anew();
     parts.strays.begin_anew();
+    parts.departures.begin_anew();
     let (mut after, mut all) = (None, Vec::new());
     loop {
         let page = parts.reader.read(move |rows| sessions(rows, after, WORK_PAGE)).await?;

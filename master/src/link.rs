@@ -4,7 +4,7 @@
 //! again, which every command permits.
 
 use cairn_core::cluster::pace::Haste;
-use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
+use cairn_core::ids::{ChunkId, ChunkVersion, DiskId, ServerId, Term};
 use cairn_core::limits::{COMMANDS_IN_FLIGHT_MAX, REPLICA_LIST_MAX};
 use cairn_proto::v1::master_command::Message;
 use cairn_proto::v1::{
@@ -212,10 +212,32 @@ impl Link {
         (first, last): (ChunkId, ChunkId),
         patience: Duration,
     ) -> Result<Vec<HeldReplica>, CommandError> {
+        let (first, last) = (first.get(), last.get());
+        self.ask_list(ListReplicas { term: term.get(), first, last, ..ListReplicas::default() }, patience)
+            .await
+    }
+
+    /// About `limit` replicas on one disk at the most; `nowhere`: only those that no other disk there has room for.
+    pub(crate) async fn list_on_disk(
+        &self,
+        term: Term,
+        (disk, nowhere): (DiskId, bool),
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Vec<HeldReplica>, CommandError> {
+        let disk = disk.0.as_bytes().to_vec().into();
+        let (term, last) = (term.get(), u64::MAX);
+        self.ask_list(ListReplicas { command: 0, term, first: 0, last, disk, nowhere, limit }, patience).await
+    }
+
+    async fn ask_list(
+        &self,
+        list: ListReplicas,
+        patience: Duration,
+    ) -> Result<Vec<HeldReplica>, CommandError> {
         let (done, answer) = oneshot::channel();
         let command = self.enlist(Waiting::List { so_far: Vec::new(), done })?;
-        let message = ListReplicas { command, term: term.get(), first: first.get(), last: last.get() };
-        self.send(command, Message::List(message))?;
+        self.send(command, Message::List(ListReplicas { command, ..list }))?;
         self.wait(command, answer, patience).await
     }
 

@@ -10,6 +10,7 @@ use crate::inventory::Strays;
 use crate::latencies::Latencies;
 use crate::leases::Recalls;
 use crate::metrics::Metrics;
+use crate::moving::disk_drain::Departures;
 use crate::moving::rebalance::Rebalancing;
 use crate::peers::{Identity, Peers};
 use crate::policies::Misplaced;
@@ -71,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) repairs: Repairs,
     /// Chunks whose replicas stand where they should not, or are too many.
     pub(crate) misplaced: Misplaced,
+    /// Replicas that must leave the disk that they stand on, and find no room on another one there.
+    pub(crate) departures: Departures,
     /// Replicas that move to even the servers out.
     pub(crate) rebalancing: Rebalancing,
     /// What has happened lately.

@@ -20,13 +20,14 @@ pub(crate) async fn current(parts: &Parts) -> Result<Policies, FsError> {
     parts.reader.read(move |rows| policies(rows, default_replicas)).await
 }
 
-/// A chunk as the planner sees it.
+/// A chunk as the planner sees it: whose replica is bad, and whose must leave its disk.
 pub(crate) fn replicas<'a>(
     record: &'a ChunkRecord,
-    bad: &'a [ServerId],
+    (bad, leaving): (&'a [ServerId], &'a [ServerId]),
     policies: &'a Policies,
 ) -> Replicas<'a> {
-    Replicas { set: &record.servers, bad, wanted: record.wanted, required: policies.required(record.policy) }
+    let required = policies.required(record.policy);
+    Replicas { set: &record.servers, bad, leaving, wanted: record.wanted, required }
 }
 
 /// Chunks that the walk has found out of place, until repair looks at them. In memory only: a new leader's walk finds them again.

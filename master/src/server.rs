@@ -9,6 +9,7 @@ use crate::events;
 use crate::filling::{Transfers, fetch, promote};
 use crate::leader;
 use crate::leases;
+use crate::moving::disk_drain;
 use crate::parts::Parts;
 use crate::peers::{Identity, Peers, assembly, keep};
 use crate::sequencer::{self, Leadership, LostVote, StartError};
@@ -19,10 +20,10 @@ use crate::work;
 use cairn_core::cluster::ClusterView;
 use cairn_core::ids::ClusterId;
 use cairn_core::limits::{
-    CAPACITY_PERIOD, COUNTS_PERIOD, DELETIONS_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX, GARBAGE_PERIOD,
-    HAND_OVER_PATIENCE, ORPHANS_PERIOD, POLICY_WALK_PERIOD, PROMOTION_PERIOD, REBALANCE_PERIOD,
-    RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SALVAGE_PERIOD, SHUTDOWN_DRAIN, SWEEP_PERIOD_MAX,
-    VIEW_PERIOD,
+    CAPACITY_PERIOD, COUNTS_PERIOD, DELETIONS_PERIOD, DISK_DRAIN_PERIOD, FILL_PAUSE, FILL_PAUSE_MAX,
+    GARBAGE_PERIOD, HAND_OVER_PATIENCE, ORPHANS_PERIOD, POLICY_WALK_PERIOD, PROMOTION_PERIOD,
+    REBALANCE_PERIOD, RECONCILE_PERIOD, RELEASE_POLL, REPAIR_PERIOD, SALVAGE_PERIOD, SHUTDOWN_DRAIN,
+    SWEEP_PERIOD_MAX, VIEW_PERIOD,
 };
 use cairn_env::Env;
 use cairn_env::config::ConfigError;
@@ -306,6 +307,7 @@ fn build(
         rebalancing: Default::default(),
         damage: Default::default(),
         misplaced: Default::default(),
+        departures: Default::default(),
         strays: Default::default(),
         events: Default::default(),
         slow: Default::default(),
@@ -398,6 +400,7 @@ fn spawn_jobs(tasks: &mut JoinSet<Result<(), MasterError>>, parts: &Arc<Parts>) 
         work::reconcile::pass(parts, term, Arc::clone(&attempts))
     });
     spawn_job(tasks, parts, REPAIR_PERIOD, work::repair::pass);
+    spawn_job(tasks, parts, DISK_DRAIN_PERIOD, disk_drain::pass);
     let walker = Arc::default();
     spawn_job(tasks, parts, POLICY_WALK_PERIOD, move |parts, term| {
         work::policies::pass(parts, term, Arc::clone(&walker))

@@ -5,9 +5,9 @@ use cairn_core::cluster::disk_health::DiskPace;
 use cairn_core::cluster::failure_detector::{Listener, Presence};
 use cairn_core::cluster::witness::Witnesses;
 use cairn_core::cluster::{ClusterView, Labels, ServerHealth, ServerView};
-use cairn_core::ids::{ChunkId, NodeId, ServerId, SessionId};
+use cairn_core::ids::{ChunkId, DiskId, NodeId, ServerId, SessionId};
 use cairn_core::limits::{DISK_TYPICAL_PERIOD, OBSERVER_PAUSE, SERVER_DISKS_MAX};
-use cairn_core::namespace::work::{Draining, ServerRecord};
+use cairn_core::namespace::work::{DrainedDisk, Draining, ServerRecord};
 use cairn_core::time::Tick;
 use cairn_core::units::CHUNK_BYTES;
 use cairn_proto::v1::{DiskState, DiskStatus, Heartbeat};
@@ -25,7 +25,12 @@ pub(crate) struct Servers {
     watch: Mutex<Watch>,
     typical: Mutex<(Tick, DiskPace)>,
     witnesses: Mutex<Witnesses>,
+    /// Disks that are to be emptied, as the state has it.
+    disk_drains: Mutex<BTreeMap<ServerId, DiskDrains>>,
 }
+
+/// Of one server, since when and of how much.
+pub(crate) type DiskDrains = BTreeMap<DiskId, Draining>;
 
 /// This master's own presence: whoever was not there to listen cannot tell that others were silent.
 #[derive(Default)]
@@ -70,6 +75,19 @@ pub(crate) struct ServerReport {
     pub(crate) disks: Vec<DiskStatus>,
     pub(crate) draining: Option<Draining>,
     pub(crate) labels: Arc<Labels>,
+    pub(crate) disk_drains: DiskDrains,
+}
+
+impl ServerReport {
+    /// Since when a disk is being emptied, if it is.
+    pub(crate) fn drains(&self, disk: &DiskStatus) -> Option<Draining> {
+        self.disk_drains.get(&disk_id(disk)).copied()
+    }
+}
+
+/// The disk's identity; nil: its server could not read it.
+pub(crate) fn disk_id(disk: &DiskStatus) -> DiskId {
+    DiskId(uuid::Uuid::from_slice(&disk.disk).unwrap_or_default())
 }
 
 impl Servers {
@@ -81,6 +99,7 @@ impl Servers {
             watch: Mutex::default(),
             typical: Mutex::default(),
             witnesses: Mutex::default(),
+            disk_drains: Mutex::default(),
         }
     }
 
@@ -127,8 +146,33 @@ impl Servers {
         }
     }
 
+    /// Disks that are to be emptied, all of them, at the start of a leader.
+    pub(crate) fn load_disk_drains(&self, records: Vec<DrainedDisk>) {
+        let mut drains = self.disk_drains();
+        drains.clear();
+        for DrainedDisk { server, disk, draining } in records {
+            drains.entry(server).or_default().insert(disk, draining);
+        }
+    }
+
+    /// Whether a disk is to be emptied, as the state has it from now on.
+    pub(crate) fn set_disk_draining(&self, server: ServerId, disk: DiskId, draining: Option<Draining>) {
+        let mut drains = self.disk_drains();
+        let of_server = drains.entry(server).or_default();
+        match draining {
+            Some(draining) => drop(of_server.insert(disk, draining)),
+            None => drop(of_server.remove(&disk)),
+        }
+    }
+
+    /// Which disks of `server` are to be emptied.
+    pub(crate) fn disk_drains_of(&self, server: ServerId) -> DiskDrains {
+        self.disk_drains().get(&server).cloned().unwrap_or_default()
+    }
+
     /// `server` is no more.
     pub(crate) fn removed(&self, server: ServerId) {
+        self.disk_drains().remove(&server);
         if let Some(link) = self.locked().remove(&server).and_then(|known| known.link) {
             link.close();
         }
@@ -230,16 +274,19 @@ impl Servers {
     /// What decisions and answers are told of the servers.
     pub(crate) fn view(&self, now: Tick) -> ClusterView {
         let listener = self.listener(now);
+        let drains = self.disk_drains().clone();
+        let none = DiskDrains::new();
+        let drained = |id| drains.get(id).unwrap_or(&none);
         let table = self.locked();
         let mut servers: BTreeMap<ServerId, ServerView> =
-            table.iter().map(|(&id, server)| (id, server.view(now, listener))).collect();
+            table.iter().map(|(id, server)| (*id, server.view(now, listener, drained(id)))).collect();
         let takes = |view: &&ServerView| view.health == ServerHealth::Alive && view.free_bytes >= CHUNK_BYTES;
         // Unsteady servers and slow disks take new replicas where there is hardly any other room.
         if servers.values().filter(takes).count() < GOOD_SERVERS_MIN {
             for (id, view) in &mut servers {
                 let Some(server) = table.get(id) else { continue };
                 if view.free_bytes < CHUNK_BYTES {
-                    view.free_bytes = server.room(DiskState::DiskSlow);
+                    view.free_bytes = server.room(DiskState::DiskSlow, drained(id));
                 }
                 if server.presence.is_usable(now, listener) {
                     view.health = ServerHealth::Alive;
@@ -252,6 +299,7 @@ impl Servers {
     /// Every server, for operators.
     pub(crate) fn reports(&self, now: Tick) -> Vec<ServerReport> {
         let listener = self.listener(now);
+        let drains = self.disk_drains().clone();
         let table = self.locked();
         let report = |(&id, server): (&ServerId, &Server)| ServerReport {
             server: id,
@@ -263,6 +311,7 @@ impl Servers {
             disks: server.disks.clone(),
             draining: server.draining,
             labels: server.labels.clone(),
+            disk_drains: drains.get(&id).cloned().unwrap_or_default(),
         };
         table.iter().map(report).collect()
     }
@@ -275,6 +324,10 @@ impl Servers {
 
     fn witnesses(&self) -> MutexGuard<'_, Witnesses> {
         self.witnesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn disk_drains(&self) -> MutexGuard<'_, BTreeMap<ServerId, DiskDrains>> {
+        self.disk_drains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn locked(&self) -> MutexGuard<'_, BTreeMap<ServerId, Server>> {
@@ -299,22 +352,35 @@ impl Server {
         }
     }
 
-    fn view(&self, now: Tick, listener: Listener) -> ServerView {
-        let has_room = |disk: &&DiskStatus| disk.state() != DiskState::DiskFailed;
+    /// What is to be emptied counts as no room.
+    fn view(&self, now: Tick, listener: Listener, drained: &DiskDrains) -> ServerView {
+        let has_room = |disk: &&DiskStatus| {
+            disk.state() != DiskState::DiskFailed && !drained.contains_key(&disk_id(disk))
+        };
         ServerView {
             health: self.presence.health(now, listener),
             address: if self.link.is_some() { self.data_address.clone() } else { String::new() },
             total_bytes: sum(self.disks.iter().filter(has_room).map(|disk| disk.total_bytes)),
-            free_bytes: self.room(DiskState::DiskHealthy),
+            free_bytes: self.room(DiskState::DiskHealthy, drained),
+            leaving_bytes: self.leaving_room(drained),
             load: self.load,
             draining: self.draining.is_some(),
             labels: self.labels.clone(),
         }
     }
 
+    /// Free bytes of its disks that are to be emptied.
+    fn leaving_room(&self, drained: &DiskDrains) -> u64 {
+        let leaves = |disk: &&DiskStatus| {
+            disk.state() == DiskState::DiskHealthy && drained.contains_key(&disk_id(disk))
+        };
+        sum(self.disks.iter().filter(leaves).map(|disk| disk.free_bytes))
+    }
+
     /// Free bytes of its disks in this state.
-    fn room(&self, state: DiskState) -> u64 {
-        sum(self.disks.iter().filter(|disk| disk.state() == state).map(|disk| disk.free_bytes))
+    fn room(&self, state: DiskState, drained: &DiskDrains) -> u64 {
+        let has_room = |disk: &&DiskStatus| disk.state() == state && !drained.contains_key(&disk_id(disk));
+        sum(self.disks.iter().filter(has_room).map(|disk| disk.free_bytes))
     }
 }
 
@@ -442,6 +508,32 @@ mod tests {
         assert_eq!((free(1), free(2)), (0, 50 << 30));
         servers.disconnected(&servers.link(ServerId(4)).unwrap(), at(10));
         assert_eq!((free(1), free(2)), (50 << 30, 50 << 30), "two others are too few");
+    }
+
+    #[test]
+    fn a_disk_that_is_to_be_emptied_counts_as_no_room() {
+        let servers = Servers::new(DEAD_AFTER);
+        let disk = |number: u128| DiskStatus {
+            disk: uuid::Uuid::from_u128(number).as_bytes().to_vec().into(),
+            state: DiskState::DiskHealthy.into(),
+            total_bytes: 100 << 30,
+            free_bytes: 50 << 30,
+            ..DiskStatus::default()
+        };
+        servers.connected(record(), vec![disk(1), disk(2)], link(), at(0));
+        let room = || {
+            let view = &servers.view(at(10)).servers[&ServerId(1)];
+            (view.free_bytes >> 30, view.total_bytes >> 30, view.leaving_bytes >> 30)
+        };
+        assert_eq!(room(), (100, 200, 0));
+        let draining = Draining { since: Default::default(), replicas: 4 };
+        let one = DiskId(uuid::Uuid::from_u128(1));
+        servers.load_disk_drains(vec![DrainedDisk { server: ServerId(1), disk: one, draining }]);
+        assert_eq!(room(), (50, 100, 50));
+        assert_eq!(servers.reports(at(10))[0].drains(&disk(1)), Some(draining));
+        assert_eq!(servers.reports(at(10))[0].drains(&disk(2)), None);
+        servers.set_disk_draining(ServerId(1), one, None);
+        assert_eq!(room(), (100, 200, 0));
     }
 
     #[test]

@@ -133,6 +133,13 @@ impl Cluster {
         cluster
     }
 
+    /// Starts a cluster whose chunk servers have so many disks each.
+    pub fn up_with_disks(options: ClusterOptions, disks: u32) -> Self {
+        let cluster = Self::prepared(Vec::new());
+        cluster.begin(options, disks);
+        cluster
+    }
+
     /// Starts a cluster whose chunk servers have so many disks each, every one a [`FaultyDisk`].
     pub fn up_on_faulty_disks(options: ClusterOptions, disks: u32) -> Self {
         let mut cluster = Self::prepared(Vec::new());

@@ -1,5 +1,6 @@
 //! What may be found after a crash: the oracle of the crash proofs, and the small world they run in.
 
+use super::relocate::{Outcome, relocate};
 use super::scrub::{assert_sound, scrub_all};
 use super::*;
 use bytes::Bytes;
@@ -44,6 +45,10 @@ pub(super) enum Op {
     Term(u64),
     /// Empty the journal into the files.
     WriteBack,
+    /// To the other disk.
+    Move {
+        chunk: u64,
+    },
 }
 
 impl Op {
@@ -52,7 +57,8 @@ impl Op {
             Self::Write { chunk, .. }
             | Self::Sync { chunk, .. }
             | Self::Raise { chunk, .. }
-            | Self::Delete { chunk, .. } => Some(*chunk),
+            | Self::Delete { chunk, .. }
+            | Self::Move { chunk } => Some(*chunk),
             Self::Term(_) | Self::WriteBack => None,
         }
     }
@@ -71,8 +77,19 @@ impl Op {
             }
             Self::Term(term) => store.fence_term(Term(term)).await,
             Self::WriteBack => write_all_back(store).await,
+            Self::Move { chunk } => {
+                assert_eq!(move_over(store, chunk).await?, Outcome::Moved);
+                Ok(())
+            }
         }
     }
+}
+
+/// Moves a replica to the other disk of two.
+pub(super) async fn move_over(store: &ChunkStore, chunk: u64) -> Result<Outcome, StoreError> {
+    let replica = store.find(ChunkId(chunk), PART)?;
+    let other = store.shared.volumes().find(|other| !Arc::ptr_eq(other, &replica.volume)).unwrap();
+    relocate(&store.shared, &replica, other).await
 }
 
 pub(super) async fn write_all_back(store: &ChunkStore) -> Result<(), StoreError> {
@@ -125,8 +142,18 @@ pub(super) fn world(disk: &SimDisk, seed: u64) -> Env {
 }
 
 pub(super) fn open_tiny(disk: &SimDisk, seed: u64) -> (ChunkStore, OpenReport) {
-    let config = DiskConfig { path: Path::new("/d").to_owned(), capacity_bytes: None, reserve_bytes: 0 };
-    ChunkStore::open_with(&world(disk, seed), None, NodeId::default(), &[config], tiny()).unwrap()
+    open_on(disk, seed, &ONE)
+}
+
+/// Directories of a server with one disk, and of one with two.
+pub(super) const ONE: [&str; 1] = ["/d"];
+pub(super) const TWO: [&str; 2] = ["/d", "/e"];
+
+pub(super) fn open_on(disk: &SimDisk, seed: u64, paths: &[&str]) -> (ChunkStore, OpenReport) {
+    let config =
+        |path: &&str| DiskConfig { path: Path::new(path).to_owned(), capacity_bytes: None, reserve_bytes: 0 };
+    let configs: Vec<_> = paths.iter().map(config).collect();
+    ChunkStore::open_with(&world(disk, seed), None, NodeId::default(), &configs, tiny()).unwrap()
 }
 
 pub(super) fn runtime() -> tokio::runtime::Runtime {
@@ -166,12 +193,14 @@ pub(super) struct Promise {
     term: u64,
     /// The chunk an unfinished operation works on.
     busy: Option<u64>,
+    /// Where the server's disks are.
+    disks: &'static [&'static str],
 }
 
 impl Promise {
-    /// After `done` operations were acknowledged, and while `unfinished` may be anywhere.
-    pub(super) fn at(done: &[Op], unfinished: Option<&Op>) -> Self {
-        let mut promise = Self { busy: unfinished.and_then(Op::chunk), ..Self::default() };
+    /// After `done` operations were acknowledged, and while `unfinished` may be anywhere, on a server with these disks.
+    pub(super) fn at(done: &[Op], unfinished: Option<&Op>, disks: &'static [&'static str]) -> Self {
+        let mut promise = Self { busy: unfinished.and_then(Op::chunk), disks, ..Self::default() };
         done.iter().for_each(|op| promise.apply(op, true));
         unfinished.into_iter().for_each(|op| promise.apply(op, false));
         promise
@@ -200,7 +229,9 @@ impl Promise {
                     model.synced();
                 }
             }
-            Op::Sync { chunk, .. } if acknowledged => self.chunks.get_mut(&chunk).unwrap().synced(),
+            Op::Sync { chunk, .. } | Op::Move { chunk } if acknowledged => {
+                self.chunks.get_mut(&chunk).unwrap().synced()
+            }
             Op::Raise { chunk, to, .. } => {
                 let model = self.chunks.get_mut(&chunk).unwrap();
                 model.version_max = model.version_max.max(to);
@@ -211,14 +242,17 @@ impl Promise {
             Op::Delete { chunk, .. } if acknowledged => drop(self.chunks.remove(&chunk)),
             Op::Delete { chunk, .. } => self.chunks.get_mut(&chunk).unwrap().maybe_deleted = true,
             Op::Term(term) if acknowledged => self.term = self.term.max(term),
-            Op::Sync { .. } | Op::Term(_) | Op::WriteBack => {}
+            Op::Sync { .. } | Op::Move { .. } | Op::Term(_) | Op::WriteBack => {}
         }
     }
 
     /// Opens the disk and holds what it finds against the promise. Returns a short text of what was found.
     pub(super) async fn check(&self, disk: &SimDisk, seed: u64) -> Vec<(u64, u64, Vec<u32>)> {
-        let (store, report) = open_tiny(disk, seed);
-        assert_eq!(report.disks[0].state, DiskState::Healthy, "{report:?}");
+        let (store, report) = open_on(disk, seed, self.disks);
+        let held: u64 = report.disks.iter().map(|disk| disk.replicas).sum();
+        assert_eq!(held, store.list(ChunkId(0), ChunkId(u64::MAX), usize::MAX).len() as u64, "{report:?}");
+        assert!(store.shared.aside().is_empty());
+        assert!(report.disks.iter().all(|disk| disk.state == DiskState::Healthy), "{report:?}");
         assert!(report.term.get() >= self.term);
         let mut found = Vec::new();
         for stat in store.list(ChunkId(0), ChunkId(u64::MAX), usize::MAX) {
@@ -283,8 +317,8 @@ impl Promise {
             store.write(write_request(stat.chunk.get(), next.get(), 100, &payload, true)).await.unwrap();
         }
         let after = disk.crash_image_with(&mut cairn_env::disk_sim::choice::LoseAll);
-        let (again, report) = open_tiny(&after, seed ^ 1);
-        assert_eq!(report.disks[0].state, DiskState::Healthy, "{report:?}");
+        let (again, report) = open_on(&after, seed ^ 1, self.disks);
+        assert!(report.disks.iter().all(|disk| disk.state == DiskState::Healthy), "{report:?}");
         for stat in again.list(ChunkId(0), ChunkId(99), usize::MAX) {
             let offset = if stat.chunk == ChunkId(99) { 0 } else { 100 };
             let blocks =

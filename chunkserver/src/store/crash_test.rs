@@ -1,6 +1,8 @@
 //! Crash enumeration: short workloads, the power cut before every disk operation, many states of the disk each time.
 
-use super::crash_model_test::{BLOCKS, Op, PART, Promise, open_tiny, runtime, write_all_back, write_request};
+use super::crash_model_test::{
+    BLOCKS, ONE, Op, PART, Promise, TWO, open_on, open_tiny, runtime, write_all_back, write_request,
+};
 use super::types::DiskState;
 use cairn_core::ids::ChunkId;
 use cairn_core::units::BLOCK_BYTES;
@@ -22,7 +24,38 @@ fn sync(chunk: u64) -> Op {
 }
 
 fn workloads() -> Vec<Vec<Op>> {
-    [of_one_replica(), of_commands(), of_full_segments()].concat()
+    [of_one_replica(), of_commands(), of_full_segments(), of_moves()].concat()
+}
+
+fn of_moves() -> Vec<Vec<Op>> {
+    let (to, back) = (Op::Move { chunk: 1 }, Op::Move { chunk: 1 });
+    let raise = Op::Raise { chunk: 1, from: 1, to: 2 };
+    let delete = Op::Delete { chunk: 1, version: 1 };
+    vec![
+        vec![large(1, 0, 1, true), to.clone(), small(1, 100, 5000, 2, true), Op::WriteBack, back.clone()],
+        vec![small(1, 0, 9000, 1, true), Op::WriteBack, to.clone(), raise, large(2, 0, 3, true)],
+        vec![
+            large(1, 0, 1, false),
+            small(1, 50_000, 10, 2, false),
+            to.clone(),
+            delete,
+            small(2, 0, 9, 3, true),
+        ],
+        vec![
+            small(1, 0, 4096, 1, true),
+            to,
+            Op::WriteBack,
+            back,
+            large(1, 8192, 2, false),
+            Op::WriteBack,
+            sync(1),
+        ],
+    ]
+}
+
+/// Where the disks are of the server that a workload runs on.
+fn disks_of(workload: &[Op]) -> &'static [&'static str] {
+    if workload.iter().any(|op| matches!(op, Op::Move { .. })) { &TWO } else { &ONE }
 }
 
 fn of_one_replica() -> Vec<Vec<Op>> {
@@ -86,7 +119,7 @@ fn of_full_segments() -> Vec<Vec<Op>> {
 fn run(workload: &[Op]) -> Vec<(SimDisk, Promise)> {
     let disk = SimDisk::new();
     runtime().block_on(async {
-        let (store, _) = open_tiny(&disk, 1);
+        let (store, _) = open_on(&disk, 1, disks_of(workload));
         let before = disk.operations();
         disk.keep_crash_points();
         let mut ends = Vec::new();
@@ -99,7 +132,7 @@ fn run(workload: &[Op]) -> Vec<(SimDisk, Promise)> {
         let promise = |number: u64| {
             // Before operation `number`: operations that had ended, and the one that was to do it.
             let done = ends.iter().take_while(|end| **end < number).count();
-            Promise::at(&workload[..done], workload.get(done))
+            Promise::at(&workload[..done], workload.get(done), disks_of(workload))
         };
         points.into_iter().map(|point| (point.disk, promise(point.before.number))).collect()
     })
@@ -135,7 +168,7 @@ fn a_crash_within_the_recovery_changes_nothing() {
             let image = disk.crash_image(7);
             let recovering = image.fork();
             recovering.keep_crash_points();
-            drop(runtime().block_on(async { open_tiny(&recovering, 3) }));
+            drop(runtime().block_on(async { open_on(&recovering, 3, disks_of(&workload)) }));
             let first = runtime().block_on(promise.check(&image.fork(), 5));
             for point in recovering.take_crash_points() {
                 for seed in 0..3 {
@@ -149,8 +182,8 @@ fn a_crash_within_the_recovery_changes_nothing() {
 }
 
 /// Every block of every replica whose sync is acknowledged.
-async fn synced_contents(disk: &SimDisk) -> Vec<(u64, Vec<u8>)> {
-    let (store, _) = open_tiny(disk, 4);
+async fn synced_contents(disk: &SimDisk, disks: &[&str]) -> Vec<(u64, Vec<u8>)> {
+    let (store, _) = open_on(disk, 4, disks);
     let mut found = Vec::new();
     for stat in store.list(ChunkId(0), ChunkId(u64::MAX), usize::MAX) {
         if store.sync(stat.chunk, PART, stat.version).await.is_ok() {
@@ -168,9 +201,10 @@ fn what_a_killed_process_left_in_the_page_cache_is_not_taken_for_durable() {
         for (disk, _) in run(&workload) {
             // Killed, and started again: what was written and not synced is still there; then the power fails.
             let killed = disk.fork();
-            let promised = runtime().block_on(synced_contents(&killed));
+            let disks = disks_of(&workload);
+            let promised = runtime().block_on(synced_contents(&killed, disks));
             let after = killed.crash_image_with(&mut LoseAll);
-            let kept = runtime().block_on(synced_contents(&after));
+            let kept = runtime().block_on(synced_contents(&after, disks));
             assert!(promised == kept, "a sync was acknowledged for what only the page cache held");
         }
     }

@@ -1,6 +1,6 @@
 //! Failing syncs and writes, flipped bits, full disks: never a false acknowledgement, never wrong bytes.
 
-use super::crash_model_test::{Op, PART, Promise, open_tiny, runtime};
+use super::crash_model_test::{ONE, Op, PART, Promise, open_tiny, runtime};
 use super::*;
 use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk_sim::SimDisk;
@@ -53,7 +53,7 @@ fn fail_and_crash(later: &[Op], set_fault: impl Fn(&SimDisk)) -> bool {
             assert!(!store.disks()[0].detail.is_empty());
             let event = store.take_events().unwrap().try_recv().unwrap();
             assert!(matches!(event, StoreEvent::DiskFailed { .. }), "{event:?}");
-            let promise = Promise::at(&done, failed.as_ref());
+            let promise = Promise::at(&done, failed.as_ref(), &ONE);
             for seed in 0..6 {
                 promise.check(&disk.crash_image(seed), seed).await;
             }
@@ -72,7 +72,7 @@ async fn go_on_after_a_start(disk: &SimDisk, later: &[Op], mut done: Vec<Op>, fa
         op.run(&store).await.unwrap();
         done.push(op.clone());
     }
-    let promise = Promise::at(&done, failed);
+    let promise = Promise::at(&done, failed, &ONE);
     for seed in 0..6 {
         promise.check(&disk.crash_image(seed), seed).await;
     }

@@ -621,12 +621,13 @@ impl ChunkStore {
     /// emptied, only when all others are full.
     fn choose_disk(&self) -> Result<Arc<Volume>, StoreError> {
         let mut living: Vec<_> = self.shared.volumes().filter(|volume| !volume.has_failed()).collect();
-        let is_good = |volume: &Arc<Volume>| !volume.pace.is_slow() && !volume.vacating.is_wanted();
-        let stays = |volume: &Arc<Volume>| !volume.vacating.is_wanted();
-        let takes = |volume: &Arc<Volume>| volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES;
-        if living.iter().any(|volume| is_good(volume) && takes(volume)) {
+        let stays = |volume: &Volume| {
+            !volume.vacating.is_wanted() && volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES
+        };
+        let is_good = |volume: &Volume| stays(volume) && !volume.pace.is_slow();
+        if living.iter().any(|volume| is_good(volume)) {
             living.retain(|volume| is_good(volume));
-        } else if living.iter().any(|volume| stays(volume) && takes(volume)) {
+        } else if living.iter().any(|volume| stays(volume)) {
             living.retain(|volume| stays(volume));
         }
         let draw = || living.get(self.shared.env.random.below(living.len() as u64) as usize);
@@ -670,6 +671,8 @@ mod fault_test;
 mod full_disk_test;
 #[cfg(test)]
 mod model_test;
+#[cfg(test)]
+mod relocate_test;
 #[cfg(test)]
 mod store_test;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::error::StoreError;
 use super::relocate::{Outcome, bytes_of, relocate};
 use super::replica::Replica;
-use super::types::VacatingReport;
+use super::types::{ReplicaStat, VacatingReport};
 use super::volume::{REPLICA_OVERHEAD_BYTES, Volume};
 use super::{ChunkStore, Shared};
 use cairn_core::chunk::ReplicaKey;
@@ -81,6 +81,12 @@ impl ChunkStore {
         for volume in self.shared.volumes() {
             volume.vacating.want(disks.contains(&volume.disk_id));
         }
+    }
+
+    /// Whether the replica stands on a disk that is being emptied, and no other disk here has room for it.
+    pub fn has_nowhere_to_go(&self, stat: &ReplicaStat) -> bool {
+        let mut volumes = self.shared.volumes();
+        volumes.any(|volume| volume.disk_id == stat.disk && volume.vacating.lists(stat.chunk))
     }
 
     /// Starts to empty disks when that is wanted, until `stopping` is cancelled. Once. `tasks` counts whoever does it.

@@ -89,7 +89,13 @@ async fn lists_name_what_is_held() {
             Status::Ok
         );
     }
-    cluster.leader.send(&address, Down::List(ListReplicas { command: 1, term: 1, first: 4, last: 9 })).await;
+    cluster
+        .leader
+        .send(
+            &address,
+            Down::List(ListReplicas { command: 1, term: 1, first: 4, last: 9, ..ListReplicas::default() }),
+        )
+        .await;
     let list = cluster.leader.hears(&address, |message| match message {
         Up::Replicas(list) => Some(list.clone()),
         _ => None,

@@ -1,23 +1,26 @@
-//! `admin drain`, `admin undrain`, `admin servers remove`: emptying chunk servers and taking them off the record.
+//! `admin drain`, `admin undrain`, `admin servers remove`: emptying chunk servers and single disks, and taking servers off the record.
 
-use super::request;
+use super::{drain_disk, request, uuid_text};
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output::{self, human_bytes, human_time};
+use bytes::Bytes;
 use cairn_proto::v1::{DrainReply, DrainRequest, DrainVerb, RemoveServerRequest, ServersRequest};
 use clap::{Args, Subcommand};
 
 /// `cairn admin drain`
 #[derive(Debug, Args)]
 pub struct DrainCommand {
-    /// The chunk server: its number, chunkserver-N as `admin servers` shows it, or its HOST:PORT
+    /// The chunk server: its number, chunkserver-N as `admin servers` shows it, or its HOST:PORT; with :DISK only that disk of
+    /// it: the end of its path or the beginning of its id
+    #[arg(value_name = "SERVER[:DISK]")]
     pub server: String,
     /// What to do [default: start]
     #[command(subcommand)]
     pub verb: Option<DrainAction>,
 }
 
-/// What can be done about emptying a chunk server.
+/// What can be done about emptying a chunk server or a disk.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum DrainAction {
     /// Show what would move, and where to
@@ -32,6 +35,14 @@ pub enum DrainAction {
 
 /// `cairn admin undrain`
 #[derive(Debug, Args)]
+pub struct UndrainCommand {
+    /// The chunk server, or with :DISK a disk of it, as in `admin drain`
+    #[arg(value_name = "SERVER[:DISK]")]
+    pub server: String,
+}
+
+/// `cairn admin servers remove`
+#[derive(Debug, Args)]
 pub struct ServerArgument {
     /// The chunk server: its number, chunkserver-N as `admin servers` shows it, or its HOST:PORT
     pub server: String,
@@ -43,19 +54,21 @@ pub(super) async fn drain(
     server: &str,
     action: DrainAction,
 ) -> Result<(), CliError> {
-    let server = find(admin, server).await?;
+    let (server, disk) = find_disk(admin, server).await?;
     let verb = match action {
         DrainAction::Plan => DrainVerb::DrainPlan,
         DrainAction::Start => DrainVerb::DrainStart,
         DrainAction::Status => DrainVerb::DrainStatus,
         DrainAction::Cancel => DrainVerb::DrainCancel,
     };
-    let asked = admin.client.drain(request(DrainRequest { server, verb: verb.into() })).await;
+    let asked = admin.client.drain(request(DrainRequest { server, verb: verb.into(), disk })).await;
     let reply = asked.map_err(|status| admin.failed(&status))?.into_inner();
     if json {
         return output::json(&as_json(&reply));
     }
-    output::line(&headline(&reply));
+    let is_disk = !reply.disk.is_empty();
+    let head = if is_disk { output::wrapped("", &drain_disk::headline(&reply)) } else { headline(&reply) };
+    output::line(&head);
     if !reply.targets.is_empty() {
         let mut table = output::Table::new(&["TO", "REPLICAS", "BYTES (ABOUT)"]);
         for target in &reply.targets {
@@ -64,7 +77,12 @@ pub(super) async fn drain(
         }
         table.print();
     }
-    advice(&reply, action).iter().for_each(|line| output::line(line));
+    if is_disk {
+        let advice = drain_disk::advice(&reply, action);
+        advice.iter().for_each(|line| output::line(&output::wrapped("", line)));
+    } else {
+        advice(&reply, action).iter().for_each(|line| output::line(line));
+    }
     Ok(())
 }
 
@@ -77,6 +95,29 @@ pub(super) async fn remove(admin: &mut Admin, json: bool, server: &str) -> Resul
     }
     output::line(&format!("chunkserver-{server} is off the record"));
     Ok(())
+}
+
+/// The number of a server, and the id of a disk of it if one is named: `SERVER` or `SERVER:DISK`.
+async fn find_disk(admin: &mut Admin, name: &str) -> Result<(u32, Bytes), CliError> {
+    if !name.contains(':') {
+        return Ok((find(admin, name).await?, Bytes::new()));
+    }
+    let asked = admin.client.servers(request(ServersRequest {})).await;
+    let servers = asked.map_err(|status| admin.failed(&status))?.into_inner().servers;
+    for server in &servers {
+        let number = server.server.to_string();
+        let names = [format!("chunkserver-{number}"), number, server.address.clone()];
+        for own in names {
+            match name.strip_prefix(own.as_str()) {
+                Some("") => return Ok((server.server, Bytes::new())),
+                Some(rest) if rest.starts_with(':') => {
+                    return Ok((server.server, drain_disk::find(server, &rest[1..])?));
+                }
+                _ => {}
+            }
+        }
+    }
+    Err(CliError::Usage(format!("there is no chunk server or disk \"{name}\": see `cairn admin servers`")))
 }
 
 /// The number of a server as an operator names it.
@@ -143,6 +184,9 @@ fn as_json(reply: &DrainReply) -> serde_json::Value {
         "replicas_at_start": reply.replicas_at_start, "elapsed_ms": reply.elapsed_ms,
         "estimated_ms": reply.estimated_ms, "stuck": reply.stuck, "needed": reply.needed,
         "removable": reply.state == "empty", "connected": reply.connected,
+        "disk": Some(&reply.disk).filter(|disk| !disk.is_empty()).map(|disk| uuid_text(disk)),
+        "path": Some(&reply.path).filter(|path| !path.is_empty()),
+        "damaged": reply.damaged, "waiting": reply.waiting, "elsewhere": reply.elsewhere,
         "targets": reply.targets.iter().map(target).collect::<Vec<_>>(),
     })
 }

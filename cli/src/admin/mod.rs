@@ -4,6 +4,7 @@ mod backup;
 mod capacity;
 mod chunks;
 pub(crate) mod drain;
+mod drain_disk;
 mod events;
 mod fsck;
 mod journal;

@@ -36,7 +36,8 @@ fn print(server: &ServerStatus) {
     for disk in &server.disks {
         let room = format!("{} free of {}", human_bytes(disk.free_bytes), human_bytes(disk.total_bytes));
         let detail = if disk.detail.is_empty() { String::new() } else { format!(": {}", disk.detail) };
-        let head = format!("  {:<8} {room:<26} {:>9} replicas  ", disk.state, disk.replicas);
+        let state = if disk.draining { "draining" } else { disk.state.as_str() };
+        let head = format!("  {state:<8} {room:<26} {:>9} replicas  ", disk.replicas);
         output::line(&format!("{head}{}", output::tail(&disk.path, output::WIDTH - head.chars().count())));
         if !detail.is_empty() {
             output::line(&output::wrapped("    ", detail.trim_start_matches(": ")));
@@ -52,7 +53,7 @@ fn as_json(server: &ServerStatus) -> serde_json::Value {
             serde_json::json!({
                 "disk": uuid_text(&disk.disk), "path": disk.path, "state": disk.state, "detail": disk.detail,
                 "total_bytes": disk.total_bytes, "free_bytes": disk.free_bytes, "used_bytes": disk.used_bytes,
-                "replicas": disk.replicas, "read_us": disk.read_us, "sync_us": disk.sync_us,
+                "replicas": disk.replicas, "draining": disk.draining, "read_us": disk.read_us, "sync_us": disk.sync_us,
             })
         })
         .collect();

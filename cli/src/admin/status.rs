@@ -5,10 +5,12 @@ use super::{request, uuid_text};
 use crate::connect::Admin;
 use crate::error::CliError;
 use crate::output::{self, human_bytes};
-use cairn_proto::v1::{BackupStatus, StateCount, StatusReply, StatusRequest};
+use cairn_proto::v1::{BackupStatus, DiskDrainStatus, StateCount, StatusReply, StatusRequest};
 
 /// Reports of corruption in the screen; `--json` has all that the leader keeps.
 const REPORTS_SHOWN: usize = 3;
+/// Likewise of disks that are being emptied.
+const DRAINS_SHOWN: usize = 8;
 
 pub(super) async fn status(admin: &mut Admin, json: bool) -> Result<(), CliError> {
     let reply = match admin.client.status(request(StatusRequest {})).await {
@@ -58,7 +60,15 @@ fn as_json(reply: &StatusReply) -> serde_json::Value {
         "copies_exact": reply.copies_exact,
         "warnings": reply.warnings,
         "recent_corruption": corruption,
+        "disk_drains": reply.disk_drains.iter().map(disk_drain_json).collect::<Vec<_>>(),
         "backup": backup_json(reply.backup.as_ref().filter(|backup| !backup.destination.is_empty())),
+    })
+}
+
+fn disk_drain_json(disk: &DiskDrainStatus) -> serde_json::Value {
+    serde_json::json!({
+        "server": disk.server, "disk": uuid_text(&disk.disk), "path": disk.path,
+        "replicas_left": disk.replicas_left, "replicas_at_start": disk.replicas_at_start,
     })
 }
 
@@ -186,6 +196,16 @@ fn print(reply: &StatusReply) -> Result<(), CliError> {
     ];
     for (name, text) in rows {
         output::line(&output::wrapped(&format!("{name:<12}"), &text));
+    }
+    for disk in reply.disk_drains.iter().take(DRAINS_SHOWN) {
+        let (server, left) = (disk.server, disk.replicas_left);
+        let text = format!(
+            "{} of chunkserver-{server}: {left} of {} replicas left, see `cairn admin drain {server}:{} status`",
+            disk.path,
+            disk.replicas_at_start.max(left),
+            uuid_text(&disk.disk).split('-').next().unwrap_or_default()
+        );
+        output::line(&output::wrapped("draining    ", &text));
     }
     for report in reply.recent_corruption.iter().rev().take(REPORTS_SHOWN) {
         let text = format!("chunk {} on chunkserver-{}: {}", report.chunk, report.server, report.detail);

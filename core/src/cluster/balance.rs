@@ -300,6 +300,7 @@ mod tests {
             address: "host:1".into(),
             total_bytes: 100 * GIB,
             free_bytes: 50 * GIB,
+            leaving_bytes: 0,
             load: 0,
             draining: false,
             labels: Arc::new(Labels::parse([format!("rack={}", rack(number))]).unwrap()),

@@ -16,7 +16,7 @@ const LOAD_WEIGHT: u64 = 2;
 
 /// Chooses servers for one chunk, in chain order: those with the labels that the policy requires, and others only for want of
 /// them. With fewer servers than replicas it works with what there is, down to the minimum (whoever shows the chunk's state
-/// shows that as a warning). Servers that are being emptied come last. `number` tells the chunks of one request apart.
+/// shows that as a warning). Servers that are being emptied come last, as do those with room only on disks that are. `number` tells the chunks of one request apart.
 ///
 /// # Errors
 /// `NoSpace` when enough servers are alive but too few have room; `Unavailable` when too few are alive.
@@ -33,8 +33,10 @@ pub fn place(
         let text = format!("{} chunk servers are alive, a new chunk needs {needed}", alive.len());
         return Err(FsError::Unavailable(text));
     }
-    let with_room = alive.into_iter().filter(|(_, server)| server.free_bytes >= CHUNK_BYTES);
-    let (leaving, staying): (Vec<_>, Vec<_>) = with_room.partition(|(_, server)| server.draining);
+    let with_room =
+        alive.into_iter().filter(|(_, server)| server.free_bytes.max(server.leaving_bytes) >= CHUNK_BYTES);
+    let stays = |(_, server): &Candidate<'_>| !server.draining && server.free_bytes >= CHUNK_BYTES;
+    let (staying, leaving): (Vec<_>, Vec<_>) = with_room.partition(stays);
     if leaving.len() + staying.len() < needed {
         return Err(FsError::NoSpace);
     }
@@ -234,6 +236,7 @@ mod tests {
             address: "host:1".into(),
             total_bytes: 100 << 30,
             free_bytes: free_gib << 30,
+            leaving_bytes: 0,
             load,
             draining: false,
             labels: Arc::default(),
@@ -272,6 +275,20 @@ mod tests {
         assert_eq!(place(&full, 3, 2, 1, 0), Err(FsError::NoSpace));
         let two = view(vec![server(ServerHealth::Alive, 9, 0), server(ServerHealth::Alive, 9, 0)]);
         assert_eq!(place(&two, 3, 2, 1, 0).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn room_on_disks_that_are_to_be_emptied_is_used_last() {
+        let leaving = ServerView { leaving_bytes: 90 << 30, ..server(ServerHealth::Alive, 0, 0) };
+        let servers = vec![leaving, server(ServerHealth::Alive, 9, 0), server(ServerHealth::Alive, 9, 0)];
+        let view = view(servers);
+        for entropy in 0..50 {
+            let two = place(&view, 2, 1, entropy, 0).unwrap();
+            assert!(!two.contains(&ServerId(1)), "{two:?}");
+            assert_eq!(place(&view, 3, 2, entropy, 0).unwrap().len(), 3);
+            let more = place_more(&view, (&[ServerId(2)], &Labels::none()), 2, entropy, |_| true);
+            assert!(!more.contains(&ServerId(1)), "nothing moves there: {more:?}");
+        }
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Replicas<'a> {
     pub set: &'a [ServerId],
     /// Of these: whose replica is known to be damaged, old or missing.
     pub bad: &'a [ServerId],
+    /// Of these: whose replica stands on a disk that is to be emptied, and finds no room on another one there.
+    pub leaving: &'a [ServerId],
     /// How many are wanted.
     pub wanted: u8,
     /// Labels that their servers must have, as far as there are such servers.
@@ -229,9 +231,10 @@ pub fn plan(
     avoid: &[ServerId],
     entropy: u64,
 ) -> Verdict {
-    let Replicas { set, bad, wanted, required } = replicas;
+    let Replicas { set, bad, wanted, required, .. } = replicas;
     let left = replicas.left(view);
-    let (leaving, staying): (Vec<_>, Vec<_>) = left.iter().partition(|&&server| view.is_draining(server));
+    let leaves = |server: &&ServerId| view.is_draining(**server) || replicas.leaving.contains(server);
+    let (leaving, staying): (Vec<ServerId>, Vec<ServerId>) = left.iter().partition(leaves);
     let may_return = |server: &ServerId| view.health(*server) == ServerHealth::Down && !bad.contains(server);
     let missing = usize::from(wanted).saturating_sub(staying.len());
     let haste = Haste::of(left.len(), wanted.into());
@@ -342,6 +345,7 @@ mod tests {
             address: "host:1".into(),
             total_bytes: 100 << 30,
             free_bytes: 50 << 30,
+            leaving_bytes: 0,
             load: 0,
             draining: false,
             labels: Arc::default(),
@@ -353,7 +357,7 @@ mod tests {
     /// A set without a bad replica. Leaked: a few bytes of a test.
     fn of(set: &[u32], wanted: u8) -> Replicas<'static> {
         static NONE: Labels = Labels::none();
-        Replicas { set: ids(set).leak(), bad: &[], wanted, required: &NONE }
+        Replicas { set: ids(set).leak(), bad: &[], leaving: &[], wanted, required: &NONE }
     }
 
     fn ids(numbers: &[u32]) -> Vec<ServerId> {
@@ -393,6 +397,19 @@ mod tests {
         assert_eq!(repair(&view, of(&[1, 2, 3, 4], 4)), Verdict::Stuck, "there is nobody else");
         let Verdict::Repair(half) = repair(&view, of(&[1, 2, 3, 5], 4)) else { panic!("a repair") };
         assert_eq!((half.kept, half.targets), (ids(&[1, 3, 2]), ids(&[4])), "redundancy first");
+    }
+
+    #[test]
+    fn what_a_disk_has_no_room_for_goes_to_another_server() {
+        let view = view(&[Alive, Alive, Alive, Alive]);
+        let leaving = ids(&[2]);
+        let replicas = Replicas { leaving: &leaving, ..of(&[1, 2, 3], 3) };
+        let Verdict::Repair(moved) = plan(&view, &Busy::default(), replicas, &[], 7) else {
+            panic!("a move")
+        };
+        assert_eq!((moved.kept, moved.targets, moved.haste), (ids(&[1, 3]), ids(&[4]), Haste::Move));
+        let nobody_else = Replicas { leaving: &leaving, ..of(&[1, 2, 3, 4], 4) };
+        assert_eq!(plan(&view, &Busy::default(), nobody_else, &[], 7), Verdict::Stuck);
     }
 
     #[test]

@@ -46,6 +46,7 @@ mod tests {
             address: "host:1".into(),
             total_bytes: 0,
             free_bytes: 0,
+            leaving_bytes: 0,
             load: 0,
             draining: false,
             labels: std::sync::Arc::default(),
@@ -59,7 +60,7 @@ mod tests {
         use ServerHealth::{Alive, Dead, Down};
         let ids = |numbers: &[u32]| numbers.iter().map(|&number| ServerId(number)).collect::<Vec<_>>();
         let (set, bad) = (ids(&[1, 2, 3]), ids(&[1, 2]));
-        let all = Replicas { set: &set, bad: &set, wanted: 3, required: &Labels::none() };
+        let all = Replicas { set: &set, bad: &set, leaving: &[], wanted: 3, required: &Labels::none() };
         let mended = |view: &ClusterView, replicas, turn| {
             salvage(view, replicas, &bad, turn).map(|one| (one.server.get(), one.peers))
         };

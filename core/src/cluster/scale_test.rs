@@ -22,6 +22,7 @@ fn view(dead: ServerId) -> ClusterView {
         address: format!("host-{number}:1"),
         total_bytes: 100 << 40,
         free_bytes: (40 << 40) + u64::from(number % 97) * (100 << 30),
+        leaving_bytes: 0,
         load: u64::from(number % 13),
         draining: false,
         labels: Arc::new(Labels::parse(&[format!("rack={}", number % RACKS)]).unwrap()),
@@ -52,7 +53,10 @@ fn the_loss_of_one_of_a_thousand_servers_is_planned_in_one_round() {
     for &chunk in &lost {
         let set = set(chunk);
         queue.push(
-            Urgency::of(Replicas { set: &set, bad: &[], wanted: 3, required: &required }, &view),
+            Urgency::of(
+                Replicas { set: &set, bad: &[], leaving: &[], wanted: 3, required: &required },
+                &view,
+            ),
             ChunkId(chunk),
         );
     }
@@ -60,7 +64,7 @@ fn the_loss_of_one_of_a_thousand_servers_is_planned_in_one_round() {
     let (mut busy, mut repairs, mut waits) = (Busy::default(), Vec::new(), 0_u64);
     while let Some((_, chunk)) = queue.pop() {
         let set = set(chunk.get());
-        let replicas = Replicas { set: &set, bad: &[], wanted: 3, required: &required };
+        let replicas = Replicas { set: &set, bad: &[], leaving: &[], wanted: 3, required: &required };
         match plan(&view, &busy, replicas, &[], chunk.get().wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
             Verdict::Repair(repair) => {
                 busy.begin(&repair);

@@ -23,6 +23,8 @@ pub struct ServerView {
     pub total_bytes: u64,
     /// Free on its healthy disks, less their reserve.
     pub free_bytes: u64,
+    /// Free on its disks that are to be emptied: used for new chunks when others do not suffice.
+    pub leaving_bytes: u64,
     /// Data-plane requests in flight there, as it last said.
     pub load: u64,
     /// It is to be emptied: what it has counts, and it gets no more while there are others.

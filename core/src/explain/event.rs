@@ -60,6 +60,17 @@ pub enum Event {
         /// What the server says of it.
         detail: String,
     },
+    /// Something has become of the emptying of a disk.
+    DiskDrain {
+        /// Whose it is.
+        server: ServerId,
+        /// Its directory; its id where that is not known.
+        disk: String,
+        /// What.
+        step: DiskDrainStep,
+        /// Replicas that stand there.
+        replicas: u64,
+    },
     /// Chunks with too few good replicas are being given new ones.
     RepairBegun {
         /// How many can be repaired at present.
@@ -149,6 +160,19 @@ pub enum Event {
     },
 }
 
+/// How the emptying of a disk goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskDrainStep {
+    /// An operator has begun it.
+    Begun,
+    /// Nothing is left on the disk.
+    Ended,
+    /// An operator has called it off.
+    Cancelled,
+    /// The server has been started without the disk.
+    TakenOut,
+}
+
 /// An event in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -194,6 +218,7 @@ impl Event {
                 let what = if from.is_empty() { format!("is {to}") } else { format!("{from} -> {to}") };
                 ("disk_state", server.to_string(), path.clone(), what, bounded(detail), to != "healthy")
             }
+            Self::DiskDrain { .. } => return self.of_drain(),
             Self::ReplicasBad { server, fault, count, chunk, detail } => {
                 let (object, what) = (chunks(*count, *chunk), format!("{} {fault}", found(*count)));
                 ("replicas_bad", server.to_string(), object, what, bounded(detail), true)
@@ -234,6 +259,26 @@ impl Event {
             | Self::BackupGap => return self.of_cluster(),
         };
         Told { kind, component, object, what, why, is_warning }
+    }
+
+    fn of_drain(&self) -> Told {
+        let Self::DiskDrain { server, disk, step, replicas } = self else { return self.of_cluster() };
+        let (what, why) = match step {
+            DiskDrainStep::Begun => {
+                (format!("is being emptied of {replicas} replicas"), "an operator wants it".to_owned())
+            }
+            DiskDrainStep::Ended => {
+                ("is empty".to_owned(), "it can be taken out, and nothing is at risk".to_owned())
+            }
+            DiskDrainStep::Cancelled => {
+                (format!("stays, with {replicas} replicas"), "an operator wants it".to_owned())
+            }
+            DiskDrainStep::TakenOut => {
+                ("is off the record".to_owned(), "its server was started without it".to_owned())
+            }
+        };
+        let (kind, component, object) = ("disk_drain", server.to_string(), disk.clone());
+        Told { kind, component, object, what, why, is_warning: false }
     }
 
     fn of_master(&self) -> Told {
@@ -334,6 +379,9 @@ mod tests {
         let bad =
             Event::ReplicasBad { server, fault: "missing", count: 57, chunk, detail: String::new() }.told();
         assert_eq!(bad.object, "57 chunks, chunk-9 last");
+        let (disk, step) = ("/d".to_owned(), DiskDrainStep::Begun);
+        let drain = Event::DiskDrain { server, disk, step, replicas: 7 }.told();
+        assert_eq!((drain.object.as_str(), drain.what.as_str()), ("/d", "is being emptied of 7 replicas"));
         assert_eq!(Event::BackupGap.told().kind, "backup_gap");
         assert_eq!(Event::LeadTaken { master: 3, term: Term(7) }.told().component, "master-3");
     }

@@ -21,7 +21,8 @@ pub(super) fn check(state: &State<'_>, findings: &mut Findings) -> Result<(), In
     deletions(state, findings)?;
     strays(state, findings)?;
     repairs(state, findings)?;
-    servers(state, findings)
+    servers(state, findings)?;
+    drained_disks(state, findings)
 }
 
 /// C1, for so many chunks at a time that their counts fit: all extents are read once for each.
@@ -170,6 +171,18 @@ fn strays(state: &State<'_>, findings: &mut Findings) -> Result<(), Interrupted>
             format_args!("chunk {chunk}"),
             "it is to be reconciled, and is not there",
         );
+    }
+    Ok(())
+}
+
+/// C7.
+fn drained_disks(state: &State<'_>, findings: &mut Findings) -> Result<(), Interrupted> {
+    let mut rows = state.table(Table::DiskDrain);
+    while let Some(row) = rows.next()? {
+        let Row::DiskDrain { server, disk, .. } = row else { continue };
+        let is_there = state.has(&Table::Server.key_of_server(server))?;
+        let wrong = format!("it is on record as one of chunk server {server}, which is not there");
+        findings.expect(is_there, rules::C7, format_args!("disk {disk:?}"), wrong);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::fields::{Fields, Unreadable};
 use super::row::{Applied, Chunk, DIRECTORY, Id, Inode, Member, Row, Text};
 
 /// Every table: its number, its tree, its name.
-pub const TABLES: [(u8, u32, &str); 28] = [
+pub const TABLES: [(u8, u32, &str); 29] = [
     (1, 1, "INODE"),
     (2, 1, "DENTRY"),
     (3, 1, "LISTING"),
@@ -33,6 +33,7 @@ pub const TABLES: [(u8, u32, &str); 28] = [
     (23, 1, "SESSION_LEASE"),
     (24, 0, "REPAIR"),
     (25, 0, "POLICY"),
+    (26, 0, "DISK_DRAIN"),
     (27, 0, "REBALANCE"),
     (28, 0, "CAPACITY"),
     (29, 0, "POLICY_WALK"),
@@ -245,6 +246,10 @@ fn of_cluster(table: u8, key: &mut Fields<'_>, value: &mut Fields<'_>) -> Result
             Row::Counter { counter, number: value.u64()? }
         }
         25 => policy(key.key_u32()?, value)?,
+        26 => {
+            let (server, disk) = (key.key_u32()?, Id(key.sixteen()?));
+            Row::DiskDrain { server, disk, since: value.time()?, replicas: value.u64()? }
+        }
         29 => {
             let (flags, next) = (value.u8()?, value.u64()?);
             if flags > 1 {

@@ -55,6 +55,7 @@ pub mod rules {
     pub const C4: Rule = rule("C4", "I21", "chunks under reconciliation or with a version begun, and no others, are work", REPORT);
     pub const C5: Rule = rule("C5", "I9", "each chunk server has one number", COMPARE);
     pub const C6: Rule = rule("C6", "", "chunks whose set is not of the size that is wanted, and no others, are to be repaired", REPORT);
+    pub const C7: Rule = rule("C7", "", "a disk that is to be emptied is one of a chunk server that is there", REPORT);
     pub const H1: Rule = rule("H1", "I9", "a lease is a session's, is in its index, has the inode's last number and counts its marks", COMPARE);
     pub const H2: Rule = rule("H2", "I20", "chunks that are not attached are exactly those of living sessions", COMPARE);
     pub const P1: Rule = rule("P1", "", "a policy counts the files, directories and chunks that have it, and is there while any has", REPORT);

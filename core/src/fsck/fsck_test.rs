@@ -6,7 +6,8 @@ use super::{Findings, Interrupted, Report, check};
 use crate::limits::FINDINGS_MAX;
 use crate::namespace::memory::MemoryRows;
 use crate::namespace::rows::{
-    Key, Value, capacity, chunk, cluster, extent, inode, lease, names, policy, rebalance, session, xattr,
+    Key, Value, capacity, chunk, cluster, disk_drain, extent, inode, lease, names, policy, rebalance,
+    session, xattr,
 };
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -120,6 +121,10 @@ fn policy_key(policy: u64) -> Vec<u8> {
     B::key(25, 0).be(policy, 4).0
 }
 
+fn disk_drain_key(server: u64) -> Vec<u8> {
+    B::key(26, 0).be(server, 4).raw(&[8; 16]).0
+}
+
 fn extent_value(chunk: u64, chunk_offset: u64, length: u64) -> Vec<u8> {
     B::value().le(chunk, 8).le(chunk_offset, 4).le(length, 4).raw(&[0]).0
 }
@@ -224,6 +229,7 @@ fn of_cluster(state: &mut State) {
     state.insert(policy_key(0), policy_value(0, 0, "default"));
     state.insert(policy_key(1), policy_value(2, 1, "fast"));
     state.insert(B::key(29, 0).0, B::value().raw(&[1]).le(2, 8).le(5, 8).le(6, 4).le(9, 8).0);
+    state.insert(disk_drain_key(2), B::value().le(5, 8).le(6, 4).le(40, 8).0);
     let times = B::value().raw(&[1]).le(50, 2).le(9, 8).le(5, 8).le(6, 4).le(5, 8).le(6, 4);
     state.insert(B::key(27, 0).0, times.le(700, 8).le(650, 8).le(12, 8).le(600, 4).0);
     let applied = B::value().le(0, 3).le(1, 4).le(9, 8).le(2, 8).le(77, 8).le(5, 8).le(6, 4);
@@ -407,7 +413,9 @@ fn chunks_are_checked() {
         remove(state, B::key(18, 0).be(2, 4).0);
         remove(state, B::key(19, 0).raw(&[2; 16]).0);
     });
-    assert_eq!(unknown, ["C2"]);
+    assert_eq!(unknown, ["C2", "C7"]);
+    let strange = broken(|state| drop(state.insert(disk_drain_key(9), state[&disk_drain_key(2)].clone())));
+    assert_eq!(strange, ["C7"]);
     assert_eq!(broken(|state| drop(state.insert(replica(16, 1, 2), number(3)))), ["C3"]);
     assert_eq!(broken(|state| remove(state, cluster_key(17, 2))), ["C4"]);
     assert_eq!(broken(|state| set(state, cluster_key(17, 1), 1, 1)), ["C4"]);
@@ -496,6 +504,7 @@ fn core_reads(key: &[u8], value: &[u8]) -> bool {
         24 => reads::<chunk::RepairKey>(key, value),
         27 => reads::<rebalance::RebalanceKey>(key, value),
         25 => reads::<policy::PolicyKey>(key, value),
+        26 => reads::<disk_drain::DiskDrainKey>(key, value),
         28 => reads::<capacity::CapacityKey>(key, value),
         29 => reads::<policy::PolicyWalkKey>(key, value),
         _ => false,

@@ -31,6 +31,7 @@ pub(super) enum Table {
     SessionLease = 23,
     Repair = 24,
     Policy = 25,
+    DiskDrain = 26,
 }
 
 impl Table {

@@ -153,6 +153,12 @@ pub enum Row {
         session: u64,
         inode: u64,
     },
+    DiskDrain {
+        server: u32,
+        disk: Id,
+        since: (i64, u32),
+        replicas: u64,
+    },
     Rebalance {
         state: u8,
         tolerance: u16,

@@ -188,3 +188,5 @@ pub const POLICY_WALK_PERIOD: Duration = Duration::from_millis(500);
 pub const POLICY_WALK_LAP_MIN: Duration = Duration::from_secs(3);
 /// Chunks in wrong places that the walk has found and repair has not looked at yet: some pages. The walk waits for it.
 pub const MISPLACED_MAX: usize = 8192;
+/// How often the leader looks after disks that are being emptied: as often as their servers look at what is left.
+pub const DISK_DRAIN_PERIOD: Duration = Duration::from_secs(1);

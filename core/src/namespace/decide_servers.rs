@@ -8,12 +8,14 @@ use super::rows::cluster::{
     ClusterKey, ClusterRow, CounterKey, Draining, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow,
     ServerRow,
 };
+use super::rows::disk_drain::{DiskDrainKey, DiskDrainRow};
 use super::rows::inode::{FIRST_COOKIE, InodeRow};
 use super::rows::prefix_range;
 use crate::cluster::Labels;
 use crate::error::FsError;
-use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, ServerId};
-use crate::limits::{DELETIONS_AT_ONCE, DESCRIPTION_BYTES_MAX, REPLICAS_MAX};
+use crate::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, NodeId, ServerId};
+use crate::limits::{DELETIONS_AT_ONCE, DESCRIPTION_BYTES_MAX, REPLICAS_MAX, SERVER_DISKS_MAX};
+use bytes::Bytes;
 
 /// `Internal::Format`.
 pub(super) fn format(
@@ -78,6 +80,32 @@ pub(super) fn drain(act: &mut Act<'_>, server: ServerId, replicas: Option<u64>) 
     Ok(())
 }
 
+/// `Internal::DrainDisk`.
+pub(super) fn drain_disk(
+    act: &mut Act<'_>,
+    server: ServerId,
+    disk: DiskId,
+    replicas: Option<u64>,
+) -> Result<(), Stop> {
+    require(act.draft.has(&ServerKey(server))?, FsError::NotFound)?;
+    let key = DiskDrainKey { server, disk };
+    match (act.draft.has(&key)?, replicas) {
+        (false, Some(replicas)) => {
+            let drained = act.draft.scan::<DiskDrainKey>(&disks_of(server), SERVER_DISKS_MAX)?;
+            require(drained.len() < SERVER_DISKS_MAX, FsError::Overloaded)?;
+            let row = DiskDrainRow(Draining { since: act.now(), replicas });
+            act.draft.put(&key, &row);
+        }
+        (true, None) => act.draft.delete(&key),
+        (true, Some(_)) | (false, None) => {}
+    }
+    Ok(())
+}
+
+fn disks_of(server: ServerId) -> (Bytes, Bytes) {
+    prefix_range::<DiskDrainKey>(&server.get().to_be_bytes())
+}
+
 /// `Internal::RemoveServer`. Its number is never given again, and its node is a stranger from now on.
 pub(super) fn remove(act: &mut Act<'_>, server: ServerId) -> Result<bool, Stop> {
     let Some(row) = act.draft.get(&ServerKey(server))? else { return Ok(false) };
@@ -91,6 +119,8 @@ pub(super) fn remove(act: &mut Act<'_>, server: ServerId) -> Result<bool, Stop> 
     if deletions.len() == DELETIONS_AT_ONCE {
         return Ok(true);
     }
+    let drained = act.draft.scan::<DiskDrainKey>(&disks_of(server), SERVER_DISKS_MAX)?;
+    drained.iter().for_each(|(key, _)| act.draft.delete(key));
     act.draft.delete(&ServerNodeKey(row.node));
     act.draft.delete(&ServerKey(server));
     Ok(false)

@@ -138,6 +138,10 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
             decide_servers::drain(act, *server, *replicas)?;
             (RecordKind::DrainServer, Outcome::Nothing)
         }
+        Internal::DrainDisk { server, disk, replicas } => {
+            decide_servers::drain_disk(act, *server, *disk, *replicas)?;
+            (RecordKind::DrainDisk, Outcome::Nothing)
+        }
         Internal::RemoveServer { server } => {
             (RecordKind::RemoveServer, Outcome::More(decide_servers::remove(act, *server)?))
         }

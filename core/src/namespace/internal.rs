@@ -1,7 +1,7 @@
 //! Commands that the master gives itself: journaled like operations, but neither sequenced nor asked for by a client.
 
 use crate::cluster::{Labels, Policy};
-use crate::ids::{ChunkId, ChunkVersion, ClusterId, InodeId, NodeId, PolicyId, ServerId, SessionId};
+use crate::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, NodeId, PolicyId, ServerId, SessionId};
 use crate::namespace::alignment::Walked;
 
 /// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
@@ -48,6 +48,16 @@ pub enum Internal {
         /// The server.
         server: ServerId,
         /// The replicas that it has, when it is to be emptied.
+        replicas: Option<u64>,
+    },
+    /// A disk of a chunk server is to be emptied, or no longer. Refused with `NotFound` when there is no such server, with `Overloaded`
+    /// when too many of its disks are. What is so already stays so.
+    DrainDisk {
+        /// Whose disk it is.
+        server: ServerId,
+        /// Which.
+        disk: DiskId,
+        /// How many replicas it has now; `None`: it stays.
         replicas: Option<u64>,
     },
     /// A chunk server is gone for good, in bounded batches. Refused with `Busy` while a replica there counts or while it is

@@ -165,6 +165,7 @@ pub enum RecordKind {
     DrainServer = 76,
     RemoveServer = 77,
     Rebalance = 78,
+    DrainDisk = 79,
     NoteCapacity = 80,
     Policy = 82,
     SetPolicy = 83,
@@ -180,7 +181,7 @@ impl RecordKind {
     /// The kind of a stored tag; `None` for one of a later release.
     pub fn from_number(number: u8) -> Option<Self> {
         use RecordKind as Kind;
-        const ALL: [RecordKind; 37] = [
+        const ALL: [RecordKind; 38] = [
             Kind::Create,
             Kind::Mkdir,
             Kind::Mknod,
@@ -214,6 +215,7 @@ impl RecordKind {
             Kind::DrainServer,
             Kind::RemoveServer,
             Kind::Rebalance,
+            Kind::DrainDisk,
             Kind::NoteCapacity,
             Kind::Policy,
             Kind::SetPolicy,
@@ -255,6 +257,6 @@ mod tests {
     #[test]
     fn kinds_come_back_from_their_tags() {
         let known: Vec<u8> = (0..=255).filter(|&number| RecordKind::from_number(number).is_some()).collect();
-        assert_eq!(known, (1..=18).chain(64..=78).chain([80, 82, 83, 84]).collect::<Vec<u8>>());
+        assert_eq!(known, (1..=18).chain(64..=80).chain([82, 83, 84]).collect::<Vec<u8>>());
     }
 }

@@ -10,6 +10,7 @@ use super::rows::chunk::{
 use super::rows::cluster::{
     ClusterKey, CounterKey, NumberRow, ServerKey, ServerNodeKey, ServerNodeRow, ServerRow,
 };
+use super::rows::disk_drain::{DiskDrainKey, DiskDrainRow};
 use super::rows::inode::OrphanKey;
 use super::rows::lease::{LeaseKey, SessionChunkKey};
 use super::rows::names::BacklinkKey;
@@ -19,7 +20,7 @@ use super::rows::{Key, prefix_range};
 use crate::cluster::Labels;
 use crate::explain::capacity::Sample;
 use crate::ids::{
-    ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, PolicyId, ServerId, SessionId,
+    ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, LeaseNumber, NodeId, PolicyId, ServerId, SessionId,
 };
 use crate::limits::CAPACITY_SAMPLES_MAX;
 use crate::time::Timestamp;
@@ -60,6 +61,17 @@ pub struct ServerRecord {
     pub labels: Labels,
     /// It is to be emptied.
     pub draining: Option<Draining>,
+}
+
+/// A disk that is to be emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainedDisk {
+    /// Whose disk it is.
+    pub server: ServerId,
+    /// Which.
+    pub disk: DiskId,
+    /// Since when, and what it had then.
+    pub draining: Draining,
 }
 
 /// A chunk as stored.
@@ -116,6 +128,21 @@ pub struct LeaseRecord {
     pub session: SessionId,
     /// Its number.
     pub lease: LeaseNumber,
+}
+
+/// Disks that are to be emptied, after one.
+///
+/// # Errors
+/// See [`Stop`].
+pub fn drained_disks(
+    rows: &dyn Rows,
+    after: Option<(ServerId, DiskId)>,
+    limit: usize,
+) -> Result<Vec<DrainedDisk>, Stop> {
+    let found = page(rows, after.map(|(server, disk)| DiskDrainKey { server, disk }), limit)?;
+    let record =
+        |(DiskDrainKey { server, disk }, DiskDrainRow(draining))| DrainedDisk { server, disk, draining };
+    Ok(found.into_iter().map(record).collect())
 }
 
 /// The holder of the write lease on `inode`: whom to recall when an operation was refused with `LeaseHeld`.

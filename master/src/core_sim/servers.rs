@@ -110,7 +110,16 @@ impl Front {
             let (total_bytes, free_bytes, labels) = (1 << 40, 1 << 39, Arc::default());
             (
                 server,
-                ServerView { health, address, total_bytes, free_bytes, load: 0, draining: false, labels },
+                ServerView {
+                    health,
+                    address,
+                    total_bytes,
+                    free_bytes,
+                    leaving_bytes: 0,
+                    load: 0,
+                    draining: false,
+                    labels,
+                },
             )
         };
         let servers = self.servers.heard.iter().map(view).collect();

@@ -110,6 +110,7 @@ async fn tell(parts: &Parts, server: ServerId) -> Result<DrainReply, FsError> {
         needed: weighed.unsafe_without,
         targets: targets.collect(),
         connected: matches!(report.health, ServerHealth::Alive | ServerHealth::Suspect),
+        ..DrainReply::default()
     })
 }
 
@@ -155,7 +156,7 @@ impl Weighed {
     fn weigh(&mut self, parts: &Parts, (view, policies): (&ClusterView, &Policies), record: &ChunkRecord) {
         self.looked_at += 1;
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
-        let replicas = policies::replicas(record, &bad, policies);
+        let replicas = policies::replicas(record, (&bad, &[]), policies);
         let staying = replicas.left(view).iter().filter(|&&server| !view.is_draining(server)).count();
         self.unsafe_without += u64::from(staying < usize::from(record.wanted));
         let entropy = record.chunk.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -174,7 +175,7 @@ pub(crate) fn refusal(parts: &Parts, error: &FsError) -> Status {
     let address = &parts.address;
     match error {
         FsError::NotFound => Status::not_found(format!(
-            "master {address}: there is no such chunk server: see `cairn admin servers`"
+            "master {address}: there is no such chunk server, or no such disk of it: see `cairn admin servers`"
         )),
         FsError::Busy => Status::failed_precondition(format!(
             "master {address}: replicas there count, or the chunk server still runs: `cairn admin drain SERVER start`, wait \

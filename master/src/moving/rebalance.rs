@@ -126,7 +126,9 @@ pub(crate) fn fills(reports: &[ServerReport]) -> Fills {
     let fill = |report: &ServerReport| {
         let disks = report.disks.iter().filter(|disk| disk.state() != DiskState::DiskFailed);
         let (used, free) = disks.fold((0_u64, 0_u64), |(used, free), disk| {
-            (used.saturating_add(disk.used_bytes), free.saturating_add(disk.free_bytes))
+            // What is being emptied has no room, and what stands there goes to the others.
+            let room = if report.drains(disk).is_some() { 0 } else { disk.free_bytes };
+            (used.saturating_add(disk.used_bytes), free.saturating_add(room))
         });
         (report.server, Fill { used_bytes: used, capacity_bytes: used.saturating_add(free) })
     };

@@ -80,7 +80,7 @@ impl Loss {
     fn add(&mut self, parts: &Parts, view: &ClusterView, record: &ChunkRecord) {
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
         let (set, wanted, required) = (&record.servers[..], record.wanted, &Labels::none());
-        let left = Replicas { set, bad: &bad, wanted, required }.left(view).len();
+        let left = Replicas { set, bad: &bad, leaving: &[], wanted, required }.left(view).len();
         let alive = view.servers.values().filter(|server| server.health == ServerHealth::Alive).count();
         self.chunks += 1;
         if let Some(count) = self.by_copies.get_mut(left) {

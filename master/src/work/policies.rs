@@ -123,7 +123,7 @@ fn misplaced(parts: &Parts, records: &[ChunkRecord], policies: &Policies) -> Vec
 
 fn is_misplaced(parts: &Parts, view: &ClusterView, record: &ChunkRecord, policies: &Policies) -> bool {
     let bad = parts.damage.bad_at(record.chunk, &record.servers);
-    let replicas = policies::replicas(record, &bad, policies);
+    let replicas = policies::replicas(record, (&bad, &[]), policies);
     replicas.left(view).len() >= usize::from(record.wanted)
         && matches!(plan(view, &Busy::default(), replicas, &[], record.chunk.get()), Verdict::Repair(_))
 }

@@ -1,6 +1,6 @@
 //! Gives new replicas to chunks that have too few good ones: those of dead chunk servers, those whose set has shrunk, and those
-//! of which a replica is damaged, old or missing; moves what stands on chunk servers that are being emptied, or where its policy does
-//! not want it; and gives up what is too much.
+//! of which a replica is damaged, old or missing; moves what stands on chunk servers that are being emptied, on disks likewise whose
+//! servers have no room on others, or where its policy does not want it; and gives up what is too much.
 
 use crate::events;
 use crate::parts::Parts;
@@ -185,7 +185,8 @@ async fn note(
     let idle = Busy::default();
     for record in parts.reader.read(move |rows| chunks_named(rows, &page)).await? {
         let bad = parts.damage.bad_at(record.chunk, &record.servers);
-        let replicas = policies::replicas(&record, &bad, policies);
+        let leaving = parts.departures.leaving(record.chunk, &record.servers);
+        let replicas = policies::replicas(&record, (&bad, &leaving), policies);
         if is_settled(&record) && matches!(plan(view, &idle, replicas, &[], 0), Verdict::Repair(_)) {
             queue.push(Urgency::of(replicas, view), record.chunk);
         }
@@ -275,7 +276,8 @@ impl Pass<'_> {
         let Some(record) = record.filter(is_settled) else { return Ok(None) };
         let view = self.parts.servers.view(self.parts.now());
         let bad = self.parts.damage.bad_at(id, &record.servers);
-        let replicas = policies::replicas(&record, &bad, &self.policies);
+        let leaving = self.parts.departures.leaving(id, &record.servers);
+        let replicas = policies::replicas(&record, (&bad, &leaving), &self.policies);
         let mut avoid = Vec::new();
         loop {
             let entropy = self.parts.env.random.next_u64();

@@ -95,8 +95,13 @@ fn plan(parts: &Parts, view: &ClusterView, record: &ChunkRecord, attempts: &Atte
     }
     let bad = parts.damage.bad_at(record.chunk, &record.servers);
     let corrupt = parts.damage.corrupt_at(record.chunk, &record.servers);
-    let replicas =
-        Replicas { set: &record.servers, bad: &bad, wanted: record.wanted, required: &Labels::none() };
+    let replicas = Replicas {
+        set: &record.servers,
+        bad: &bad,
+        leaving: &[],
+        wanted: record.wanted,
+        required: &Labels::none(),
+    };
     let planned = salvage(view, replicas, &corrupt, attempts.turn)?;
     let is_due = parts.now() >= attempts.until || attempts.replicas != planned.peers.len() + 1;
     is_due.then_some(planned)

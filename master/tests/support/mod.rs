@@ -321,6 +321,7 @@ pub fn disk() -> DiskStatus {
         copy_share: 0,
         usual_p99_us: 0,
         copy_stream_bytes: 0,
+        vacating: None,
     }
 }
 

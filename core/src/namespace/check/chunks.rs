@@ -8,6 +8,7 @@ use crate::namespace::rows::chunk::{
     ChunkKey, ChunkRow, DeleteReplicaKey, ReconcileKey, ReconcileReason, RepairKey, ServerChunkKey,
 };
 use crate::namespace::rows::cluster::{CounterKey, NumberRow, ServerKey, ServerNodeKey};
+use crate::namespace::rows::disk_drain::DiskDrainKey;
 use crate::namespace::rows::extent::ExtentKey;
 use crate::namespace::work;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,8 @@ pub(super) fn check(draft: &Draft<'_>, findings: &mut Findings) -> Result<(), St
     check_replicas(draft, &chunks, findings)?;
     check_work(draft, &chunks, findings)?;
     check_copies(draft, &chunks, findings)?;
-    check_numbers(draft, &chunks, findings)
+    check_numbers(draft, &chunks, findings)?;
+    check_drained_disks(draft, findings)
 }
 
 /// C1: references are the extents that name the chunk; it has an owner exactly while there are none.
@@ -89,6 +91,15 @@ fn check_copies(draft: &Draft<'_>, chunks: &Chunks, findings: &mut Findings) -> 
     let odd = chunks.iter().filter(|(_, row)| row.servers.len() != usize::from(row.wanted));
     let odd: BTreeSet<_> = odd.map(|(chunk, row)| (row.servers.len(), *chunk)).collect();
     findings.equal("C6", "chunks to be repaired", marked, odd);
+    Ok(())
+}
+
+/// C7: a disk that is to be emptied is one of a chunk server that is there.
+fn check_drained_disks(draft: &Draft<'_>, findings: &mut Findings) -> Result<(), Stop> {
+    for (key, _) in all::<DiskDrainKey>(draft)? {
+        let is_there = draft.has(&ServerKey(key.server))?;
+        findings.expect(is_there, || format!("C7 {key:?} is a disk of no chunk server"));
+    }
     Ok(())
 }
 

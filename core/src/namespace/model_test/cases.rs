@@ -4,11 +4,11 @@ use super::world::World;
 use crate::cluster::{Labels, ServerHealth};
 use crate::error::FsError;
 use crate::ids::{
-    ChunkId, ChunkVersion, ClusterId, InodeId, LeaseNumber, NodeId, Sequence, ServerId, SlotId,
+    ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, LeaseNumber, NodeId, Sequence, ServerId, SlotId,
 };
 use crate::limits::{
-    EXTENTS_CUT_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, MAP_PIECES_MAX, SESSION_SLOTS,
-    SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
+    EXTENTS_CUT_MAX, EXTENTS_PER_MESSAGE_MAX, FILE_BYTES_MAX, MAP_PIECES_MAX, SERVER_DISKS_MAX,
+    SESSION_SLOTS, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX,
 };
 use crate::namespace::answer::Answer;
 use crate::namespace::attr::{AttrChanges, NodeKind, TimeSet};
@@ -450,6 +450,33 @@ fn a_server_is_removed_only_when_it_is_empty_and_gone() {
     assert_eq!(world.command(&remove), Outcome::More(false), "it is gone already");
     assert_eq!(world.refused(&drain(Some(0))), FsError::NotFound);
     assert_eq!(world.command(&register), Outcome::Server(ServerId(5)), "a stranger");
+    world.sound();
+}
+
+#[test]
+fn disks_that_are_to_be_emptied_stand_and_fall_with_their_server() {
+    let mut world = World::new();
+    let server = ServerId(2);
+    let disk = |n: u128| DiskId(uuid::Uuid::from_u128(n));
+    let drain = |server, n, replicas| Internal::DrainDisk { server, disk: disk(n), replicas };
+    assert_eq!(world.refused(&drain(ServerId(77), 1, Some(1))), FsError::NotFound);
+    world.command(&drain(server, 1, Some(5)));
+    let first = work::drained_disks(&world.rows, None, 9).unwrap();
+    world.command(&drain(server, 1, Some(9)));
+    assert_eq!(work::drained_disks(&world.rows, None, 9).unwrap(), first, "it began once");
+    assert_eq!((first[0].server, first[0].disk, first[0].draining.replicas), (server, disk(1), 5));
+    world.command(&drain(ServerId(1), 7, Some(1)));
+    world.command(&drain(ServerId(1), 7, None));
+    world.command(&drain(ServerId(1), 7, None));
+    assert_eq!(work::drained_disks(&world.rows, None, 9).unwrap(), first);
+    (2..=SERVER_DISKS_MAX as u128).for_each(|n| drop(world.command(&drain(server, n, Some(0)))));
+    assert_eq!(world.refused(&drain(server, 1000, Some(0))), FsError::Overloaded);
+    let after = work::drained_disks(&world.rows, Some((server, disk(1))), 3).unwrap();
+    assert_eq!(after.iter().map(|found| found.disk).collect::<Vec<_>>(), [disk(2), disk(3), disk(4)]);
+    world.sound();
+    world.view.servers.get_mut(&server).unwrap().health = ServerHealth::Down;
+    world.command(&Internal::RemoveServer { server });
+    assert_eq!(work::drained_disks(&world.rows, None, 9).unwrap(), []);
     world.sound();
 }
 

@@ -60,6 +60,7 @@ impl World {
             address: format!("server-{free}:1"),
             total_bytes: 100 << 30,
             free_bytes: free << 30,
+            leaving_bytes: 0,
             load: 0,
             draining: false,
             labels: Default::default(),

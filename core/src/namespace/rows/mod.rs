@@ -11,6 +11,7 @@ pub mod capacity;
 pub mod chunk;
 pub mod cluster;
 pub mod codec;
+pub mod disk_drain;
 pub mod extent;
 pub mod inode;
 pub mod lease;
@@ -82,6 +83,8 @@ pub enum Table {
     Repair = 24,
     /// policy → name, replicas, minimum, labels required.
     Policy = 25,
+    /// (server, disk) → since when it is to be emptied, replicas then.
+    DiskDrain = 26,
     /// The last rebalancing that was asked for: at most one row.
     Rebalance = 27,
     /// hour → how full the cluster was.
