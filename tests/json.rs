@@ -68,6 +68,19 @@ impl Shapes {
 }
 
 impl Shapes {
+    /// Answers how the disk of the server is named.
+    fn check_drain(&mut self, servers: &Value, number: &Value) -> String {
+        let server = servers.as_array().unwrap().iter().find(|server| &server["server"] == number).unwrap();
+        let (disk, path) = (&server["disks"][0]["disk"], &server["disks"][0]["path"]);
+        let name = format!("{number}:{}", disk.as_str().unwrap());
+        let plan = self.check("admin drain", &["admin", "drain", &name, "plan"]);
+        assert_eq!((&plan["disk"], &plan["path"]), (disk, path));
+        self.check_value("admin drain / targets", &plan["targets"][0]);
+        let whole = self.cluster.json(&["admin", "drain", &number.to_string(), "plan"]);
+        assert_eq!((fields(&whole), &whole["disk"]), (fields(&plan), &Value::Null));
+        name
+    }
+
     /// Whoever asks while nobody can lead waits, and tells.
     fn check_slow(&mut self) {
         let (stopped, path) = (["master-1", "master-2"], self.cluster.mount().join("made late"));
@@ -105,6 +118,7 @@ fn fields_are_as_documented_and_screens_fit() {
     shapes.check_value("admin servers / disks", &servers[0]["disks"][0]);
     let chunks = shapes.check("admin chunks", &["admin", "chunks", "/f"]);
     shapes.check_value("admin chunks / replicas", &chunks[0]["replicas"][0]);
+    let disk = shapes.check_drain(&servers, &chunks[0]["replicas"][0]["server"]);
     shapes.check("admin events", &["admin", "events"]);
     shapes.check_slow();
     shapes.check("admin why", &["admin", "why", "/held"]);
@@ -137,6 +151,11 @@ fn fields_are_as_documented_and_screens_fit() {
     assert_eq!(short["chunks_whole"].as_u64().unwrap() + with_one, short["chunks"].as_u64().unwrap());
     for view in ["status", "masters", "servers", "events", "capacity"] {
         shapes.narrow(&["admin", view]);
+    }
+    for verb in ["plan", "start", "status", "cancel"] {
+        shapes.narrow(&["admin", "drain", &disk, verb]);
+        shapes.narrow(&["admin", "status"]);
+        shapes.narrow(&["admin", "servers"]);
     }
     let (name, label) = ("n".repeat(63), format!("media={}", "s".repeat(63)));
     shapes.cluster.cairn(&["admin", "policy", "create", &name, "--replicas", "3", "--require", &label]);

@@ -30,7 +30,7 @@ async fn ask(env: &Env, server: u32, verb: DrainVerb) -> bool {
     for address in masters() {
         let Ok(channel) = grpc::connect(&env.net, &address).await else { continue };
         let mut admin = AdminClient::new(channel);
-        let asked = admin.drain(DrainRequest { server, verb: verb.into() });
+        let asked = admin.drain(DrainRequest { server, verb: verb.into(), disk: Default::default() });
         if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(3), asked).await {
             return true;
         }

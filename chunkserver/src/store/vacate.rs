@@ -103,15 +103,18 @@ async fn run(shared: Weak<Shared>, volume: Weak<Volume>, stopping: CancellationT
         if stopping.is_cancelled() || disk.check_alive().is_err() {
             return;
         }
-        let vacating = disk.vacating.is_wanted();
-        let moved = if vacating { pass(&held, &disk, &stopping).await } else { 0 };
-        drop(held);
-        let woken = disk.vacating.wake.notified();
+        let vacating = Arc::clone(&disk.vacating);
+        let is_wanted = vacating.is_wanted();
+        let moved = if is_wanted { pass(&held, &disk, &stopping).await } else { 0 };
+        drop((held, disk));
+        if moved > 0 {
+            tokio::task::yield_now().await;
+            continue;
+        }
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = woken => {}
-            () = tokio::time::sleep(VACATE_REST), if vacating && moved == 0 => {}
-            () = tokio::task::yield_now(), if moved > 0 => {}
+            () = vacating.wake.notified() => {}
+            () = tokio::time::sleep(VACATE_REST), if is_wanted => {}
         }
     }
 }
