@@ -1,17 +1,15 @@
-//! Kernel values ↔ ours. Together with `fs`, `respond` and `session` the only rooms that know the transport crate.
+//! Kernel values ↔ ours. Together with `fs`, `respond` and `session` the only files outside that know the types of `kernel`.
 
+use crate::kernel::{FileAttr, FileType, INodeNo, TimeOrNow};
 use bytes::Bytes;
 use cairn_client::fs::OpenFlags;
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
 use cairn_core::namespace::attr::{Attr, NodeKind, TimeSet};
 use cairn_core::namespace::name::Name;
-use cairn_core::time::Timestamp;
-use fuser::{FileAttr, FileType, INodeNo, TimeOrNow};
 use rustix::fs::{FileType as ModeType, OFlags};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime};
 
 /// What `st_blksize` says: stdio and many tools take it as their buffer size, and each write(2) costs a round trip to
 /// this process, so it is far larger than a page.
@@ -25,10 +23,9 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
         ino: INodeNo(attr.inode.get()),
         size: attr.size,
         blocks: attr.mapped_bytes.div_ceil(STAT_BLOCK_BYTES),
-        atime: system_time(attr.atime),
-        mtime: system_time(attr.mtime),
-        ctime: system_time(attr.ctime),
-        crtime: system_time(attr.btime),
+        atime: attr.atime,
+        mtime: attr.mtime,
+        ctime: attr.ctime,
         kind: file_type(attr.kind),
         perm: (attr.mode & 0o7777) as u16,
         nlink: attr.links,
@@ -37,7 +34,6 @@ pub(crate) fn file_attr(attr: &Attr) -> FileAttr {
         // The kernel's 32-bit form equals makedev's up to 12 bits of major and 20 of minor, all that Linux has.
         rdev: attr.rdev as u32,
         blksize: PREFERRED_IO_BYTES,
-        flags: 0,
     }
 }
 
@@ -100,62 +96,14 @@ pub(crate) fn name(raw: &OsStr) -> Result<Name, FsError> {
 pub(crate) fn time_set(time: TimeOrNow) -> TimeSet {
     match time {
         TimeOrNow::Now => TimeSet::Now,
-        TimeOrNow::SpecificTime(time) => TimeSet::At(timestamp(time)),
+        TimeOrNow::At(time) => TimeSet::At(time),
     }
-}
-
-/// The kernel's (seconds, nanoseconds), recovered from what fuser 0.18 makes of them: for times before 1970 it subtracts
-/// the nanoseconds that the kernel means to be added (its `system_time_from_time`), and this does the same backwards.
-fn timestamp(time: SystemTime) -> Timestamp {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        },
-        Err(before) => Timestamp {
-            seconds: 0i64.checked_sub_unsigned(before.duration().as_secs()).unwrap_or(i64::MIN),
-            nanos: before.duration().subsec_nanos(),
-        },
-    }
-}
-
-/// The other way fuser is right: nanoseconds count forward from the second.
-fn system_time(time: Timestamp) -> SystemTime {
-    let nanos = Duration::from_nanos(time.nanos.into());
-    let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let second = if time.seconds < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(whole)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(whole)
-    };
-    second.and_then(|second| second.checked_add(nanos)).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_before_1970_come_as_the_kernel_sent_them() {
-        // What fuser builds from (-2 s, 800 ms).
-        let built = SystemTime::UNIX_EPOCH - Duration::new(2, 800_000_000);
-        assert_eq!(timestamp(built), Timestamp { seconds: -2, nanos: 800_000_000 });
-        let later = SystemTime::UNIX_EPOCH + Duration::new(5, 7);
-        assert_eq!(timestamp(later), Timestamp { seconds: 5, nanos: 7 });
-    }
-
-    #[test]
-    fn times_go_out_in_order() {
-        let before = system_time(Timestamp { seconds: -2, nanos: 800_000_000 });
-        assert_eq!(before, SystemTime::UNIX_EPOCH - Duration::from_millis(1200));
-        assert_eq!(
-            system_time(Timestamp { seconds: 3, nanos: 1 }),
-            SystemTime::UNIX_EPOCH + Duration::new(3, 1)
-        );
-        // The ends of the range must not panic.
-        system_time(Timestamp { seconds: i64::MIN, nanos: 999_999_999 });
-        system_time(Timestamp { seconds: i64::MAX, nanos: 999_999_999 });
-    }
+    use cairn_core::time::Timestamp;
 
     #[test]
     fn flags_of_open() {

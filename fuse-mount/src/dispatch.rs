@@ -13,6 +13,7 @@ use cairn_env::errand;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use tokio::runtime::Handle;
 use tracing::{Instrument, Span};
 
@@ -32,9 +33,13 @@ pub(crate) fn start<T: Send + 'static>(
         let mut steps = 0;
         let outcome = poll_fn(|context| {
             steps += 1;
-            operation.as_mut().poll(context)
+            match operation.as_mut().poll(context) {
+                Poll::Pending if reply.is_given_up(context) => Poll::Ready(None),
+                outcome => outcome.map(Some),
+            }
         });
-        let outcome = outcome.await;
+        // Nobody waits for it: what it holds goes with it.
+        let Some(outcome) = outcome.await else { return };
         under_way.end(steps > 1, outcome.as_ref().err());
         if let Some(error) = outcome.as_ref().err().filter(|error| is_failure(error)) {
             tracing::warn!(%error, "request failed");
@@ -53,8 +58,10 @@ pub(crate) fn start<T: Send + 'static>(
 mod tests {
     use super::*;
     use cairn_env::Env;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::task::Poll;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+    use std::task::{Context, Waker};
     use std::time::{Duration, Instant};
 
     struct Answer(Sender<Result<u32, FsError>>);
@@ -62,6 +69,10 @@ mod tests {
     impl Respond<u32> for Answer {
         fn respond(self, outcome: Result<u32, FsError>) {
             self.0.send(outcome).unwrap();
+        }
+
+        fn is_given_up(&self, _context: &Context<'_>) -> bool {
+            false
         }
     }
 
@@ -167,6 +178,43 @@ mod tests {
         assert_eq!(run_with(&look_out, after(50)).recv().unwrap(), Ok(0));
         let next = look_out.enter(Kind::Read);
         assert!(look_out.begin(next.since).is_none(), "that was too long to look out for the next one");
+    }
+
+    /// Nobody waits for it from some moment on.
+    #[derive(Clone, Default)]
+    struct Fickle {
+        gone: Arc<AtomicBool>,
+        work: Arc<Mutex<Option<Waker>>>,
+    }
+
+    impl Respond<u32> for Fickle {
+        fn respond(self, _outcome: Result<u32, FsError>) {
+            panic!("it never ends");
+        }
+
+        fn is_given_up(&self, context: &Context<'_>) -> bool {
+            *self.work.lock().unwrap() = Some(context.waker().clone());
+            self.gone.load(SeqCst)
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let (held, let_go) = channel::<()>();
+        let (reply, look_out) = (Fickle::default(), LookOut::new(&Env::real()));
+        let operation = async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Ok(7)
+        };
+        start(runtime.handle(), &look_out, Span::none(), operation, reply.clone());
+        assert_eq!(let_go.try_recv(), Err(TryRecvError::Empty));
+        reply.gone.store(true, SeqCst);
+        let work = reply.work.lock().unwrap().take().unwrap();
+        work.wake();
+        assert_eq!(let_go.recv_timeout(Duration::from_secs(5)), Err(RecvTimeoutError::Disconnected));
     }
 
     #[test]

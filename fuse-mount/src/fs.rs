@@ -3,31 +3,26 @@
 use crate::convert::{inode, name, node_kind, open_flags, time_set};
 use crate::credentials::caller;
 use crate::dispatch::start;
+use crate::kernel::{
+    FileHandle, Filesystem, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, SetAttr,
+    WriteCall, WriteFlags,
+};
 use crate::look_out::LookOut;
 use crate::metrics::Kind;
 use crate::ops::{Component, Ops, WriteRequest};
-use crate::respond::Respond;
+use crate::respond::{OrRelease, Respond};
 use bytes::Bytes;
 use cairn_core::error::FsError;
 use cairn_core::namespace::attr::AttrChanges;
 use cairn_core::namespace::request::Credentials;
-use fuser::{
-    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, INodeNo, IoctlFlags,
-    KernelConfig, LockOwner, OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
-    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
-};
 use rustix::fs::OFlags;
-use std::cell::OnceCell;
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::future::Future;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tracing::{Span, debug_span};
 
 /// The file system as the kernel sees it.
@@ -36,33 +31,12 @@ pub(crate) struct KernelFs {
     messages: Handle,
     bytes: Handle,
     look_out: Arc<LookOut>,
-    ended: Arc<Notify>,
-}
-
-/// Tells, when dropped, that a receiving thread or the whole session has ended.
-struct Ending(Arc<Notify>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.notify_one();
-    }
-}
-
-thread_local! {
-    /// Lives as long as the receiving thread: should it panic, requests would wait for ever in the kernel's queue.
-    static RECEIVER: OnceCell<Ending> = const { OnceCell::new() };
 }
 
 impl KernelFs {
-    /// Messages and bytes of files each have a runtime. `ended` is notified when the kernel lets go of the session, and when a
-    /// receiving thread ends before.
-    pub(crate) fn new(
-        ops: Arc<Ops>,
-        (messages, bytes): (Handle, Handle),
-        look_out: Arc<LookOut>,
-        ended: Arc<Notify>,
-    ) -> Self {
-        Self { ops, messages, bytes, look_out, ended }
+    /// Messages and bytes of files each have a runtime.
+    pub(crate) fn new(ops: Arc<Ops>, (messages, bytes): (Handle, Handle), look_out: Arc<LookOut>) -> Self {
+        Self { ops, messages, bytes, look_out }
     }
 
     /// Begins a request of messages.
@@ -101,10 +75,16 @@ impl KernelFs {
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
     {
-        RECEIVER.with(|receiver| {
-            receiver.get_or_init(|| Ending(self.ended.clone()));
-        });
         start(runtime, &self.look_out, (kind, span), call(self.ops.clone()), reply);
+    }
+
+    /// A reply to open(2). Should the kernel not want the file any more when it is open, it is closed again.
+    fn or_release<R>(&self, reply: R) -> OrRelease<R, impl FnOnce(u64) + Send + Sync + 'static> {
+        let (ops, runtime) = (self.ops.clone(), self.messages.clone());
+        OrRelease::new(reply, move |handle| {
+            // Nobody hears how it ends.
+            drop(runtime.spawn(async move { ops.release(handle).await }));
+        })
     }
 }
 
@@ -124,15 +104,6 @@ fn bytes(raw: &OsStr) -> Bytes {
 }
 
 impl Filesystem for KernelFs {
-    fn destroy(&mut self) {
-        self.ended.notify_one();
-    }
-
-    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        crate::session::negotiate(config, self.ops.kernel());
-        Ok(())
-    }
-
     fn lookup(&self, req: &Request, parent: INodeNo, raw: &OsStr, reply: ReplyEntry) {
         let span = span!("lookup", req, parent = parent.0, name = ?raw);
         let (who, parent, name) = (who(req), inode(parent), Component::new(raw.as_bytes()));
@@ -145,29 +116,13 @@ impl Filesystem for KernelFs {
         self.start((Kind::GetAttr, span), |ops| async move { ops.getattr(who, inode, handle).await }, reply);
     }
 
-    fn setattr(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        mode: Option<u32>,
-        uid: Option<u32>,
-        gid: Option<u32>,
-        size: Option<u64>,
-        atime: Option<TimeOrNow>,
-        mtime: Option<TimeOrNow>,
-        _ctime: Option<SystemTime>,
-        fh: Option<FileHandle>,
-        _crtime: Option<SystemTime>,
-        _chgtime: Option<SystemTime>,
-        _bkuptime: Option<SystemTime>,
-        _flags: Option<BsdFileFlags>,
-        reply: ReplyAttr,
-    ) {
+    fn setattr(&self, req: &Request, ino: INodeNo, set: SetAttr, reply: ReplyAttr) {
+        let SetAttr { mode, uid, gid, size, atime, mtime, handle } = set;
         let span = span!("setattr", req, inode = ino.0, ?mode, ?uid, ?gid, ?size, ?atime, ?mtime);
         let mode = mode.map(|mode| mode & 0o7777);
         let changes =
             AttrChanges { mode, uid, gid, size, atime: atime.map(time_set), mtime: mtime.map(time_set) };
-        let (who, inode, handle) = (who(req), inode(ino), fh.map(|fh| fh.0));
+        let (who, inode, handle) = (who(req), inode(ino), handle.map(|fh| fh.0));
         self.start(
             (Kind::SetAttr, span),
             |ops| async move { ops.setattr(who, inode, changes, handle).await },
@@ -181,16 +136,7 @@ impl Filesystem for KernelFs {
         self.start((Kind::ReadLink, span), |ops| async move { ops.readlink(who, inode).await }, reply);
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        raw: &OsStr,
-        mode: u32,
-        _umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, rdev: u32, reply: ReplyEntry) {
         let span = span!("mknod", req, parent = parent.0, name = ?raw, mode, rdev);
         let (who, parent, name, kind) = (who(req), inode(parent), name(raw), node_kind(mode));
         self.start(
@@ -200,7 +146,7 @@ impl Filesystem for KernelFs {
         );
     }
 
-    fn mkdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, reply: ReplyEntry) {
         let span = span!("mkdir", req, parent = parent.0, name = ?raw, mode);
         let (who, parent, name) = (who(req), inode(parent), name(raw));
         self.start((Kind::Mkdir, span), |ops| async move { ops.mkdir(who, parent, name, mode).await }, reply);
@@ -218,9 +164,9 @@ impl Filesystem for KernelFs {
         self.start((Kind::Rmdir, span), |ops| async move { ops.rmdir(who, parent, name).await }, reply);
     }
 
-    fn symlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, target: &Path, reply: ReplyEntry) {
+    fn symlink(&self, req: &Request, parent: INodeNo, raw: &OsStr, target: &OsStr, reply: ReplyEntry) {
         let span = span!("symlink", req, parent = parent.0, name = ?raw);
-        let (who, parent, name, target) = (who(req), inode(parent), name(raw), bytes(target.as_os_str()));
+        let (who, parent, name, target) = (who(req), inode(parent), name(raw), bytes(target));
         self.start(
             (Kind::Symlink, span),
             |ops| async move { ops.symlink(who, parent, name, target).await },
@@ -231,17 +177,15 @@ impl Filesystem for KernelFs {
     fn rename(
         &self,
         req: &Request,
-        parent: INodeNo,
-        raw: &OsStr,
-        new_parent: INodeNo,
-        new_raw: &OsStr,
-        flags: RenameFlags,
+        (parent, raw): (INodeNo, &OsStr),
+        (new_parent, new_raw): (INodeNo, &OsStr),
+        flags: u32,
         reply: ReplyEmpty,
     ) {
         let span =
-            span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, %flags);
+            span!("rename", req, parent = parent.0, name = ?raw, to = new_parent.0, new = ?new_raw, flags);
         let (from, to) = ((inode(parent), name(raw)), (inode(new_parent), name(new_raw)));
-        let (who, flags) = (who(req), flags.bits());
+        let who = who(req);
         self.start((Kind::Rename, span), |ops| async move { ops.rename(who, from, to, flags).await }, reply);
     }
 
@@ -251,18 +195,10 @@ impl Filesystem for KernelFs {
         self.start((Kind::Link, span), |ops| async move { ops.link(who, inode, parent, name).await }, reply);
     }
 
-    fn create(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        raw: &OsStr,
-        mode: u32,
-        _umask: u32,
-        flags: i32,
-        reply: ReplyCreate,
-    ) {
+    fn create(&self, req: &Request, parent: INodeNo, raw: &OsStr, mode: u32, flags: i32, reply: ReplyCreate) {
         let span = span!("create", req, parent = parent.0, name = ?raw, mode, flags);
         let (who, parent, name, flags) = (who(req), inode(parent), name(raw), open_flags(flags));
+        let reply = self.or_release(reply);
         self.start(
             (Kind::Create, span),
             |ops| async move { ops.create(who, parent, name, mode, flags).await },
@@ -270,63 +206,34 @@ impl Filesystem for KernelFs {
         );
     }
 
-    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let span = span!("open", req, inode = ino.0, flags = flags.0);
-        let (who, inode, flags) = (who(req), inode(ino), open_flags(flags.0));
+    fn open(&self, req: &Request, ino: INodeNo, flags: i32, reply: ReplyOpen) {
+        let span = span!("open", req, inode = ino.0, flags);
+        let (who, inode, flags) = (who(req), inode(ino), open_flags(flags));
+        let reply = self.or_release(reply);
         self.start((Kind::Open, span), |ops| async move { ops.open(who, inode, flags).await }, reply);
     }
 
-    fn read(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        size: u32,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
+    fn read(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, size: u32, reply: ReplyData) {
         let span = span!("read", req, inode = ino.0, offset, size);
         self.move_bytes((Kind::Read, span), |ops| async move { ops.read(fh.0, offset, size).await }, reply);
     }
 
-    fn write(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        data: &[u8],
-        write_flags: WriteFlags,
-        flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        reply: ReplyWrite,
-    ) {
+    fn write(&self, req: &Request, ino: INodeNo, call: WriteCall, reply: ReplyWrite) {
+        let WriteCall { handle, offset, data, write_flags, flags } = call;
         let span = span!("write", req, inode = ino.0, offset, size = data.len());
-        let append = flags.0 & OFlags::APPEND.bits() as i32 != 0
-            && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
+        let append =
+            flags & OFlags::APPEND.bits() as i32 != 0 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let drops_privilege = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        let data = Bytes::copy_from_slice(data);
-        let request = WriteRequest { handle: fh.0, offset, data, append, drops_privilege };
+        let request = WriteRequest { handle: handle.0, offset, data, append, drops_privilege };
         self.move_bytes((Kind::Write, span), |ops| async move { ops.write(request).await }, reply);
     }
 
-    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
         let span = span!("flush", req, inode = ino.0);
         self.move_bytes((Kind::Flush, span), |ops| async move { ops.flush(fh.0).await }, reply);
     }
 
-    fn release(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
-        _flush: bool,
-        reply: ReplyEmpty,
-    ) {
+    fn release(&self, req: &Request, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
         let span = span!("release", req, inode = ino.0);
         self.start((Kind::Release, span), |ops| async move { ops.release(fh.0).await }, reply);
     }
@@ -336,9 +243,13 @@ impl Filesystem for KernelFs {
         self.move_bytes((Kind::Fsync, span), |ops| async move { ops.fsync(fh.0).await }, reply);
     }
 
-    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, reply: ReplyOpen) {
         let span = span!("opendir", req, inode = ino.0);
-        let inode = inode(ino);
+        let (inode, ops) = (inode(ino), self.ops.clone());
+        let reply = OrRelease::new(reply, move |handle| {
+            // It was opened just now.
+            let _ = ops.release_directory(handle);
+        });
         self.start((Kind::OpenDir, span), |ops| async move { ops.open_directory(inode) }, reply);
     }
 
@@ -369,13 +280,13 @@ impl Filesystem for KernelFs {
         );
     }
 
-    fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
         let span = span!("releasedir", req, inode = ino.0);
         self.start((Kind::ReleaseDir, span), |ops| async move { ops.release_directory(fh.0) }, reply);
     }
 
     /// Names are durable before their operation is answered, so there is nothing left to do.
-    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, reply: ReplyEmpty) {
         let span = span!("fsyncdir", req, inode = ino.0);
         self.start((Kind::FsyncDir, span), |_| async { Ok(()) }, reply);
     }
@@ -393,7 +304,6 @@ impl Filesystem for KernelFs {
         name: &OsStr,
         value: &[u8],
         flags: i32,
-        _position: u32,
         reply: ReplyEmpty,
     ) {
         let span = span!("setxattr", req, inode = ino.0, ?name, size = value.len());
@@ -435,9 +345,9 @@ impl Filesystem for KernelFs {
         );
     }
 
-    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let span = span!("access", req, inode = ino.0, %mask);
-        let (who, inode, mask) = (who(req), inode(ino), mask.bits() as u32);
+    fn access(&self, req: &Request, ino: INodeNo, mask: u32, reply: ReplyEmpty) {
+        let span = span!("access", req, inode = ino.0, mask);
+        let (who, inode) = (who(req), inode(ino));
         self.start((Kind::Access, span), |ops| async move { ops.access(who, inode, mask).await }, reply);
     }
 
@@ -446,8 +356,7 @@ impl Filesystem for KernelFs {
         req: &Request,
         ino: INodeNo,
         fh: FileHandle,
-        offset: u64,
-        length: u64,
+        (offset, length): (u64, u64),
         mode: i32,
         reply: ReplyEmpty,
     ) {
@@ -474,48 +383,17 @@ impl Filesystem for KernelFs {
     }
 
     /// Asked by isatty(3) of every file that a script reads. We have no ioctl of our own.
-    fn ioctl(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _flags: IoctlFlags,
-        _cmd: u32,
-        _in_data: &[u8],
-        _out_size: u32,
-        reply: ReplyIoctl,
-    ) {
-        reply.error(Errno::ENOTTY);
+    fn ioctl(&self, reply: ReplyEmpty) {
+        reply.error(Errno::NOTTY);
     }
 
     /// Left to the kernel, which reads and writes instead once it has got this answer.
-    fn copy_file_range(
-        &self,
-        _req: &Request,
-        _ino_in: INodeNo,
-        _fh_in: FileHandle,
-        _offset_in: u64,
-        _ino_out: INodeNo,
-        _fh_out: FileHandle,
-        _offset_out: u64,
-        _len: u64,
-        _flags: CopyFileRangeFlags,
-        reply: ReplyWrite,
-    ) {
-        reply.error(Errno::ENOSYS);
+    fn copy_file_range(&self, reply: ReplyEmpty) {
+        reply.error(Errno::NOSYS);
     }
 
     /// Files are always ready; after this answer the kernel says so itself.
-    fn poll(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _notifier: PollNotifier,
-        _events: PollEvents,
-        _flags: PollFlags,
-        reply: ReplyPoll,
-    ) {
-        reply.error(Errno::ENOSYS);
+    fn poll(&self, reply: ReplyEmpty) {
+        reply.error(Errno::NOSYS);
     }
 }

@@ -1,8 +1,8 @@
 //! The mount: Cairn through the kernel.
 //!
 //! A request walks `fs` (the kernel's callbacks) → `dispatch` (which thread) → `ops` (what it means) → the client, and its
-//! outcome leaves by `respond` → `errno`. Only `fs`, `convert`, `respond` and `session` know the transport crate, so that it
-//! can be replaced. `mount` is the life of a mount around that; `place` and `mount_table` deal with the host.
+//! outcome leaves by `respond` → `errno`. `kernel` is the transport: only `fs`, `convert`, `respond`, `session` and
+//! `kernel_cache` know its types. `mount` is the life of a mount around that; `place` and `mount_table` deal with the host.
 
 mod convert;
 mod credentials;
@@ -10,6 +10,7 @@ mod dispatch;
 mod errno;
 mod fs;
 mod handles;
+mod kernel;
 mod kernel_cache;
 mod listing;
 mod look_out;

@@ -1,6 +1,7 @@
 //! A mount from beginning to end: checks, connection, mounting; then unmounting, with everything saved first.
 
 use crate::fs::KernelFs;
+use crate::kernel::Session;
 use crate::kernel_cache::KernelCache;
 use crate::look_out::LookOut;
 use crate::metrics::{self, Metrics, Pages};
@@ -11,9 +12,7 @@ use crate::options::MountOptions;
 use crate::{place, session};
 use cairn_client::fs::FileSystem;
 use cairn_env::Env;
-use fuser::BackgroundSession;
 use std::future::Future;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +37,7 @@ pub struct Mounted {
     ended: Arc<Notify>,
     /// Names our mount among others at the same path.
     device: Option<String>,
-    /// Not dropped after an unmount: fuser 0.18 would unmount the path again, and hit whoever has mounted there since.
-    session: ManuallyDrop<BackgroundSession>,
+    session: Session,
     /// Of metrics.
     _pages: Option<Pages>,
 }
@@ -82,11 +80,11 @@ pub async fn mount(env: Env, mut options: MountOptions, bytes: Handle) -> Result
     client.set_cache_above(Box::new(move |inodes, names| told.disbelieve(inodes, names)));
     let ops = Arc::new(Ops::new(client.clone(), kernel.clone(), counted));
     let pages = listener.map(|listener| Pages::serve(listener, &bytes, &ops, &look_out));
-    let fs = KernelFs::new(ops, (Handle::current(), bytes), look_out, ended.clone());
+    let fs = KernelFs::new(ops, (Handle::current(), bytes), look_out);
     let read_ahead = options.flags.read_ahead_kib.unwrap_or(READ_AHEAD_KIB);
-    let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel)).await??;
+    let told = ended.clone();
+    let session = within(ANSWER_LIMIT, &path, move |_| session::begin(&options, fs, &kernel, told)).await??;
     let device = device_at(&path);
-    let session = ManuallyDrop::new(session);
     let mounted = Mounted { path, client, ended, device, session, _pages: pages };
     match mounted.first_answer(read_ahead).await {
         Ok(()) => Ok(mounted),
@@ -137,7 +135,7 @@ impl Mounted {
             return Ok(());
         }
         tokio::time::sleep(ENDING_LIMIT).await;
-        if self.session.guard.is_finished() {
+        if self.session.has_ended() {
             // All threads have ended, and somebody has mounted there since.
             return Ok(());
         }

@@ -2,6 +2,11 @@
 
 use crate::convert::{file_attr, file_type};
 use crate::errno::errno;
+use crate::kernel::{
+    FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Statfs,
+};
 use crate::listing::{AFTER_DOT, AFTER_DOT_DOT};
 use crate::ops::{Entries, Entry, Opened, Shown, XattrAnswer};
 use bytes::Bytes;
@@ -11,21 +16,22 @@ use cairn_core::namespace::answer::FileSystemStats;
 use cairn_core::namespace::attr::{Attr, NodeKind};
 use cairn_core::time::Timestamp;
 use cairn_core::units::BLOCK_BYTES;
-use fuser::{
-    Errno, FileHandle, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::task::Context;
 use std::time::Duration;
 
 /// Inode numbers are never reused, so one generation is enough.
 const GENERATION: Generation = Generation(0);
 
 /// A reply that an outcome `T` can be given to.
-pub(crate) trait Respond<T>: Send + 'static {
+pub(crate) trait Respond<T>: Send + Sync + 'static {
     /// Sends the outcome to the kernel.
     fn respond(self, outcome: Result<T, FsError>);
+
+    /// Whether nobody waits for it any more, and what works on it may stop. If not, `context` is woken when that changes.
+    fn is_given_up(&self, context: &Context<'_>) -> bool;
 }
 
 macro_rules! respond {
@@ -35,11 +41,69 @@ macro_rules! respond {
                 let send: fn($reply, $outcome) = $send;
                 match outcome {
                     Ok(outcome) => send(self, outcome),
-                    Err(error) => self.error(Errno::from_i32(errno(&error))),
+                    Err(error) => self.error(Errno::from_raw_os_error(errno(&error))),
                 }
+            }
+
+            fn is_given_up(&self, context: &Context<'_>) -> bool {
+                self.is_given_up(context)
             }
         }
     };
+}
+
+/// A reply that hands a new handle over, and what is done if the kernel does not take it: then it will never end it.
+pub(crate) struct OrRelease<R, F> {
+    reply: R,
+    release: F,
+}
+
+impl<R, F: FnOnce(u64)> OrRelease<R, F> {
+    pub(crate) fn new(reply: R, release: F) -> Self {
+        Self { reply, release }
+    }
+
+    fn hand_over(self, opened: Opened, send: impl FnOnce(R, FileHandle, FopenFlags) -> bool) {
+        if !send(self.reply, FileHandle(opened.handle), fopen_flags(opened)) {
+            (self.release)(opened.handle);
+        }
+    }
+}
+
+impl<F: FnOnce(u64) + Send + Sync + 'static> Respond<Opened> for OrRelease<ReplyOpen, F> {
+    fn respond(self, outcome: Result<Opened, FsError>) {
+        match outcome {
+            Ok(opened) => self.hand_over(opened, ReplyOpen::opened),
+            Err(error) => self.reply.error(Errno::from_raw_os_error(errno(&error))),
+        }
+    }
+
+    fn is_given_up(&self, context: &Context<'_>) -> bool {
+        self.reply.is_given_up(context)
+    }
+}
+
+impl<F: FnOnce(u64) + Send + Sync + 'static> Respond<(Entry, Opened)> for OrRelease<ReplyCreate, F> {
+    fn respond(self, outcome: Result<(Entry, Opened), FsError>) {
+        match outcome {
+            Ok((Entry { shown: Some(Shown { attr, keep }), keep: name_keep }, opened)) => {
+                let keep = keep.min(name_keep);
+                self.hand_over(opened, |reply, handle, flags| {
+                    reply.created(&keep, &file_attr(&attr), GENERATION, handle, flags)
+                });
+            }
+            // A name that was just made leads somewhere.
+            Ok((Entry { shown: None, .. }, opened)) => {
+                (self.release)(opened.handle);
+                self.reply.error(Errno::IO);
+            }
+            Err(error) => self.reply.error(Errno::from_raw_os_error(errno(&error))),
+        }
+    }
+
+    fn is_given_up(&self, context: &Context<'_>) -> bool {
+        self.reply.is_given_up(context)
+    }
 }
 
 respond!(ReplyEmpty, (), |reply, ()| reply.ok());
@@ -53,22 +117,24 @@ respond!(ReplyEntry, Entry, |reply, entry| match entry.shown {
 respond!(ReplyAttr, Shown, |reply, shown| reply.attr(&shown.keep, &file_attr(&shown.attr)));
 respond!(ReplyWrite, u32, |reply, written| reply.written(written));
 respond!(ReplyLseek, u64, |reply, offset| reply.offset(offset as i64));
-respond!(ReplyOpen, Opened, |reply, opened| reply.opened(FileHandle(opened.handle), fopen_flags(opened)));
-respond!(ReplyCreate, (Entry, Opened), |reply, (entry, opened)| {
-    let Some(Shown { attr, keep }) = entry.shown else { return reply.error(Errno::EIO) };
-    let keep = keep.min(entry.keep);
-    reply.created(&keep, &file_attr(&attr), GENERATION, FileHandle(opened.handle), fopen_flags(opened));
-});
 respond!(ReplyXattr, XattrAnswer, |reply, answer| match answer {
     XattrAnswer::Size(size) => reply.size(size),
     XattrAnswer::Data(data) => reply.data(&data),
-    XattrAnswer::BufferTooSmall => reply.error(Errno::ERANGE),
+    XattrAnswer::BufferTooSmall => reply.error(Errno::RANGE),
 });
 respond!(ReplyStatfs, FileSystemStats, |reply, stats| {
     let (blocks, free) = (stats.total_bytes / BLOCK_BYTES, stats.free_bytes / BLOCK_BYTES);
     // Inodes are not preallocated: as many more fit as there is room for one block each.
     let (inodes, block) = (stats.inodes.saturating_add(free), BLOCK_BYTES as u32);
-    reply.statfs(blocks, free, free, inodes, free, block, NAME_BYTES_MAX as u32, block);
+    reply.statfs(&Statfs {
+        blocks,
+        free,
+        available: free,
+        inodes,
+        free_inodes: free,
+        block_bytes: block,
+        name_bytes_max: NAME_BYTES_MAX as u32,
+    });
 });
 respond!(ReplyDirectory, Entries, |mut reply, entries| {
     fill(&mut reply, &entries);
@@ -104,12 +170,12 @@ fn fill_with_attrs(reply: &mut ReplyDirectoryPlus, entries: &Entries) -> bool {
     let dots = [(AFTER_DOT, ".", entries.inode), (AFTER_DOT_DOT, "..", entries.parent)];
     let full = dots.iter().filter(|(cookie, ..)| entries.cookie < *cookie).any(|(cookie, name, inode)| {
         let attr = file_attr(&nameless_directory(*inode));
-        reply.add(attr.ino, *cookie, name, &Duration::ZERO, &attr, GENERATION)
+        reply.add(*cookie, name, &Duration::ZERO, &attr, GENERATION)
     });
     full || entries.rest().iter().any(|entry| {
         let Some(attr) = entry.attr.as_deref().map(file_attr) else { return false };
         let name = OsStr::from_bytes(&entry.name);
-        reply.add(attr.ino, entry.cookie, name, &entries.keep(entry), &attr, GENERATION)
+        reply.add(entry.cookie, name, &entries.keep(entry), &attr, GENERATION)
     })
 }
 

@@ -1,12 +1,14 @@
 //! The session with the kernel: what is negotiated, which mount options it is made with, and how it begins.
 
 use crate::fs::KernelFs;
+use crate::kernel::{InitFlags, Notifier, Offer, Options, Session, SessionAcl, Wanted, mount};
 use crate::kernel_cache::KernelCache;
 use crate::mount_error::MountError;
+use crate::mount_table::unmount_at;
 use crate::options::{MountFlags, MountOptions};
-use fuser::{BackgroundSession, Config, InitFlags, KernelConfig, MountOption, Session, SessionACL};
 use std::io;
-use std::os::fd::AsFd;
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Largest request: the kernel's own limit of 256 pages (fs.fuse.max_pages_limit).
 const REQUEST_BYTES_MAX: u32 = 1 << 20;
@@ -33,21 +35,22 @@ const WANTED: [InitFlags; 8] = [
 /// Attributes with directory entries; a kernel that may not keep them would throw them away.
 const WANTED_WITH_LEASES: [InitFlags; 2] = [InitFlags::FUSE_DO_READDIRPLUS, InitFlags::FUSE_READDIRPLUS_AUTO];
 
-/// Answers the kernel's INIT.
-pub(crate) fn negotiate(config: &mut KernelConfig, cache: &KernelCache) {
-    cache.negotiated(config.kernel_abi());
+/// What is wanted of what the kernel offers.
+fn choose(offer: &Offer, cache: &KernelCache) -> Wanted {
+    cache.negotiated(offer.version);
     let leases = if cache.has_epochs() { &WANTED_WITH_LEASES[..] } else { &[][..] };
+    let mut flags = InitFlags::default();
     for wanted in WANTED.iter().chain(leases) {
-        if let Err(missing) = config.add_capabilities(*wanted) {
-            tracing::info!(?missing, "the kernel lacks a FUSE capability; going on without it");
+        flags = flags.union(*wanted);
+        if !offer.flags.contains(*wanted) {
+            tracing::info!(missing = wanted.0, "the kernel lacks a FUSE capability; going on without it");
         }
     }
-    // Each setter refuses only values beyond fixed bounds of the transport, far above ours.
-    let _ = config.set_max_write(REQUEST_BYTES_MAX);
-    let _ = config.set_max_background(BACKGROUND_REQUESTS_MAX);
+    Wanted { flags, request_bytes_max: REQUEST_BYTES_MAX, background_max: BACKGROUND_REQUESTS_MAX }
 }
 
-/// Mounts, answers INIT and starts the receiving threads. Blocks while the kernel and `fusermount3` work.
+/// Mounts, answers INIT and starts the receiving threads. Blocks while the kernel and `fusermount3` work. `ended` is told when
+/// the kernel lets go of the session, and when a receiving thread ends before.
 ///
 /// # Errors
 /// What mount(2) or fusermount3 said.
@@ -55,36 +58,29 @@ pub(crate) fn begin(
     options: &MountOptions,
     fs: KernelFs,
     cache: &KernelCache,
-) -> Result<BackgroundSession, MountError> {
-    let config = session_config(options, rustix::process::geteuid().is_root());
+    ended: Arc<Notify>,
+) -> Result<Session, MountError> {
     let refused = |error: io::Error| MountError::refused(&options.mount_point, &error);
-    let session = Session::new(fs, &options.mount_point, &config).map_err(refused)?;
-    cache.attach(session.as_fd().try_clone_to_owned().map_err(refused)?);
-    session.spawn().map_err(refused)
+    let (mount_options, acl) = mount_options(options, rustix::process::geteuid().is_root());
+    let device = mount(&options.mount_point, &mount_options).map_err(refused)?;
+    let begin = || {
+        cache.attach(Notifier::new(device.try_clone()?));
+        Session::begin(device, acl, fs, |offer| choose(offer, cache), move || ended.notify_one())
+    };
+    begin().map_err(|error| {
+        // Nothing has been done with it yet, and it would stay behind dead.
+        let _ = unmount_at(&options.mount_point, true);
+        refused(error)
+    })
 }
 
-fn session_config(options: &MountOptions, is_root: bool) -> Config {
-    let mut config = Config::default();
-    config.mount_options = mount_options(options);
-    config.acl = if options.flags.others_may_enter(is_root) { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(std::thread::available_parallelism().map_or(1, usize::from));
-    config.clone_fd = true;
-    config
-}
-
-fn mount_options(options: &MountOptions) -> Vec<MountOption> {
+fn mount_options(options: &MountOptions, is_root: bool) -> (Options, SessionAcl) {
     let MountFlags { read_only, suid, dev, no_exec, sync, .. } = options.flags;
-    // As an option of the kernel's own, so that the mount table says `fuse.cairn` also without fusermount3.
-    let subtype = MountOption::CUSTOM("subtype=cairn".to_owned());
-    // fusermount3 splits at commas.
-    let source = MountOption::FSName(options.masters.join(";"));
-    let mut list = vec![source, subtype, MountOption::DefaultPermissions, MountOption::NoAtime];
-    list.push(if read_only { MountOption::RO } else { MountOption::RW });
-    list.push(if suid { MountOption::Suid } else { MountOption::NoSuid });
-    list.push(if dev { MountOption::Dev } else { MountOption::NoDev });
-    list.extend(no_exec.then_some(MountOption::NoExec));
-    list.extend(sync.then_some(MountOption::Sync));
-    list
+    let allow_other = options.flags.others_may_enter(is_root);
+    let uid = rustix::process::geteuid().as_raw();
+    let acl = if allow_other { SessionAcl::All } else { SessionAcl::Owner { uid } };
+    let source = options.masters.join(";");
+    (Options { source, subtype: "cairn", allow_other, read_only, suid, dev, no_exec, sync }, acl)
 }
 
 #[cfg(test)]
@@ -101,24 +97,28 @@ mod tests {
 
     #[test]
     fn words_become_options_of_the_kernel() {
-        let list = mount_options(&options("ro,noexec,suid"));
-        for wanted in [
-            MountOption::RO,
-            MountOption::NoExec,
-            MountOption::Suid,
-            MountOption::NoDev,
-            MountOption::NoAtime,
-            MountOption::DefaultPermissions,
-            MountOption::FSName("a:1;b:2".into()),
-        ] {
-            assert!(list.contains(&wanted), "{wanted:?} in {list:?}");
-        }
-        assert!(!list.contains(&MountOption::Sync));
+        let (list, _) = mount_options(&options("ro,noexec,suid"), true);
+        let wanted = Options {
+            source: "a:1;b:2".into(),
+            subtype: "cairn",
+            allow_other: true,
+            read_only: true,
+            suid: true,
+            dev: false,
+            no_exec: true,
+            sync: false,
+        };
+        assert_eq!(list, wanted);
     }
 
     #[test]
     fn an_ordinary_user_keeps_the_mount_to_himself() {
-        assert_eq!(session_config(&options(""), false).acl, SessionACL::Owner);
-        assert_eq!(session_config(&options(""), true).acl, SessionACL::All);
+        let uid = rustix::process::geteuid().as_raw();
+        let of = |is_root| {
+            let (list, acl) = mount_options(&options(""), is_root);
+            (list.allow_other, acl)
+        };
+        assert_eq!(of(false), (false, SessionAcl::Owner { uid }));
+        assert_eq!(of(true), (true, SessionAcl::All));
     }
 }

@@ -14,6 +14,7 @@ use cairn_core::limits::{
     EAGER_WRITE_PATIENCE, FILE_BYTES_MAX, FILE_UNACKNOWLEDGED_BYTES_MAX, LEASE_RETRY_MIN,
     SENT_BY_FLUSHER_MAX, SMALL_WRITE_BYTES_MAX, UNRECORDED_EXTENTS_MAX,
 };
+use cairn_core::namespace::request::Credentials;
 use cairn_core::units::CHUNK_BYTES;
 use cairn_env::errand::begin;
 use cairn_proto::v1::SlowHopKind;
@@ -66,7 +67,8 @@ impl Drop for Hurry<'_> {
 }
 
 impl Inode {
-    /// Accepts `data`, all of it unless the file would become too large.
+    /// Accepts `data`, all of it unless the file would become too large. A caller that goes away leaves nothing half done: what was
+    /// not accepted until then never is.
     pub(crate) async fn write(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
@@ -111,7 +113,8 @@ impl Inode {
                 }
                 return Ok(accepted);
             }
-            match self.prepare(shared, handle, offset, data.len() as u64).await {
+            let from = if handle.flags.append { None } else { Some(offset) };
+            match self.prepare(shared, &handle.who, from, data.len() as u64).await {
                 Ok(()) => {}
                 // Too few chunk servers at this moment; the policy says how long to wait.
                 Err(FsError::Unavailable(_)) if shared.may_wait(started) => {
@@ -191,18 +194,33 @@ impl Inode {
         }
     }
 
-    /// Lease and chunks for a write, whatever is missing.
+    /// Lease and chunks for a write from there on (`None`: at the end), whatever is missing. Goes on by itself: a caller that goes
+    /// away does not leave the work half done.
     async fn prepare(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
-        handle: &Handle,
-        offset: u64,
+        who: &Credentials,
+        from: Option<u64>,
+        length: u64,
+    ) -> Result<(), FsError> {
+        let (inode, shared, who) = (self.clone(), shared.clone(), who.clone());
+        let work = async move { inode.prepare_all(&shared, &who, from, length).await };
+        begin(slow::carry(work))
+            .outcome()
+            .await
+            .unwrap_or_else(|_| Err(FsError::Io(String::from("the write was cut short"))))
+    }
+
+    async fn prepare_all(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        who: &Credentials,
+        from: Option<u64>,
         length: u64,
     ) -> Result<(), FsError> {
         let _order = slow::hop(&shared.env, SlowHopKind::HopFile, self.order.lock()).await;
         self.renew_crowded_lease(shared).await?;
-        let from = if handle.flags.append { None } else { Some(offset) };
-        self.ensure_lease(shared, &handle.who, from.map(|from| from / CHUNK_BYTES)).await?;
+        self.ensure_lease(shared, who, from.map(|from| from / CHUNK_BYTES)).await?;
         let from = from.unwrap_or_else(|| self.state().size);
         for slot in from / CHUNK_BYTES..=(from + length.max(1) - 1) / CHUNK_BYTES {
             self.ensure_target(shared, slot).await?;

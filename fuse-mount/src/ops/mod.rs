@@ -73,11 +73,6 @@ impl Ops {
         (self.files.count(), self.directories.count())
     }
 
-    /// What the kernel keeps.
-    pub(crate) fn kernel(&self) -> &KernelCache {
-        &self.kernel
-    }
-
     fn shown(&self, attr: Attr) -> Shown {
         let keep = self.kernel.attr_for(&self.client, &attr);
         Shown { attr, keep }

@@ -86,6 +86,7 @@ impl Ops {
         let stripped = without_privilege(mode);
         if stripped != mode {
             let changes = AttrChanges { mode: Some(stripped), ..AttrChanges::default() };
+            // A writer that goes away does not leave that half done: of a file in use the client carries it out by itself.
             self.client.setattr(&we, inode, changes, Some(&handle.file)).await?;
         }
         handle.checked.found_free(added);

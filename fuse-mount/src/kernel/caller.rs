@@ -1,0 +1,100 @@
+//! Whether the thread that asked for something still wants it: what /proc tells of its signals.
+//!
+//! A fatal signal becomes SIGKILL, pending for each thread of the program. One that leaves a core dump does not as long as
+//! the thread waits in the kernel; it stays pending as it is. So does any other in a thread that is on its way out already
+//! and closes its files.
+
+/// `proc_pid_status(5)`, as far as signals go: bit 0 is signal 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Signals {
+    pending: u64,
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
+    is_traced: bool,
+}
+
+const fn bit(signal: u32) -> u64 {
+    1 << (signal - 1)
+}
+
+const SIGKILL: u64 = bit(9);
+/// SIGCHLD, SIGCONT, SIGURG and SIGWINCH end nobody; SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU hold programs up.
+const HARMLESS: u64 = bit(17) | bit(18) | bit(23) | bit(28) | bit(19) | bit(20) | bit(21) | bit(22);
+
+/// Whether this thread, which waits in the kernel, will end as soon as it need not wait.
+pub(super) fn is_dying(thread: u32) -> bool {
+    // Thread 0 is none that is seen from here. One that waits is there; if it cannot be asked, it is left alone.
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
+    status.is_ok_and(|status| parse(&status).are_fatal())
+}
+
+impl Signals {
+    fn are_fatal(self) -> bool {
+        if self.pending & SIGKILL != 0 {
+            return true;
+        }
+        // A debugger may keep a signal from the program.
+        let handled = self.blocked | self.ignored | self.caught | HARMLESS;
+        !self.is_traced && self.pending & !handled != 0
+    }
+}
+
+/// What cannot be read counts as no signal.
+fn parse(status: &str) -> Signals {
+    let mut signals = Signals::default();
+    for line in status.lines() {
+        let Some((key, value)) = line.split_once(':') else { continue };
+        let mask = || u64::from_str_radix(value.trim(), 16).unwrap_or_default();
+        match key {
+            "SigPnd" | "ShdPnd" => signals.pending |= mask(),
+            "SigBlk" => signals.blocked = mask(),
+            "SigIgn" => signals.ignored = mask(),
+            "SigCgt" => signals.caught = mask(),
+            "TracerPid" => signals.is_traced = value.trim() != "0",
+            _ => {}
+        }
+    }
+    signals
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATUS: &str = "Name:\tcat\nState:\tD (disk sleep)\nTracerPid:\t0\nSigQ:\t1/95844\nSigPnd:\t0000000000000100\n\
+        ShdPnd:\t0000000000014000\nSigBlk:\t0000000000010000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000002\n";
+
+    #[test]
+    fn a_status_is_read() {
+        let signals = parse(STATUS);
+        assert_eq!((signals.pending, signals.blocked), (0x1_4100, 0x1_0000));
+        assert_eq!((signals.ignored, signals.caught, signals.is_traced), (0x1000, 2, false));
+        assert!(signals.are_fatal());
+        assert_eq!(parse("nonsense\nSigPnd: zz\n"), Signals::default());
+    }
+
+    #[test]
+    fn only_what_ends_a_program_is_fatal() {
+        let with = |signal| Signals { pending: bit(signal), ..Signals::default() };
+        // SIGHUP, SIGINT, SIGQUIT, SIGSEGV, SIGALRM, SIGTERM and the first realtime signal.
+        for signal in [1, 2, 3, 11, 14, 15, 34] {
+            assert!(with(signal).are_fatal(), "{signal}");
+            assert!(!Signals { caught: bit(signal), ..with(signal) }.are_fatal(), "{signal} caught");
+            assert!(!Signals { ignored: bit(signal), ..with(signal) }.are_fatal(), "{signal} ignored");
+            assert!(!Signals { blocked: bit(signal), ..with(signal) }.are_fatal(), "{signal} blocked");
+            assert!(!Signals { is_traced: true, ..with(signal) }.are_fatal(), "{signal} under a debugger");
+        }
+        for signal in [17, 18, 19, 20, 21, 22, 23, 28] {
+            assert!(!with(signal).are_fatal(), "{signal}");
+        }
+        assert!(Signals { blocked: u64::MAX, is_traced: true, ..with(9) }.are_fatal());
+    }
+
+    #[test]
+    fn those_who_live_or_are_not_there_are_left_alone() {
+        assert!(!is_dying(std::process::id()));
+        assert!(!is_dying(0));
+        assert!(!is_dying(u32::MAX));
+    }
+}
