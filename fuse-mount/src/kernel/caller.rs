@@ -29,6 +29,25 @@ pub(super) fn is_dying(thread: u32) -> bool {
     status.is_ok_and(|status| parse(&status).are_fatal())
 }
 
+/// Whether this thread closes its files because a signal has ended its program. One that has left a core dump is not pending
+/// any more, so that the kernel tells of no interrupt.
+pub(super) fn has_been_killed(thread: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{thread}/stat"));
+    stat.is_ok_and(|stat| ends_by_signal(&stat).unwrap_or_default())
+}
+
+/// `proc_pid_stat(5)`: the name, in parentheses, may contain anything; fields are counted from the state (3) behind it.
+fn ends_by_signal(stat: &str) -> Option<bool> {
+    const PF_EXITING: u64 = 0x4;
+    const FLAGS: usize = 9 - 3;
+    const EXIT_CODE: usize = 52 - 3;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let flags: u64 = fields.get(FLAGS)?.parse().ok()?;
+    let code: i64 = fields.get(EXIT_CODE)?.parse().ok()?;
+    Some(flags & PF_EXITING != 0 && code & 0x7f != 0)
+}
+
 impl Signals {
     fn are_fatal(self) -> bool {
         if self.pending & SIGKILL != 0 {
@@ -96,5 +115,19 @@ mod tests {
         assert!(!is_dying(std::process::id()));
         assert!(!is_dying(0));
         assert!(!is_dying(u32::MAX));
+        assert!(!has_been_killed(std::process::id()) && !has_been_killed(0));
+    }
+
+    #[test]
+    fn the_end_of_a_program_tells_of_its_reason() {
+        let stat = |flags: u32, code: u32| {
+            let rest = "0 ".repeat(42);
+            format!("77 (a) b (c) D 1 2 3 4 5 {flags} {rest}{code}\n")
+        };
+        assert_eq!(ends_by_signal(&stat(0x40_0104, 3 | 0x80)), Some(true));
+        assert_eq!(ends_by_signal(&stat(0x40_0104, 9)), Some(true));
+        assert_eq!(ends_by_signal(&stat(0x40_0104, 3 << 8)), Some(false), "by itself");
+        assert_eq!(ends_by_signal(&stat(0x40_0100, 19)), Some(false), "it has only stopped");
+        assert_eq!(ends_by_signal("77 (a) D 1"), None);
     }
 }

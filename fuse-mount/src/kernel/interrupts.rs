@@ -5,20 +5,23 @@
 //! read(2) of a file end because a timer rings. So whoever was signalled is watched, and only a program that is dying gets an
 //! answer at once, EINTR, which nobody will see. This has a thread of its own: looking into /proc may take its time.
 
-use super::caller::is_dying;
+use super::caller::{has_been_killed, is_dying};
 use super::reply::{Port, answer};
 use super::request::Unique;
 use rustix::io::Errno;
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A program that was signalled is looked at so often at first.
 const TICK: Duration = Duration::from_millis(20);
 /// Looks at that pace; afterwards only every [`CALM`]th tick.
 const EAGER_LOOKS: u32 = 50;
 const CALM: u32 = 5;
+/// A close that takes so long is looked at without an interrupt: the kernel closes the files of a program that has left a core
+/// dump, and tells us nothing.
+const CLOSES_EVERY: Duration = Duration::from_millis(400);
 
 /// FUSE_INTERRUPT: `of` is the request whose program was signalled, `own` that of the message itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,7 @@ impl Interrupts {
     /// The thread cannot be started.
     pub(crate) fn watch(ports: Vec<Port>) -> io::Result<Self> {
         let (sender, told) = channel();
-        let watch = Watch { ports, is_dying, watched: Vec::new() };
+        let watch = Watch { ports, is_dying, has_been_killed, watched: Vec::new(), old_closes: Vec::new() };
         thread::Builder::new().name("fuse-interrupts".to_owned()).spawn(move || watch.run(&told))?;
         Ok(Self { sender })
     }
@@ -55,6 +58,9 @@ impl Interrupts {
 struct Watch {
     ports: Vec<Port>,
     is_dying: fn(u32) -> bool,
+    has_been_killed: fn(u32) -> bool,
+    /// Closes that were under way when they were looked at last.
+    old_closes: Vec<Unique>,
     /// As many as there are programs that wait, at most: the kernel tells of each once.
     watched: Vec<Watched>,
 }
@@ -68,18 +74,30 @@ struct Watched {
 
 impl Watch {
     fn run(mut self, told: &Receiver<Interrupt>) {
+        let mut closes_seen = Instant::now();
         loop {
-            let first = if self.watched.is_empty() {
-                told.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                told.recv_timeout(TICK)
-            };
-            match first {
+            let patience = if self.watched.is_empty() { CLOSES_EVERY } else { TICK };
+            match told.recv_timeout(patience) {
                 Ok(interrupt) => self.note(interrupt),
                 Err(RecvTimeoutError::Timeout) => self.tick(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            if closes_seen.elapsed() >= CLOSES_EVERY {
+                self.look_at_closes();
+                closes_seen = Instant::now();
+            }
         }
+    }
+
+    fn look_at_closes(&mut self) {
+        let Some(first) = self.ports.first() else { return };
+        let closes = first.underway.closes();
+        for (close, caller) in &closes {
+            if self.old_closes.contains(close) && (self.has_been_killed)(*caller) {
+                self.give_up(*close);
+            }
+        }
+        self.old_closes = closes.into_iter().map(|(close, _)| close).collect();
     }
 
     /// Looks at once.
@@ -164,7 +182,10 @@ mod tests {
                 (reader, Port { channel, number, underway: underway.clone() })
             })
             .unzip();
-        (Watch { ports, is_dying: |caller| caller == DYING, watched: Vec::new() }, readers)
+        let is_dying = |caller| caller == DYING;
+        let watch =
+            Watch { ports, is_dying, has_been_killed: is_dying, watched: Vec::new(), old_closes: Vec::new() };
+        (watch, readers)
     }
 
     /// Error and unique of the one answer.
@@ -188,7 +209,7 @@ mod tests {
     #[test]
     fn the_request_of_a_dying_program_is_answered_where_it_came_from() {
         let (mut watch, mut readers) = watch();
-        watch.ports[0].underway.begin(Unique(6), DYING, 1);
+        watch.ports[0].underway.begin(Unique(6), DYING, 1, false);
         watch.note(interrupt(6));
         assert!(watch.watched.is_empty() && !watch.ports[0].underway.end(Unique(6)));
         assert_eq!(answered(watch, &mut readers[1]), Some((-4, 6)));
@@ -197,7 +218,7 @@ mod tests {
     #[test]
     fn a_signal_that_kills_nobody_changes_nothing() {
         let (mut watch, mut readers) = watch();
-        watch.ports[0].underway.begin(Unique(6), 7, 0);
+        watch.ports[0].underway.begin(Unique(6), 7, 0, false);
         watch.note(interrupt(6));
         for _ in 0..3 * EAGER_LOOKS {
             watch.tick();
@@ -217,8 +238,21 @@ mod tests {
         watch.note(interrupt(6));
         watch.tick();
         assert_eq!(watch.watched.len(), 1);
-        watch.ports[0].underway.begin(Unique(6), DYING, 0);
+        watch.ports[0].underway.begin(Unique(6), DYING, 0, false);
         watch.tick();
+        assert_eq!(answered(watch, &mut readers[0]), Some((-4, 6)));
+    }
+
+    #[test]
+    fn a_long_close_of_a_killed_program_needs_no_interrupt() {
+        let (mut watch, mut readers) = watch();
+        watch.ports[0].underway.begin(Unique(6), DYING, 0, true);
+        watch.ports[0].underway.begin(Unique(8), 7, 0, true);
+        watch.ports[0].underway.begin(Unique(10), DYING, 0, false);
+        watch.look_at_closes();
+        assert_eq!(watch.ports[0].underway.closes().len(), 2, "not yet long");
+        watch.look_at_closes();
+        assert_eq!(watch.ports[0].underway.closes(), [(Unique(8), 7)]);
         assert_eq!(answered(watch, &mut readers[0]), Some((-4, 6)));
     }
 

@@ -224,7 +224,7 @@ proptest! {
 fn reply() -> (Reply, Arc<Underway>, PipeReader) {
     let (reader, writer) = std::io::pipe().unwrap();
     let underway = Arc::new(Underway::default());
-    underway.begin(Unique(6), 4321, 0);
+    underway.begin(Unique(6), 4321, 0, false);
     let port = Port { channel: Arc::new(Channel::new(writer.into())), number: 0, underway: underway.clone() };
     (Reply::new(port, Unique(6), true), underway, reader)
 }

@@ -112,7 +112,7 @@ pub(crate) fn serve<F: Filesystem>(
         }
         _ => {}
     }
-    port.underway.begin(unique, request.pid(), port.number);
+    port.underway.begin(unique, request.pid(), port.number, request.opcode == opcode::FLUSH);
     let reply = Reply::new(port.clone(), unique, may_be_dropped(request.opcode));
     match asked {
         Err(_) => {

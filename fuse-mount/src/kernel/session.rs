@@ -109,8 +109,8 @@ fn receive(desk: &Desk<impl Filesystem>, port: &Port, request_bytes_max: usize) 
                 return;
             }
         }
-        // Most of the buffer is the bytes of a write: they are handed on as they are.
-        let is_large = buffer.len() > IN_HEADER_BYTES + WRITE_IN_BYTES + request_bytes_max / 2;
+        // Nearly all of the buffer is the bytes of a write: they are handed on as they are, and it with them.
+        let is_large = buffer.len() >= IN_HEADER_BYTES + WRITE_IN_BYTES + request_bytes_max / 8 * 7;
         let whole = is_large.then(|| Bytes::from(std::mem::replace(&mut buffer, Vec::with_capacity(size))));
         let message = whole.as_deref().unwrap_or(&buffer);
         // The reply that unwinding drops says EIO.

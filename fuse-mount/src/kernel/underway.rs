@@ -20,6 +20,7 @@ pub(crate) struct Underway {
 struct Waiting {
     caller: u32,
     channel: usize,
+    is_close: bool,
     /// Of the work that may be dropped when nobody waits for it.
     work: Option<Waker>,
 }
@@ -42,13 +43,26 @@ impl GivenUp {
 
 impl Underway {
     /// A request of this thread has come from this channel.
-    pub(crate) fn begin(&self, unique: Unique, caller: u32, channel: usize) {
-        self.shard(unique).insert(unique, Waiting { caller, channel, work: None });
+    pub(crate) fn begin(&self, unique: Unique, caller: u32, channel: usize, is_close: bool) {
+        self.shard(unique).insert(unique, Waiting { caller, channel, is_close, work: None });
+    }
+
+    /// Those that close a file, with the threads that wait for them.
+    pub(crate) fn closes(&self) -> Vec<(Unique, u32)> {
+        let mut closes = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let of_shard = shard.iter().filter(|(_, waiting)| waiting.is_close);
+            closes.extend(of_shard.map(|(unique, waiting)| (*unique, waiting.caller)));
+        }
+        closes
     }
 
     /// It is about to be answered. False: it has been.
     pub(crate) fn end(&self, unique: Unique) -> bool {
-        self.shard(unique).remove(&unique).is_some()
+        // What goes with it may end requests itself: not under the lock.
+        let waiting = self.shard(unique).remove(&unique);
+        waiting.is_some()
     }
 
     /// The thread that waits for it; none when it is answered, or has not come yet.
@@ -99,11 +113,13 @@ mod tests {
     #[test]
     fn each_request_is_answered_once() {
         let underway = Underway::default();
-        underway.begin(Unique(8), 77, 3);
+        underway.begin(Unique(8), 77, 3, true);
+        assert_eq!(underway.closes(), [(Unique(8), 77)]);
         assert_eq!((underway.caller(Unique(8)), underway.caller(Unique(6))), (Some(77), None));
         assert_eq!(underway.give_up(Unique(8)).unwrap().channel, 3);
         assert!(!underway.end(Unique(8)) && underway.give_up(Unique(8)).is_none());
-        underway.begin(Unique(10), 77, 0);
+        underway.begin(Unique(10), 77, 0, false);
+        assert!(underway.closes().is_empty());
         assert!(underway.end(Unique(10)) && !underway.end(Unique(10)));
     }
 
@@ -113,7 +129,7 @@ mod tests {
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
         let context = Context::from_waker(&waker);
-        underway.begin(Unique(2), 1, 0);
+        underway.begin(Unique(2), 1, 0, false);
         assert!(!underway.is_given_up(Unique(2), &context));
         underway.give_up(Unique(2)).unwrap().tell();
         assert_eq!(count.0.load(SeqCst), 1);
