@@ -224,13 +224,13 @@ impl Table {
         }
     }
 
-    /// Where queued messages wait: whoever queues some flushes it after the table is free again, because that writes to a
-    /// socket.
     /// Whether there is a connection, for a session that lives.
     pub(super) fn is_attached(&self) -> bool {
         self.outbox.is_some() && self.session != 0 && self.ended.is_none()
     }
 
+    /// Where queued messages wait: whoever queues some flushes it after the table is free again, because that writes to a
+    /// socket.
     pub(super) fn outbox(&self) -> Option<Outbox> {
         self.outbox.clone()
     }
