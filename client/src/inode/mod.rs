@@ -91,10 +91,10 @@ impl Inode {
     /// Adds the bytes that are on their way.
     pub(crate) fn add_dirty(&self, dirty: &mut DirtyFigures) {
         let state = self.state();
-        if state.is_dirty() {
+        if state.is_dirty() || state.recording_bytes > 0 {
             dirty.files += 1;
             dirty.unacknowledged_bytes += state.session.bytes();
-            dirty.unrecorded_bytes += state.pending.bytes();
+            dirty.unrecorded_bytes += state.pending.bytes() + state.recording_bytes;
         }
     }
 

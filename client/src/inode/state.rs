@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) session: WriteSession,
     /// Acknowledged and not yet recorded.
     pub(super) pending: ExtentMap,
+    /// Bytes that a flush has taken from there and not recorded yet.
+    pub(super) recording_bytes: u64,
     /// Chunks with acknowledged bytes that are not yet durable.
     pub(super) unsynced: BTreeMap<ChunkId, Arc<ChunkWriter>>,
     /// Something failed under this lease: replicas may differ.
@@ -103,6 +105,7 @@ impl State {
             marked: BTreeSet::new(),
             session: WriteSession::default(),
             pending: ExtentMap::default(),
+            recording_bytes: 0,
             unsynced: BTreeMap::new(),
             failed: false,
             modified: false,

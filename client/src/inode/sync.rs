@@ -88,6 +88,18 @@ impl Inode {
     ) -> Result<Option<Attr>, FsError> {
         slow::hop(&shared.env, SlowHopKind::HopStore, self.drain(shared)).await;
         let Some(harvest) = self.harvest(shared) else { return Ok(None) };
+        let outcome = self.record(shared, harvest, release, set).await;
+        self.state().recording_bytes = 0;
+        outcome
+    }
+
+    async fn record(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        harvest: Harvest,
+        release: bool,
+        set: Option<(Credentials, AttrChanges)>,
+    ) -> Result<Option<Attr>, FsError> {
         let synced = harvest.chunks.iter().map(|chunk| chunk.sync(shared, harvest.lease));
         let outcomes = match is_planted(Bug::RecordBeforeSync) {
             true => vec![Ok(()); harvest.chunks.len()],
@@ -134,6 +146,7 @@ impl Inode {
             return None;
         }
         // What came meanwhile has its own time.
+        state.recording_bytes = state.pending.bytes();
         state.dirty_since = (!state.session.is_idle()).then(|| shared.env.clock.now());
         Some(Harvest {
             lease,
