@@ -203,13 +203,13 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (held, let_go) = channel::<()>();
-        let (reply, look_out) = (Fickle::default(), LookOut::new(&Env::real()));
+        let (reply, look_out) = (Fickle::default(), LookOut::new(&Env::real(), Arc::default()));
         let operation = async move {
             std::future::pending::<()>().await;
             drop(held);
             Ok(7)
         };
-        start(runtime.handle(), &look_out, Span::none(), operation, reply.clone());
+        start(runtime.handle(), &look_out, unnamed(), operation, reply.clone());
         assert_eq!(let_go.try_recv(), Err(TryRecvError::Empty));
         reply.gone.store(true, SeqCst);
         let work = reply.work.lock().unwrap().take().unwrap();

@@ -101,10 +101,11 @@ impl ChunkStore {
 }
 
 impl Shared {
-    /// Does a portion of a move between two disks when both can spare the time, or after [`PACE_WAIT_MAX`].
+    /// Does a portion of a move between two disks when both can spare the time, or after [`PACE_WAIT_MAX`]. `bytes`: what it moves.
     pub(super) async fn portion_of_move<T>(
         &self,
         [source, target]: [&Arc<Volume>; 2],
+        bytes: u64,
         work: impl Future<Output = T>,
     ) -> T {
         let haste = Haste::Move;
@@ -113,7 +114,7 @@ impl Shared {
         let outcome = work.await;
         let ended = self.env.clock.now();
         for (volume, portion) in [source, target].into_iter().zip(portions) {
-            let (mut pace, took) = (volume.copies.pace(), ended.since(begun));
+            let (mut pace, took) = (volume.copies.pace(), (bytes, ended.since(begun)));
             match portion {
                 Some(portion) => pace.end(portion, took, ended),
                 None => pace.charge(haste, took, ended),

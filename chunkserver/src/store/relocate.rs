@@ -127,7 +127,9 @@ impl<'a> Copy<'a> {
         for _ in 0..MOVE_ROUNDS_MAX {
             for step in steps(&blocks, STEP_BLOCKS) {
                 let (shared, disks) = (self.shared, [&self.old.volume, self.target]);
-                shared.portion_of_move(disks, self.step(&step, false)).await?;
+                let blocks: u32 = step.iter().map(|(first, end)| end - first).sum();
+                let bytes = u64::from(blocks) * BLOCK_BYTES;
+                shared.portion_of_move(disks, bytes, self.step(&step, false)).await?;
             }
             match self.finish().await? {
                 Attempt::Over(outcome) => return Ok(outcome),
