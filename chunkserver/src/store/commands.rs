@@ -132,8 +132,14 @@ pub(super) async fn delete(replica: &Arc<Replica>, up_to: ChunkVersion) -> Resul
     Ok(())
 }
 
-/// Removes the file of a deleted replica. Blocks.
-pub(super) fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
+fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
+    unlink(replica);
+    replica.volume.space.replicas.fetch_sub(1, Ordering::Relaxed);
+    replica.volume.look_at_space();
+}
+
+/// Removes the file of a deleted replica, whose lane the caller holds. Blocks.
+pub(super) fn unlink(replica: &Replica) {
     let volume = &replica.volume;
     volume.files.forget(volume.index, replica.key);
     match volume.disk().remove_file(&volume.replica_path(replica.key)) {
@@ -146,8 +152,6 @@ pub(super) fn remove_file(replica: &Arc<Replica>, _lane: Lane) {
     }
     // A reader may have opened it again meanwhile.
     volume.files.forget(volume.index, replica.key);
-    volume.space.replicas.fetch_sub(1, Ordering::Relaxed);
-    volume.look_at_space();
 }
 
 /// Journals that a replica is corrupt, when there is room and no need to wait.

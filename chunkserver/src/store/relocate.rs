@@ -11,7 +11,7 @@
 //! Nobody writes to the new replica before the old one is durably gone, so no crash can bring back what was overwritten.
 
 use super::Shared;
-use super::commands::{forget_blocks, remove_file};
+use super::commands::{forget_blocks, unlink};
 use super::error::StoreError;
 use super::journal::{Reservation, journal_bytes};
 use super::read::{entries_held, read, read_held};
@@ -279,10 +279,16 @@ impl Switch<'_> {
             drop(new.volume.durable(settled).await);
         }
         shared.aside().retain(|one| !Arc::ptr_eq(one, new));
-        drop(new_lane);
         outcome?;
         let gone = Arc::clone(old);
-        drop(old.volume.call(Queue::Write, move || remove_file(&gone, lane)).await);
+        let remove = move || {
+            unlink(&gone);
+            drop(lane);
+        };
+        // Otherwise the next start removes it, as a file of no replica.
+        drop(old.volume.call(Queue::Write, remove).await);
+        // Only now it may move back to where its file would have been removed.
+        drop(new_lane);
         Ok(())
     }
 
@@ -317,6 +323,7 @@ impl Switch<'_> {
         let space = &new.volume.space;
         space.stored_blocks.fetch_add(i64::from(new.state().stored.count()), Ordering::Relaxed);
         space.replicas.fetch_add(1, Ordering::Relaxed);
+        old.volume.space.replicas.fetch_sub(1, Ordering::Relaxed);
         new.volume.files.forget(new.volume.index, new.key);
         let mut map = self.shared.map_mut();
         let mut state = old.state();

@@ -9,3 +9,4 @@ mod hostile;
 mod leader;
 mod lifetime;
 mod seeded;
+mod vacate;

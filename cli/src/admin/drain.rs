@@ -54,7 +54,8 @@ pub(super) async fn drain(
     server: &str,
     action: DrainAction,
 ) -> Result<(), CliError> {
-    let (server, disk) = find_disk(admin, server).await?;
+    let named = server;
+    let (server, disk) = find_disk(admin, named).await?;
     let verb = match action {
         DrainAction::Plan => DrainVerb::DrainPlan,
         DrainAction::Start => DrainVerb::DrainStart,
@@ -78,7 +79,7 @@ pub(super) async fn drain(
         table.print();
     }
     if is_disk {
-        let advice = drain_disk::advice(&reply, action);
+        let advice = drain_disk::advice(&reply, named, action);
         advice.iter().for_each(|line| output::line(&output::wrapped("", line)));
     } else {
         advice(&reply, action).iter().for_each(|line| output::line(line));

@@ -43,13 +43,6 @@ fn name(reply: &DrainReply) -> String {
     format!("{disk} of chunkserver-{}", reply.server)
 }
 
-/// What to type after `drain` or `undrain`: short where that is clear.
-fn argument(reply: &DrainReply) -> String {
-    let last = reply.path.rsplit('/').next().filter(|last| !last.is_empty());
-    let disk = last.map_or_else(|| uuid_text(&reply.disk), str::to_owned);
-    format!("{}:{disk}", reply.server)
-}
-
 pub(super) fn headline(reply: &DrainReply) -> String {
     let name = name(reply);
     let left = format!("{} replicas, about {}", reply.replicas_left, human_bytes(reply.bytes_left));
@@ -69,8 +62,8 @@ pub(super) fn headline(reply: &DrainReply) -> String {
     }
 }
 
-pub(super) fn advice(reply: &DrainReply, action: DrainAction) -> Vec<String> {
-    let argument = argument(reply);
+/// What to do next. `named`: the disk as the operator has named it.
+pub(super) fn advice(reply: &DrainReply, named: &str, action: DrainAction) -> Vec<String> {
     let mut lines = Vec::new();
     if reply.elsewhere > 0 {
         lines.push(format!(
@@ -97,7 +90,7 @@ pub(super) fn advice(reply: &DrainReply, action: DrainAction) -> Vec<String> {
     match reply.state.as_str() {
         "empty" => lines.push(format!(
             "nothing is at risk without it: take it out of `disks` in the configuration of chunkserver-{} and start that \
-             anew; or keep it with `cairn admin undrain {argument}`",
+             anew; or keep it with `cairn admin undrain {named}`",
             reply.server
         )),
         "failed" => lines.push(
@@ -105,9 +98,9 @@ pub(super) fn advice(reply: &DrainReply, action: DrainAction) -> Vec<String> {
              chunk has every copy"
                 .to_owned(),
         ),
-        "draining" => lines.push(format!("see `cairn admin drain {argument} status`")),
+        "draining" => lines.push(format!("see `cairn admin drain {named} status`")),
         _ if matches!(action, DrainAction::Plan) => {
-            lines.push(format!("begin with `cairn admin drain {argument} start`"));
+            lines.push(format!("begin with `cairn admin drain {named} start`"));
         }
         _ => {}
     }
