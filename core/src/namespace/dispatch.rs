@@ -135,20 +135,15 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
             (RecordKind::RegisterServer, Outcome::Server(server))
         }
         Internal::DrainServer { server, replicas } => {
-            decide_servers::drain(act, *server, *replicas)?;
-            (RecordKind::DrainServer, Outcome::Nothing)
+            (RecordKind::DrainServer, done(decide_servers::drain(act, *server, *replicas)?))
         }
         Internal::DrainDisk { server, disk, replicas } => {
-            decide_servers::drain_disk(act, *server, *disk, *replicas)?;
-            (RecordKind::DrainDisk, Outcome::Nothing)
+            (RecordKind::DrainDisk, done(decide_servers::drain_disk(act, *server, *disk, *replicas)?))
         }
         Internal::RemoveServer { server } => {
             (RecordKind::RemoveServer, Outcome::More(decide_servers::remove(act, *server)?))
         }
-        Internal::Rebalance(step) => {
-            decide_rebalance::step(act, *step)?;
-            (RecordKind::Rebalance, Outcome::Nothing)
-        }
+        Internal::Rebalance(step) => (RecordKind::Rebalance, done(decide_rebalance::step(act, *step)?)),
         Internal::ForgetDeletions { server, chunks } => {
             decide_servers::forget_deletions(act, *server, chunks)?;
             (RecordKind::ForgetDeletions, Outcome::Nothing)
