@@ -190,3 +190,5 @@ pub const POLICY_WALK_LAP_MIN: Duration = Duration::from_secs(3);
 pub const MISPLACED_MAX: usize = 8192;
 /// How often the leader looks after disks that are being emptied: as often as their servers look at what is left.
 pub const DISK_DRAIN_PERIOD: Duration = Duration::from_secs(1);
+/// What must leave a disk for another server, and has not changed, is looked at again after so long: there may be room meanwhile.
+pub const DISK_DRAIN_AGAIN: Duration = Duration::from_secs(10);

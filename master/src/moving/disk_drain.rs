@@ -9,10 +9,12 @@ use cairn_core::error::FsError;
 use cairn_core::explain::event::{DiskDrainStep, Event};
 use cairn_core::ids::{ChunkId, DiskId, ServerId, Term};
 use cairn_core::limits::{
-    DRAIN_REPLICAS_WEIGHED, LIST_PATIENCE, MOVE_BYTES_PER_SECOND, VACATE_LISTED_MAX, WORK_PAGE,
+    DISK_DRAIN_AGAIN, DRAIN_REPLICAS_WEIGHED, LIST_PATIENCE, MOVE_BYTES_PER_SECOND, VACATE_LISTED_MAX,
+    WORK_PAGE,
 };
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::work::{ChunkRecord, DrainedDisk, Draining, chunks_named, drained_disks};
+use cairn_core::time::Tick;
 use cairn_core::units::CHUNK_BYTES;
 use cairn_proto::v1::{DiskState, DiskStatus, DrainReply, DrainTarget, DrainVerb, HeldReplica, Vacating};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,8 +25,14 @@ use tracing::{info, warn};
 /// What leaves its disk for another server, as the servers last listed it, and which disks were told of as empty. In memory only.
 #[derive(Default)]
 pub(crate) struct Departures {
-    leaving: Mutex<BTreeMap<(ServerId, DiskId), BTreeSet<ChunkId>>>,
+    leaving: Mutex<BTreeMap<(ServerId, DiskId), Leaving>>,
     empty: Mutex<BTreeSet<(ServerId, DiskId)>>,
+}
+
+/// Replicas of one disk that leave it, and when repair was last told of them.
+struct Leaving {
+    chunks: BTreeSet<ChunkId>,
+    told: Tick,
 }
 
 impl Departures {
@@ -37,18 +45,25 @@ impl Departures {
     /// Whose replica of `chunk`, of those of its set, must leave its disk for another server.
     pub(crate) fn leaving(&self, chunk: ChunkId, set: &[ServerId]) -> Vec<ServerId> {
         let leaving = self.leaving_now();
-        let leaves = |(_, chunks): &(_, &BTreeSet<ChunkId>)| chunks.contains(&chunk);
+        let leaves = |(_, leaving): &(_, &Leaving)| leaving.chunks.contains(&chunk);
         let servers = leaving.iter().filter(leaves).map(|(&(server, _), _)| server);
         servers.filter(|server| set.contains(server)).collect()
     }
 
-    fn listed(&self, disk: (ServerId, DiskId), chunks: BTreeSet<ChunkId>) {
+    /// Takes what a server has listed; answers whether repair is to be told.
+    fn listed(&self, disk: (ServerId, DiskId), chunks: BTreeSet<ChunkId>, now: Tick) -> bool {
         let mut leaving = self.leaving_now();
         if chunks.is_empty() {
             leaving.remove(&disk);
-        } else {
-            leaving.insert(disk, chunks);
+            return false;
         }
+        let is_known =
+            |before: &Leaving| before.chunks == chunks && now.since(before.told) < DISK_DRAIN_AGAIN;
+        if leaving.get(&disk).is_some_and(is_known) {
+            return false;
+        }
+        leaving.insert(disk, Leaving { chunks, told: now });
+        true
     }
 
     /// Whether it is news that the disk is empty.
@@ -60,7 +75,7 @@ impl Departures {
         is_empty && empty.insert(disk)
     }
 
-    fn leaving_now(&self) -> MutexGuard<'_, BTreeMap<(ServerId, DiskId), BTreeSet<ChunkId>>> {
+    fn leaving_now(&self) -> MutexGuard<'_, BTreeMap<(ServerId, DiskId), Leaving>> {
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -108,8 +123,9 @@ async fn attend(parts: &Parts, term: Term, report: &ServerReport, (disk, status)
     match listed {
         Ok(listed) => {
             let chunks: BTreeSet<ChunkId> = listed.iter().map(|held| ChunkId(held.chunk)).collect();
-            parts.departures.listed((server, disk), chunks.clone());
-            parts.misplaced.note(chunks);
+            if parts.departures.listed((server, disk), chunks.clone(), parts.now()) {
+                parts.misplaced.note(chunks);
+            }
         }
         Err(error) => warn!(%server, %disk, %error, "what must leave a disk is not known at present"),
     }
@@ -127,7 +143,7 @@ async fn take_off(parts: &Parts, report: &ServerReport, disk: DiskId, draining: 
     match parts.sequencer.internal(Internal::DrainDisk { server, disk, replicas: None }).await {
         Ok(_) => {
             parts.servers.set_disk_draining(server, disk, None);
-            parts.departures.listed((server, disk), BTreeSet::new());
+            parts.departures.listed((server, disk), BTreeSet::new(), parts.now());
             tell_of(parts, (server, &disk.to_string()), DiskDrainStep::TakenOut, 0);
         }
         Err(error) => warn!(%server, %disk, %error, "a disk could not be taken off the record"),
@@ -191,7 +207,7 @@ async fn change(
     let recorded = recorded(parts).await?;
     let record = recorded.iter().find(|found| (found.server, found.disk) == (server, disk));
     parts.servers.set_disk_draining(server, disk, record.map(|record| record.draining));
-    parts.departures.listed((server, disk), BTreeSet::new());
+    parts.departures.listed((server, disk), BTreeSet::new(), parts.now());
     parts.departures.is_news((server, disk), false);
     parts.publish_view();
     parts.nudge();
@@ -360,15 +376,18 @@ mod tests {
     fn a_replica_leaves_only_where_it_is_listed() {
         let departures = Departures::default();
         let of = |chunks: &[u64]| chunks.iter().copied().map(ChunkId).collect::<BTreeSet<_>>();
-        departures.listed((ServerId(1), disk(1)), of(&[3, 4]));
-        departures.listed((ServerId(2), disk(2)), of(&[4]));
+        let at = |seconds| Tick(Duration::from_secs(seconds));
+        assert!(departures.listed((ServerId(1), disk(1)), of(&[3, 4]), at(1)));
+        assert!(departures.listed((ServerId(2), disk(2)), of(&[4]), at(1)));
+        assert!(!departures.listed((ServerId(2), disk(2)), of(&[4]), at(5)), "nothing has changed");
+        assert!(departures.listed((ServerId(2), disk(2)), of(&[4]), at(12)), "perhaps there is room by now");
         let leaving = |chunk, set: &[u32]| {
             let set: Vec<ServerId> = set.iter().copied().map(ServerId).collect();
             departures.leaving(ChunkId(chunk), &set).iter().map(|server| server.get()).collect::<Vec<_>>()
         };
         assert_eq!((leaving(3, &[1, 2, 3]), leaving(4, &[1, 2])), (vec![1], vec![1, 2]));
         assert_eq!((leaving(4, &[2, 3]), leaving(5, &[1, 2])), (vec![2], vec![]));
-        departures.listed((ServerId(1), disk(1)), of(&[]));
+        assert!(!departures.listed((ServerId(1), disk(1)), of(&[]), at(13)));
         assert_eq!(leaving(4, &[1, 2]), [2]);
         departures.begin_anew();
         assert_eq!(leaving(4, &[1, 2]), [0; 0]);
