@@ -27,7 +27,7 @@ use cairn_core::namespace::work::{
 use cairn_core::time::Tick;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -164,6 +164,8 @@ struct Round<'p> {
     policies: Policies,
     busy: Busy,
     feeds: VecDeque<Feed>,
+    /// Their other replicas, which other givers may have, stay meanwhile.
+    under_way: BTreeSet<ChunkId>,
     fit: Fit,
     /// Something was begun, or might have been.
     is_fruitful: bool,
@@ -189,6 +191,7 @@ impl<'p> Round<'p> {
             limit_bytes: row.limit_bytes,
             steps: parts.rebalancing.shown().steps,
             feeds: feeds(&balance),
+            under_way: BTreeSet::new(),
             balance,
             fit: Fit::Within,
             is_fruitful: false,
@@ -257,6 +260,7 @@ impl<'p> Round<'p> {
 
     fn begin(&mut self, one: &Move) {
         self.busy.begin(&one.repair);
+        self.under_way.insert(one.record.chunk);
         self.balance.take(one.from, one.repair.targets[0], one.bytes);
         // No limit, no pause.
         let micros = one.bytes.saturating_mul(1_000_000).checked_div(self.limit_bytes).unwrap_or(0);
@@ -265,6 +269,7 @@ impl<'p> Round<'p> {
 
     fn ended(&mut self, one: &Move, outcome: Result<(), FsError>) {
         self.busy.end(&one.repair);
+        self.under_way.remove(&one.record.chunk);
         match outcome {
             Ok(()) => {
                 self.parts.metrics.moved.inc();
@@ -349,7 +354,8 @@ impl<'p> Round<'p> {
         let parts = self.parts;
         let record = parts.reader.read(move |rows| chunk(rows, id)).await?;
         let movable = |record: &ChunkRecord| {
-            record.servers.contains(&from)
+            !self.under_way.contains(&id)
+                && record.servers.contains(&from)
                 && record.servers.len() == usize::from(record.wanted)
                 && parts.damage.bad_at(record.chunk, &record.servers).is_empty()
         };
