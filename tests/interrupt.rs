@@ -153,7 +153,9 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         // A test that has failed may have ended them.
-        self.0.iter().for_each(|&pid| drop(kill_process(pid, Signal::CONT)));
+        for &pid in &self.0 {
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 }
 
@@ -167,7 +169,7 @@ impl Mount {
     fn new(cluster: &Cluster, name: &str, options: &str) -> Self {
         let point = cluster.root().join(name);
         fs::create_dir_all(&point).unwrap();
-        let mut command = Command::new(cairn_tests::cairn_binary());
+        let mut command = Command::new(cairn_tests::cluster::cairn_binary());
         command.args(["mount", &cluster.masters()]).arg(&point).args(["--foreground", "-o", options]);
         let log = fs::File::create(cluster.root().join(format!("{name}.log"))).unwrap();
         let daemon = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
