@@ -96,8 +96,8 @@ fn an_empty_server_gets_its_share_whatever_dies_on_the_way() {
         assert!(!cluster.try_cairn(&["admin", "rebalance", "start"]).status.success(), "one goes on");
         wait(&cluster, "begun", |status| count(status, "moved_bytes") > 20 << 20);
         cluster.cairn(&["admin", "rebalance", "pause"]);
-        std::thread::sleep(Duration::from_secs(1));
-        let paused = status(&cluster);
+        // What is under way ends.
+        let paused = wait(&cluster, "at rest", |status| count(status, "under_way") == 0);
         std::thread::sleep(Duration::from_secs(2));
         assert_eq!(
             (&paused["state"], &status(&cluster)["moved_bytes"]),
