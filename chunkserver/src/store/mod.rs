@@ -88,7 +88,7 @@ enum Disk {
         superblock: Mutex<Superblock>,
     },
     /// It could not be opened.
-    Failed(DiskStatusReport),
+    Failed(Box<DiskStatusReport>),
 }
 
 impl Disk {
@@ -415,7 +415,7 @@ impl ChunkStore {
     pub fn disks(&self) -> Vec<DiskStatusReport> {
         let status = |disk: &Disk| match disk {
             Disk::Open { volume, .. } => volume.status(),
-            Disk::Failed(report) => report.clone(),
+            Disk::Failed(report) => DiskStatusReport::clone(report),
         };
         self.shared.disks.iter().map(status).collect()
     }
@@ -514,7 +514,7 @@ impl ChunkStore {
                 }
                 Err(error) => {
                     tracing::error!(path = %config.path.display(), %error, "disk cannot be opened");
-                    opened.push(Disk::Failed(failed_report(config, &error.to_string())));
+                    opened.push(Disk::Failed(Box::new(failed_report(config, &error.to_string()))));
                 }
             }
         }

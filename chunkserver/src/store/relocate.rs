@@ -30,7 +30,7 @@ use cairn_core::units::BLOCK_BYTES;
 use cairn_env::disk::{DiskFile, OpenMode};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -361,7 +361,7 @@ fn steps(blocks: &BlockSet, most: u32) -> Vec<Vec<(u32, u32)>> {
     steps
 }
 
-fn remove(volume: &Volume, path: &PathBuf) -> io::Result<()> {
+fn remove(volume: &Volume, path: &Path) -> io::Result<()> {
     match volume.disk().remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -371,7 +371,7 @@ fn remove(volume: &Volume, path: &PathBuf) -> io::Result<()> {
 /// Writes blocks, syncs them, and reads them back from the medium. Blocks.
 fn store_step(
     volume: &Volume,
-    (key, path): (ReplicaKey, &PathBuf),
+    (key, path): (ReplicaKey, &Path),
     file: &dyn DiskFile,
     step: &Step,
 ) -> Result<(), StoreError> {
@@ -404,7 +404,7 @@ impl Frame<'_> {
     fn store(
         &self,
         volume: &Volume,
-        (key, path): (ReplicaKey, &PathBuf),
+        (key, path): (ReplicaKey, &Path),
         file: &dyn DiskFile,
     ) -> Result<(), StoreError> {
         let failed = |error: io::Error| volume.write_failed("write a moving replica", &error);
@@ -438,7 +438,7 @@ fn sync_or_fail(volume: &Volume, synced: io::Result<()>) -> Result<(), StoreErro
     })
 }
 
-fn read_back(volume: &Volume, path: &PathBuf, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
+fn read_back(volume: &Volume, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, StoreError> {
     let mut bytes = vec![0; length];
     let read = volume.disk().open_medium(path).and_then(|file| file.read_at(&mut bytes, offset));
     match read {

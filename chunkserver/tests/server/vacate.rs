@@ -44,7 +44,8 @@ async fn listed(cluster: &Cluster, command: u64, number: usize, nowhere: bool) -
     let disk = disk(cluster, number).into();
     let list = ListReplicas { command, term: 1, first: 0, last: u64::MAX, disk, nowhere, limit: 0 };
     cluster.leader.send(&cluster.address(0), Down::List(list)).await;
-    let replicas = cluster.leader.hears(&cluster.address(0), |message| match message {
+    let address = cluster.address(0);
+    let replicas = cluster.leader.hears(&address, |message| match message {
         Up::Replicas(list) if list.command == command => Some(list.replicas.clone()),
         _ => None,
     });
@@ -68,7 +69,8 @@ async fn a_disk_is_emptied_on_a_leaders_word_only() {
     assert_eq!(vacating(), None, "whoever does not lead has no word");
     say(&cluster, 1, &[0]).await;
     wait_until("it has looked", || vacating().is_some_and(|vacating| vacating.nowhere == 3)).await;
-    let told = cluster.leader.hears(&cluster.address(0), |message| match message {
+    let address = cluster.address(0);
+    let told = cluster.leader.hears(&address, |message| match message {
         Up::Heartbeat(beat) => beat.disks[0].vacating.filter(|vacating| vacating.nowhere == 3),
         _ => None,
     });
