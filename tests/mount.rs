@@ -417,3 +417,47 @@ fn leases_of_files_that_were_closed_twice_go_back() {
     cluster.remount();
     assert!(names.iter().all(|name| fs::read(name).unwrap() == b"written"));
 }
+
+/// Not root: `fusermount3` mounts, and passes the device. In a namespace of its own, with a device that everybody may open.
+#[test]
+fn an_ordinary_user_mounts_for_himself() {
+    const SCRIPT: &str = r#"
+        set -e
+        top=$1 cairn=$2 masters=$3
+        mkdir $top/user && mount -t tmpfs -o mode=755 none $top/user && cd $top/user
+        mknod device c 10 229 && chmod 666 device && mount --bind device /dev/fuse
+        touch cairn && mount --bind $cairn cairn
+        mkdir point && chown 65534:65534 point
+        as_user="setpriv --reuid 65534 --regid 65534 --clear-groups"
+        $as_user ./cairn mount $masters $top/user/point --foreground &
+        daemon=$!
+        for i in $(seq 200); do grep -q " $top/user/point " /proc/self/mountinfo && break; sleep 0.1; done
+        grep -o "fuse.cairn.*user_id=65534.*default_permissions" /proc/self/mountinfo
+        $as_user sh -c 'cat point/shared/theirs && echo mine > point/shared/mine'
+        ls point > /dev/null 2>&1 && echo "root enters"
+        kill -TERM $daemon && wait $daemon
+        grep -q " $top/user/point " /proc/self/mountinfo || echo "gone"
+    "#;
+    let cluster = Cluster::up(ClusterOptions::default());
+    let shared = cluster.mount().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(shared.join("theirs"), b"theirs\n").unwrap();
+    fs::set_permissions(cluster.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", SCRIPT, "sh"]).arg(cluster.root());
+    let output = command.arg(cairn_tests::cluster::cairn_binary()).arg(cluster.masters()).output().unwrap();
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(output.status.success(), "{said}{errors}");
+    assert!(
+        said.contains("user_id=65534") && said.contains("theirs\n") && said.contains("gone"),
+        "{said}{errors}"
+    );
+    assert!(!said.contains("root enters"), "{said}");
+    let mine = shared.join("mine");
+    assert_eq!(
+        (fs::read(&mine).unwrap().as_slice(), mine.metadata().unwrap().uid()),
+        (&b"mine\n"[..], 65534)
+    );
+}

@@ -3,8 +3,9 @@
 use super::abi::opcode;
 use super::filesystem::{Filesystem, WriteCall};
 use super::interrupts::{Interrupt, Interrupts};
-use super::reply::{Port, Reply, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, answer};
+use super::reply::{Port, Reply, ReplyDirectory, ReplyDirectoryPlus, answer};
 use super::request::{Operation, Request, operation};
+use super::wire::Malformed;
 use bytes::Bytes;
 use rustix::io::Errno;
 
@@ -114,15 +115,28 @@ pub(crate) fn serve<F: Filesystem>(
     }
     port.underway.begin(unique, request.pid(), port.number, request.opcode == opcode::FLUSH);
     let reply = Reply::new(port.clone(), unique, may_be_dropped(request.opcode));
-    match asked {
-        Err(_) => {
-            tracing::error!(opcode = request.opcode, bytes = message.len(), "a malformed request");
-            reply.error(Errno::INVAL);
-        }
-        Ok(_) if !desk.acl.allows(&request) => reply.error(Errno::ACCESS),
+    match admit(desk.acl, &request, asked) {
         Ok(asked) => call(&desk.filesystem, &request, asked, whole, reply),
+        Err(error) => reply.error(error),
     }
     Next::Request
+}
+
+/// What no file system is asked.
+fn admit<'a>(
+    acl: SessionAcl,
+    request: &Request,
+    asked: Result<Operation<'a>, Malformed>,
+) -> Result<Operation<'a>, Errno> {
+    match asked {
+        Err(Malformed) => {
+            tracing::error!(opcode = request.opcode, bytes = request.length, "a malformed request");
+            Err(Errno::INVAL)
+        }
+        Ok(Operation::Unknown | Operation::IoCtl { unrestricted: true }) => Err(Errno::NOSYS),
+        Ok(_) if !acl.allows(request) => Err(Errno::ACCESS),
+        Ok(asked) => Ok(asked),
+    }
 }
 
 fn call(fs: &impl Filesystem, req: &Request, asked: Operation<'_>, whole: Option<&Bytes>, reply: Reply) {
@@ -155,7 +169,6 @@ fn call(fs: &impl Filesystem, req: &Request, asked: Operation<'_>, whole: Option
         Operation::Lseek { handle, offset, whence } => {
             fs.lseek(req, node, handle, offset, whence, reply.into());
         }
-        Operation::IoCtl { unrestricted: true } => ReplyEmpty::from(reply).error(Errno::NOSYS),
         Operation::IoCtl { .. } => fs.ioctl(reply.into()),
         Operation::Poll => fs.poll(reply.into()),
         Operation::CopyFileRange => fs.copy_file_range(reply.into()),
@@ -191,5 +204,62 @@ fn call_by_inode(fs: &impl Filesystem, req: &Request, asked: Operation<'_>, repl
         Operation::RemoveXattr { name } => fs.removexattr(req, node, name, reply.into()),
         Operation::Access { mask } => fs.access(req, node, mask, reply.into()),
         _ => reply.error(Errno::NOSYS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::wire::Writer;
+
+    /// Of user 1000.
+    fn request(opcode: u32) -> Request {
+        let mut out = Writer::with_capacity(40);
+        out.u32(40).u32(opcode).u64(2).u64(1).u32(1000).u32(100).u32(7).u32(0);
+        Request::parse(&out.finish()).unwrap()
+    }
+
+    #[test]
+    fn only_its_owner_enters_a_mount_of_his_own() {
+        let admits = |acl, code| admit(acl, &request(code), Ok(Operation::StatFs)).is_ok();
+        for code in [opcode::LOOKUP, opcode::GETATTR, opcode::OPEN, opcode::CREATE, opcode::STATFS] {
+            assert!(admits(SessionAcl::Owner { uid: 1000 }, code) && admits(SessionAcl::All, code));
+            assert!(!admits(SessionAcl::Owner { uid: 0 }, code), "{code}: not even root");
+        }
+        // Pages are read and written, and files end, in anybody's name.
+        for code in [opcode::READ, opcode::WRITE, opcode::FSYNC, opcode::RELEASE, opcode::READDIRPLUS] {
+            assert!(admits(SessionAcl::Owner { uid: 0 }, code));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let error = |asked| admit(SessionAcl::All, &request(999), asked).err();
+        assert_eq!(error(Ok(Operation::Unknown)), Some(Errno::NOSYS));
+        assert_eq!(error(Ok(Operation::IoCtl { unrestricted: true })), Some(Errno::NOSYS));
+        assert_eq!(error(Err(Malformed)), Some(Errno::INVAL));
+        assert_eq!(error(Ok(Operation::Poll)), None);
+    }
+
+    #[test]
+    fn changes_of_names_are_never_dropped() {
+        for code in [
+            opcode::SETATTR,
+            opcode::SYMLINK,
+            opcode::MKNOD,
+            opcode::MKDIR,
+            opcode::UNLINK,
+            opcode::RMDIR,
+            opcode::RENAME,
+            opcode::RENAME2,
+            opcode::LINK,
+            opcode::CREATE,
+            opcode::RELEASE,
+            opcode::SETXATTR,
+            opcode::REMOVEXATTR,
+            opcode::FALLOCATE,
+        ] {
+            assert!(!may_be_dropped(code), "{code}");
+        }
     }
 }
