@@ -319,7 +319,8 @@ fn a_thread_that_waits_does_not_keep_its_program() {
     let path = cluster.mount().join("file");
     fs::write(&path, bytes(7, FILE_BYTES)).unwrap();
     cluster.remount();
-    let threads = "f = os.open(path, os.O_RDONLY)\nt = threading.Thread(target=lambda: os.read(f, 4096), daemon=True)\n\
+    let threads = "f = os.open(path, os.O_RDONLY | os.O_DIRECT)\nb = mmap.mmap(-1, 65536)\n\
+                   t = threading.Thread(target=lambda: os.readv(f, [b]), daemon=True)\n\
                    t.start()\nready()\ntime.sleep(1)\n";
     let frozen = Frozen::these(&cluster, &chunkservers(&cluster));
     let mut exits = Program::start("exit of another thread", &format!("{threads}os._exit(3)"), &path);
