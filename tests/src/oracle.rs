@@ -85,7 +85,8 @@ impl Contents {
         for block in 0..found.len().div_ceil(BLOCK) {
             if !self.may_hold(block, block_of(found, block)) {
                 return Err(format!(
-                    "block {block} holds neither what was synced nor what was written since; than what was written last {}",
+                    "block {block} holds neither what was synced nor what was written since, but {}; than what was written last {}",
+                    self.made_of(block, block_of(found, block)),
                     difference(found, &self.latest)
                 ));
             }
@@ -122,6 +123,36 @@ impl Contents {
         let may_be =
             |(at, byte): (usize, &u8)| *byte == 0 || versions().any(|version| version.get(at) == Some(byte));
         self.doubtful && written.is_some() && found.iter().enumerate().all(may_be)
+    }
+}
+
+impl Contents {
+    /// In words: which bytes of a block are as synced (0), or as one of the writes left them (1, 2, …).
+    fn made_of(&self, block: usize, found: &[u8]) -> String {
+        const RUNS_SHOWN: usize = 12;
+        let written = self.written.get(&block).map(Vec::as_slice).unwrap_or_default();
+        let versions: Vec<&[u8]> =
+            std::iter::once(block_of(&self.synced, block)).chain(written.iter().map(Vec::as_slice)).collect();
+        let like = |at: usize| -> BTreeSet<usize> {
+            let is_like = |version: &usize| versions[*version].get(at) == Some(&found[at]);
+            (0..versions.len()).filter(is_like).collect()
+        };
+        let mut runs: Vec<(usize, usize, BTreeSet<usize>)> = Vec::new();
+        for at in 0..found.len() {
+            let like = like(at);
+            match runs.last_mut() {
+                Some((_, end, all))
+                    if all.is_empty() == like.is_empty() && (like.is_empty() || !all.is_disjoint(&like)) =>
+                {
+                    all.retain(|version| like.contains(version));
+                    *end = at + 1;
+                }
+                _ => runs.push((at, at + 1, like)),
+            }
+        }
+        let shown =
+            runs.iter().take(RUNS_SHOWN).map(|(from, end, like)| format!("{from}..{end} of {like:?}"));
+        format!("of {} writes: {}", written.len(), shown.collect::<Vec<_>>().join(", "))
     }
 }
 
