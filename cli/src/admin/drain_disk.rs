@@ -23,6 +23,9 @@ pub(super) fn find(server: &ServerStatus, name: &str) -> Result<Bytes, CliError>
     match (&found[..], Uuid::parse_str(name)) {
         ([disk], _) if !disk.disk.is_empty() => Ok(disk.disk.clone()),
         ([], Ok(id)) => Ok(Bytes::copy_from_slice(id.as_bytes())),
+        ([], Err(_)) if server.disks.is_empty() => Err(CliError::Failed(format!(
+            "the disks of chunkserver-{number} are not known at present: it has not reached the leader; see `cairn admin servers`"
+        ))),
         ([], Err(_)) => Err(CliError::Usage(format!(
             "chunkserver-{number} has no disk \"{name}\": its disks are {}",
             known()

@@ -242,12 +242,13 @@ async fn tell(
     (disk, status): (DiskId, Option<DiskStatus>),
 ) -> Result<DrainReply, FsError> {
     let draining = report.disk_drains.get(&disk).copied();
-    let status =
-        status.unwrap_or_else(|| DiskStatus { state: DiskState::DiskFailed.into(), ..Default::default() });
+    // A server that has not reached this leader yet has told of none.
+    let is_gone = status.is_none() && report.connected;
+    let status = status.unwrap_or_default();
     let vacating = status.vacating.unwrap_or_default();
     let ways = ways(parts, report, (disk, &status), draining.map(|_| vacating)).await?;
     let state = match draining {
-        _ if status.state() == DiskState::DiskFailed => "failed",
+        _ if is_gone || status.state() == DiskState::DiskFailed => "failed",
         None => "serving",
         Some(_) if is_empty(&status) => "empty",
         Some(_) => "draining",
