@@ -115,6 +115,7 @@ impl Inode {
                             state.session.overlay(from, to)
                         };
                         let pieces = plan(from, to, &overlay, &state.map);
+                        state.heed_writers();
                         let mut places = BTreeMap::new();
                         for piece in &pieces {
                             if let Piece::Chunk { chunk, .. } = piece

@@ -201,6 +201,16 @@ impl State {
         self.places.learn(location);
     }
 
+    /// What writers know of their chunks is known to readers: a sync, or a write that has not ended, may have left a server behind
+    /// that would still answer a read of the old version. Before anything is read, and before a writer is forgotten.
+    pub(super) fn heed_writers(&mut self) {
+        let places = &self.places;
+        let is_news = |chunk, version| places.get(&chunk).is_some_and(|known| known.version < version);
+        for location in self.chunk_writers.news(is_news) {
+            self.place(location);
+        }
+    }
+
     pub(super) fn overlay(&self, attr: Attr) -> Attr {
         if self.lease.is_none() {
             return attr;
@@ -335,6 +345,7 @@ impl State {
 
     /// The lease is gone. Answers the bytes that were waiting to be sent. Frames under way settle by themselves.
     pub(super) fn drop_lease(&mut self) -> u64 {
+        self.heed_writers();
         self.lease = None;
         self.targets.clear();
         self.chunk_writers.clear();

@@ -168,6 +168,7 @@ impl Inode {
         if state.lease != Some(harvest.lease) {
             return error;
         }
+        state.heed_writers();
         state.chunk_writers.forget(chunk.chunk);
         for extent in &harvest.extents {
             if extent.chunk == chunk.chunk {
@@ -252,6 +253,7 @@ impl Inode {
             (chunks(&harvest.extents[range.clone()]), chunks(&harvest.extents[range.end..]));
         let mut state = self.state();
         pending.extend(state.pending.iter().map(|extent| extent.chunk));
+        state.heed_writers();
         state.chunk_writers.attached(&attached, &pending);
         state.absorb_own(shared, attr);
         if !state.is_dirty() {

@@ -5,7 +5,8 @@
 //! as long as anything of that is left.
 
 use crate::write::ChunkWriter;
-use cairn_core::ids::ChunkId;
+use cairn_core::ids::{ChunkId, ChunkVersion};
+use cairn_core::namespace::answer::ChunkLocation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -31,6 +32,12 @@ impl Writers {
         self.0.get(&chunk).cloned()
     }
 
+    /// Where their chunks are, if `is_news` says so of chunk and version.
+    pub(super) fn news(&self, is_news: impl Fn(ChunkId, ChunkVersion) -> bool) -> Vec<ChunkLocation> {
+        let news = self.0.values().filter(|writer| is_news(writer.chunk, writer.version()));
+        news.map(|writer| writer.location()).collect()
+    }
+
     /// These chunks belong to the file now. `pending`: chunks whose bytes do not yet.
     pub(super) fn attached(&mut self, chunks: &BTreeSet<ChunkId>, pending: &BTreeSet<ChunkId>) {
         chunks.iter().filter_map(|chunk| self.0.get(chunk)).for_each(|writer| writer.set_attached());
@@ -52,8 +59,6 @@ impl Writers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cairn_core::ids::ChunkVersion;
-    use cairn_core::namespace::answer::ChunkLocation;
 
     fn writer(chunk: u64) -> Arc<ChunkWriter> {
         Arc::new(ChunkWriter::fresh(ChunkLocation {

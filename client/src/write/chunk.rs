@@ -11,7 +11,7 @@ use crate::shared::Shared;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
 use cairn_core::error::FsError;
-use cairn_core::ids::{ChunkId, LeaseNumber, RequestId, ServerId};
+use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, RequestId, ServerId};
 use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
 use cairn_core::namespace::answer::{Answer, ChunkLocation, ReplicaLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
@@ -136,6 +136,11 @@ impl ChunkWriter {
     /// Where its replicas are at present.
     pub(crate) fn location(&self) -> ChunkLocation {
         ChunkLocation::clone(&self.place.borrow().location)
+    }
+
+    /// The version that its replicas have by now.
+    pub(crate) fn version(&self) -> ChunkVersion {
+        self.place.borrow().location.version
     }
 
     /// Whether a replica is on this server.
