@@ -113,6 +113,11 @@ impl Health {
         self.failed(now);
     }
 
+    /// It has answered a writer: it is to have its time again.
+    pub(super) fn was_heard(&self) {
+        self.records().silent_until = Tick::default();
+    }
+
     /// Whether it gave no sign of life a moment ago.
     pub(super) fn is_silent(&self, now: Tick) -> bool {
         self.records().silent_until > now

@@ -2,10 +2,11 @@
 
 use super::Data;
 use super::health::Health;
-use cairn_core::limits::DATA_LANES;
+use cairn_core::limits::{DATA_LANES, HOP_SILENCE};
+use cairn_core::time::Tick;
 use cairn_env::busy_poll::Demand;
 use cairn_proto::data_conn::{DataConnection, Lane};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// One chunk server by its address.
 pub(super) struct Server {
@@ -30,6 +31,21 @@ pub(super) struct Connected {
     pub(super) run: u64,
     /// Whoever waits for a reply says so.
     pub(super) demand: Demand,
+    /// When it last gave a sign of life.
+    heard: Arc<Mutex<Tick>>,
+}
+
+impl Connected {
+    /// It has just given a sign of life.
+    pub(super) fn is_heard(&self, now: Tick) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Whether it gave one a moment ago. A connection may outlive the process at its other end for as long as the network loses what
+    /// would tell of its end.
+    pub(super) fn is_fresh(&self, now: Tick) -> bool {
+        now.since(*self.heard.lock().unwrap_or_else(PoisonError::into_inner)) < HOP_SILENCE
+    }
 }
 
 impl Server {
@@ -65,7 +81,8 @@ impl Server {
         drop(tokio::spawn(driver));
         // Who does not tell its run may have begun another with each connection.
         let run = Some(connection.remote().run).filter(|run| *run != 0).unwrap_or(*generation);
-        let connected = Connected { connection, run, demand };
+        let heard = Arc::new(Mutex::new(data.env.clock.now()));
+        let connected = Connected { connection, run, demand, heard };
         *state.present.lock().unwrap_or_else(PoisonError::into_inner) = Some(connected.clone());
         Ok(connected)
     }

@@ -47,14 +47,24 @@ impl CallFailure {
 }
 
 impl Data {
-    /// Connects the lane if need be, and tells the server's run.
+    /// Connects the lane if need be, and tells the server's run: the one that is there now, not one whose end has not been heard of.
     pub(crate) async fn run(&self, address: &str, lane: u64) -> Result<u64, CallFailure> {
         let blame = |reason| CallFailure::of(address, reason);
         let server = self.server(address);
         let (first, patience) = self.patience(&server);
-        let connected = tokio::time::timeout(first + patience, server.connected(self, lane)).await;
-        match connected {
-            Ok(Ok(connected)) => Ok(connected.run),
+        let living = async {
+            loop {
+                let connected = server.connected(self, lane).await?;
+                if connected.is_fresh(self.env.clock.now()) {
+                    return Ok(connected.run);
+                }
+                if connected.connection.ping().await.is_ok() {
+                    connected.is_heard(self.env.clock.now());
+                }
+            }
+        };
+        match tokio::time::timeout(first + patience, living).await {
+            Ok(Ok(run)) => Ok(run),
             Ok(Err(reason)) => Err(self.blamed(&server, blame(reason))),
             Err(_) => Err(self.blamed(&server, blame(silence(first + patience)))),
         }
@@ -79,7 +89,11 @@ impl Data {
         let outcome = self.wait_watched(to, &connected, frame).await;
         let took = self.env.clock.now().since(since);
         match &outcome {
-            Ok(reply) => note_hops(took, to.address, &hops, reply),
+            Ok(reply) => {
+                connected.is_heard(self.env.clock.now());
+                server.health.was_heard();
+                note_hops(took, to.address, &hops, reply);
+            }
             Err(failure) => slow::waited_for(took, SlowHopKind::HopSilent, &failure.address),
         }
         outcome.map_err(|failure| self.blamed(&self.server(&failure.address), failure))

@@ -33,6 +33,8 @@ pub const READ_ONLY: OpenFlags =
 pub struct Server {
     runtime: Option<Runtime>,
     pub data: SocketAddr,
+    /// Where others are told that it is, if that is elsewhere.
+    advertised: Option<SocketAddr>,
     http: SocketAddr,
     disk: PathBuf,
 }
@@ -41,7 +43,7 @@ pub struct Server {
 pub struct Cluster {
     pub masters: String,
     pub servers: Vec<Server>,
-    _master: MasterThread,
+    master: Option<MasterThread>,
     _dir: TempDir,
 }
 
@@ -64,9 +66,10 @@ impl Cluster {
         let mut servers = Vec::new();
         for number in 0..count {
             let disk = dir.path().join(format!("disk-{number}"));
-            servers.push(Server::start(&masters, disk, ANY_PORT.parse().unwrap()).await);
+            let anywhere = (ANY_PORT.parse().unwrap(), None);
+            servers.push(Server::start(&masters, disk, anywhere, true).await);
         }
-        Self { masters, servers, _master: master, _dir: dir }
+        Self { masters, servers, master: Some(master), _dir: dir }
     }
 
     pub async fn client(&self) -> FileSystem {
@@ -88,8 +91,23 @@ impl Cluster {
     /// Kills a server and starts it again on its disk and at its address.
     pub async fn restart(&mut self, index: usize) {
         self.kill(index);
-        let (disk, data) = (self.servers[index].disk.clone(), self.servers[index].data);
-        self.servers[index] = Server::start(&self.masters, disk, data).await;
+        let Server { disk, data, advertised, .. } = &self.servers[index];
+        let (disk, at) = (disk.clone(), (*data, *advertised));
+        let with_master = self.master.is_some();
+        self.servers[index] = Server::start(&self.masters, disk, at, with_master).await;
+    }
+
+    /// From now on clients and masters are told that the server is at this address, which leads to it.
+    pub async fn restart_behind(&mut self, index: usize, advertised: SocketAddr) {
+        self.kill(index);
+        let Server { disk, data, .. } = &self.servers[index];
+        let (disk, data) = (disk.clone(), *data);
+        self.servers[index] = Server::start(&self.masters, disk, (data, Some(advertised)), true).await;
+    }
+
+    /// From now on there is no master.
+    pub fn stop_master(&mut self) {
+        self.master = None;
     }
 
     /// How many requests of one kind the living servers have answered.
@@ -158,12 +176,18 @@ impl Drop for Cluster {
 }
 
 impl Server {
-    async fn start(masters: &str, disk: PathBuf, listen: SocketAddr) -> Self {
+    async fn start(
+        masters: &str,
+        disk: PathBuf,
+        (listen, advertised): (SocketAddr, Option<SocketAddr>),
+        with_master: bool,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let config = ChunkServerConfig {
             masters: vec![masters.to_owned()],
             listen,
+            advertise: advertised.map(|address| address.to_string()).unwrap_or_default(),
             http_listen: ANY_PORT.parse().unwrap(),
             disks: vec![DiskSetting { path: disk.clone(), capacity_mib: 0, reserve_mib: 16 }],
             ..ChunkServerConfig::default()
@@ -182,7 +206,7 @@ impl Server {
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             };
-            while server.masters_connected() == 0 {
+            while with_master && server.masters_connected() == 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             let addresses = (server.data_address(), server.http_address());
@@ -190,7 +214,7 @@ impl Server {
             addresses
         });
         let (data, http) = started.await.unwrap();
-        Self { runtime: Some(runtime), data, http, disk }
+        Self { runtime: Some(runtime), data, advertised, http, disk }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Chunk servers that die or freeze while files are written and read.
 
 use crate::cluster::{Cluster, READ_ONLY, create, pattern, root};
+use crate::proxy::Proxy;
 use cairn_client::fs::{FileSystem, OpenFile};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -185,4 +186,49 @@ async fn what_restarts_have_taken_is_told_though_the_writer_went_on_meanwhile() 
     // What was written after the first sync may be lost as well, and is told here then.
     let _ = fs.fsync(&file).await;
     assert!(fs.read(&file, 0, MIB as u32).await.unwrap()[..] == pattern(0, MIB as usize, 5)[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_a_sync_has_left_behind_is_not_read() {
+    let mut cluster = Cluster::start(3, 3).await;
+    let fs = cluster.client().await;
+    let file = create(&fs, "overwritten").await;
+    fs.write(&file, 0, pattern(0, 4 << 20, 5).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    write_everywhere(&cluster, &fs, (&file, 0)).await;
+    cluster.kill(1);
+    fs.fsync(&file).await.unwrap();
+    // Nobody can tell it, nor the client, that its replica is of no use any more.
+    cluster.stop_master();
+    cluster.restart(1).await;
+    for at in (0..4 * MIB).step_by(65_536) {
+        let bytes = fs.read(&file, at, 65_536).await.unwrap();
+        assert!(bytes[..] == pattern(at, 65_536, 6)[..], "at {at}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_the_network_hides_takes_nothing_that_came_after_it() {
+    let mut cluster = Cluster::start(3, 3).await;
+    let proxy = Proxy::to(cluster.servers[1].data).await;
+    cluster.restart_behind(1, proxy.address).await;
+    // Neither of the two that are left can be done without.
+    cluster.kill(2);
+    let fs = cluster.client().await;
+    let file = create(&fs, "after-the-restart").await;
+    // Sooner or later the proxied server is not the first of the chain, and gets its bytes from the other one.
+    for round in 0..6_u64 {
+        fs.write(&file, round * 64 * MIB, pattern(0, 4 << 20, 5).into()).await.unwrap();
+        fs.fsync(&file).await.unwrap();
+        proxy.hide_the_end_of_all(Duration::from_millis(1500));
+        cluster.restart(1).await;
+        // Its own connections to the other one are new then, and pass.
+        cluster.restart(0).await;
+        // Whoever was heard of a moment ago is believed to be there.
+        tokio::time::sleep(cairn_core::limits::HOP_SILENCE).await;
+        fs.write(&file, round * 64 * MIB, pattern(0, 4 << 20, 6).into()).await.unwrap();
+        fs.fsync(&file).await.unwrap();
+        let bytes = fs.read(&file, round * 64 * MIB, 4 << 20).await.unwrap();
+        assert!(bytes[..] == pattern(0, 4 << 20, 6)[..], "round {round}");
+    }
 }

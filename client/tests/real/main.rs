@@ -13,4 +13,5 @@ mod cluster;
 mod failures;
 mod files;
 mod model;
+mod proxy;
 mod syncs;
