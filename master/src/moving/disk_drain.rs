@@ -246,7 +246,7 @@ async fn tell(
     let is_gone = status.is_none() && report.connected;
     let status = status.unwrap_or_default();
     let vacating = status.vacating.unwrap_or_default();
-    let ways = ways(parts, report, (disk, &status), draining.map(|_| vacating)).await?;
+    let ways = ways(parts, report, disk, draining.map(|_| vacating)).await?;
     let state = match draining {
         _ if is_gone || status.state() == DiskState::DiskFailed => "failed",
         None => "serving",
@@ -297,12 +297,13 @@ fn estimate(status: &DiskStatus, draining: Option<Draining>, elapsed: Duration) 
 async fn ways(
     parts: &Parts,
     report: &ServerReport,
-    (disk, status): (DiskId, &DiskStatus),
+    disk: DiskId,
     vacating: Option<Vacating>,
 ) -> Result<Ways, FsError> {
     let mut ways = Ways::default();
     let (Some(term), Some(link)) = (parts.term(), parts.servers.link(report.server)) else { return Ok(ways) };
-    if status.replicas == 0 || vacating.is_some_and(|vacating| vacating.nowhere == 0) {
+    // How many replicas there are is older than what the server lists now.
+    if vacating.is_some_and(|vacating| vacating.nowhere == 0) {
         return Ok(ways);
     }
     let asked = (disk, vacating.is_some());
