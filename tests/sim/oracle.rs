@@ -84,6 +84,7 @@ impl Oracle {
 
     /// Something must never be, and is.
     pub(crate) fn break_with(&self, what: String) {
+        tracing::error!(what, "an invariant is broken");
         self.lock().broken.push(what);
     }
 

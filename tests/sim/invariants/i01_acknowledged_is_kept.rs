@@ -1,6 +1,7 @@
 //! I1: what was acknowledged is there, whatever crashed, and is what everybody reads.
 
 use crate::oracle::{Kept, Names, Own};
+use cairn_tests::oracle::difference;
 use std::collections::BTreeSet;
 
 /// What is wrong with what was found in a client's own directory. Where an operation never answered, its outcome may be there as
@@ -30,11 +31,8 @@ pub(crate) fn directory(own: &Own, found: &Names) -> Option<String> {
 pub(crate) fn read(client: u64, path: &str, read: &[u8], acknowledged: &[u8]) -> Option<String> {
     (read != acknowledged).then(|| {
         format!(
-            "I1: client {client} reads {} bytes (crc {:08x}) of {path}, acknowledged {} (crc {:08x})",
-            read.len(),
-            crc32fast::hash(read),
-            acknowledged.len(),
-            crc32fast::hash(acknowledged)
+            "I1: client {client} reads of {path} what was not acknowledged: {}",
+            difference(read, acknowledged)
         )
     })
 }

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec<String> {
     let Some(master) = masters.iter().max_by_key(|master| master.applied) else { return Vec::new() };
     let (mut nodes, mut chunks, mut in_files) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-    for (key, value) in &master.state {
+    let (under_way, removed) = (chunks_in_the_tail(masters), removed_in_the_tail(masters));
+    for (key, value) in master.state.iter().filter(|(key, _)| !removed.contains(*key)) {
         match decode::row(key, value) {
             Ok(Row::Server { server, node, .. }) => drop(nodes.insert(server, node.0)),
             Ok(Row::Extent { chunk, .. }) => drop(in_files.insert(chunk)),
@@ -21,7 +22,6 @@ pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec
         }
     }
     let mut broken = Vec::new();
-    let under_way = chunks_in_the_tail(masters);
     let is_settled = |chunk: &&Chunk| {
         chunk.raising == chunk.version && !chunk.reconciling && !under_way.contains(&chunk.chunk)
     };
@@ -45,16 +45,26 @@ pub(crate) fn check(masters: &[Remains], held: &BTreeMap<[u8; 16], Held>) -> Vec
     broken
 }
 
-/// Chunks that entries are about of which no disk says that they are committed: whoever led knew it, and may have begun a version.
-fn chunks_in_the_tail(masters: &[Remains]) -> BTreeSet<u64> {
+/// What entries do to rows of which no disk says that they are committed: whoever led knew it, and acted on it.
+fn tail(masters: &[Remains]) -> impl Iterator<Item = &(Bytes, Option<Bytes>)> {
     let tails = masters.iter().flat_map(|master| master.entries.range(master.applied + 1..));
     let rows = tails.filter_map(|(_, (_, content))| match content {
         Content::Act(entry) => Some(entry.rows.iter()),
         _ => None,
     });
+    rows.flatten()
+}
+
+/// Chunks and extents of files that are gone.
+fn removed_in_the_tail(masters: &[Remains]) -> BTreeSet<&Bytes> {
+    tail(masters).filter(|(_, value)| value.is_none()).map(|(key, _)| key).collect()
+}
+
+/// A version of these may have begun.
+fn chunks_in_the_tail(masters: &[Remains]) -> BTreeSet<u64> {
     let of_chunk = |(key, value): &(Bytes, Option<Bytes>)| match decode::row(key, value.as_ref()?) {
         Ok(Row::Chunk(chunk)) => Some(chunk.chunk),
         _ => None,
     };
-    rows.flatten().filter_map(of_chunk).collect()
+    tail(masters).filter_map(of_chunk).collect()
 }
