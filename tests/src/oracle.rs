@@ -1,11 +1,13 @@
 //! What may be found in a directory after everything has died: the model that a crash test holds a real tree against.
 //!
 //! An acknowledged change of names is there. An operation on names that was under way is wholly there or wholly not (the
-//! caller keeps both trees). Bytes that were synced are there; each block written since holds what it held when synced or
-//! what one of the writes made of it, and a length grown since covers only bytes that were written.
+//! caller keeps both trees). Bytes that were synced are there; each block written since holds what it held when synced and
+//! any of the writes to it, each wholly or not at all, one over the other in their order; and a length grown since covers only
+//! bytes that were written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,13 +25,22 @@ enum Node {
     File(FileId),
 }
 
+/// What a write did to a block.
+#[derive(Clone, Debug)]
+struct Written {
+    /// Its own bytes, in the block.
+    own: Range<usize>,
+    /// The block after it and all before it.
+    made: Vec<u8>,
+}
+
 /// What the bytes of a file may be.
 #[derive(Clone, Debug, Default)]
 pub struct Contents {
     synced: Vec<u8>,
     latest: Vec<u8>,
-    /// Of each block written since the last sync, what each of the writes made of it.
-    written: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// Of each block written since the last sync, the writes to it in their order.
+    written: BTreeMap<usize, Vec<Written>>,
     /// Bytes were lost before they were synced: `latest` is not what it is to be thought of as any more.
     doubtful: bool,
 }
@@ -42,7 +53,8 @@ impl Contents {
         self.latest[offset..end].copy_from_slice(bytes);
         for block in offset / BLOCK..end.div_ceil(BLOCK) {
             let made = block_of(&self.latest, block).to_vec();
-            self.written.entry(block).or_default().push(made);
+            let own = offset.saturating_sub(block * BLOCK)..(end - block * BLOCK).min(BLOCK);
+            self.written.entry(block).or_default().push(Written { own, made });
         }
     }
 
@@ -114,16 +126,32 @@ pub fn difference(found: &[u8], expected: &[u8]) -> String {
 impl Contents {
     /// Whether a block may read so. Where writes were lost, each of them may have left what was there before, or a hole.
     fn may_hold(&self, block: usize, found: &[u8]) -> bool {
-        let written = self.written.get(&block);
-        let versions =
-            || written.into_iter().flatten().map(Vec::as_slice).chain([block_of(&self.synced, block)]);
-        if versions().any(|version| version.starts_with(found)) {
+        let written = self.written.get(&block).map(Vec::as_slice).unwrap_or_default();
+        let synced = block_of(&self.synced, block);
+        if synced.starts_with(found) || is_made_of(synced, written, found) {
             return true;
         }
+        let versions = || written.iter().map(|write| write.made.as_slice()).chain([synced]);
         let may_be =
             |(at, byte): (usize, &u8)| *byte == 0 || versions().any(|version| version.get(at) == Some(byte));
-        self.doubtful && written.is_some() && found.iter().enumerate().all(may_be)
+        self.doubtful && !written.is_empty() && found.iter().enumerate().all(may_be)
     }
+}
+
+/// Whether a block is what was synced with some of the writes over it: an earlier one may have gone down with a server that was
+/// started again before a later one came.
+fn is_made_of(synced: &[u8], written: &[Written], found: &[u8]) -> bool {
+    let mut is_explained = vec![false; found.len()];
+    // The last one first: what it does not explain, those before it may.
+    for Written { own, made } in written.iter().rev() {
+        let own = own.start.min(found.len())..own.end.min(found.len());
+        let is_there = own.clone().all(|at| is_explained[at] || made.get(at) == Some(&found[at]));
+        if is_there {
+            is_explained[own].fill(true);
+        }
+    }
+    let is_old = |at: usize| synced.get(at) == Some(&found[at]);
+    (0..found.len()).all(|at| is_explained[at] || is_old(at))
 }
 
 impl Contents {
@@ -131,8 +159,9 @@ impl Contents {
     fn made_of(&self, block: usize, found: &[u8]) -> String {
         const RUNS_SHOWN: usize = 12;
         let written = self.written.get(&block).map(Vec::as_slice).unwrap_or_default();
-        let versions: Vec<&[u8]> =
-            std::iter::once(block_of(&self.synced, block)).chain(written.iter().map(Vec::as_slice)).collect();
+        let versions: Vec<&[u8]> = std::iter::once(block_of(&self.synced, block))
+            .chain(written.iter().map(|write| write.made.as_slice()))
+            .collect();
         let like = |at: usize| -> BTreeSet<usize> {
             let is_like = |version: &usize| versions[*version].get(at) == Some(&found[at]);
             (0..versions.len()).filter(is_like).collect()

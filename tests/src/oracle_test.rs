@@ -131,6 +131,31 @@ fn an_overwrite_is_there_in_whole_blocks_and_wholly_once_it_was_synced() {
 }
 
 #[test]
+fn of_writes_to_one_block_any_may_be_missing_and_none_in_part() {
+    let old = bytes(1, 4096);
+    let mut contents = Contents { synced: old.clone(), latest: old.clone(), ..Contents::default() };
+    let writes = [(100..600, bytes(2, 500)), (400..900, bytes(3, 500)), (2000..2100, bytes(4, 100))];
+    for (at, write) in &writes {
+        contents.write(at.start, write);
+    }
+    for there in 0..8 {
+        let mut found = old.clone();
+        let chosen = writes.iter().enumerate().filter(|(number, _)| there & (1 << number) != 0);
+        chosen.for_each(|(_, (at, write))| found[at.clone()].copy_from_slice(write));
+        contents.check(&found).unwrap();
+        found[450] ^= 1;
+        assert!(contents.check(&found).unwrap_err().contains("block 0"), "{there}");
+    }
+    let mut torn = old;
+    torn[2000..2050].copy_from_slice(&writes[2].1[..50]);
+    let verdict = contents.check(&torn).unwrap_err();
+    assert!(
+        verdict.contains("of 3 writes: 0..2000 of {0}, 2000..2050 of {3}, 2050..4096 of {0"),
+        "{verdict}"
+    );
+}
+
+#[test]
 fn an_append_shows_only_bytes_that_were_written() {
     let (old, tail) = (bytes(1, 5000), bytes(2, 9000));
     let mut contents = Contents { synced: old.clone(), latest: old.clone(), ..Contents::default() };
