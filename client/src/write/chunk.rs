@@ -12,10 +12,13 @@ use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, RequestId, ServerId};
-use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX};
+use cairn_core::limits::{
+    LEASE_RETRY_MAX, LEASE_RETRY_MIN, RAISE_ABANDONED, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX,
+};
 use cairn_core::namespace::answer::{Answer, ChunkLocation, ReplicaLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_core::seeded::{Bug, is_planted};
+use cairn_core::time::Tick;
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -195,7 +198,7 @@ impl ChunkWriter {
     async fn carry_out(&self, shared: &Shared, order: Order) -> Result<(), StoreError> {
         let mut place = self.place.subscribe();
         let mut pause = LEASE_RETRY_MIN;
-        let started = shared.env.clock.now();
+        let (started, mut stale_since) = (shared.env.clock.now(), None);
         loop {
             let (location, abandoned) = match place.wait_for(|place| !place.recovering).await {
                 Ok(place) => (place.location.clone(), place.abandoned.clone()),
@@ -238,7 +241,7 @@ impl ChunkWriter {
                 }
                 Attempt::Stale => {
                     shared.pause(&mut pause, LEASE_RETRY_MAX).await;
-                    self.relocate(shared).await?;
+                    self.catch_up(shared, &location, &order, &mut stale_since).await?;
                 }
                 Attempt::Busy if shared.may_wait(started) => shared.pause(&mut pause, LEASE_RETRY_MAX).await,
                 Attempt::Busy => {
@@ -432,6 +435,27 @@ impl ChunkWriter {
             failed.append(&mut more);
         }
         failed
+    }
+
+    /// Some replicas have another version. Either a replacement is under way, and the master knows the new set soon; or one, perhaps
+    /// our own, got no further than to raise some of them, and nobody else ends it while the chunk belongs to no file.
+    async fn catch_up(
+        &self,
+        shared: &Shared,
+        location: &ChunkLocation,
+        order: &Order,
+        stale_since: &mut Option<Tick>,
+    ) -> Result<(), StoreError> {
+        self.relocate(shared).await?;
+        let now = shared.env.clock.now();
+        if self.version() != location.version {
+            *stale_since = None;
+        } else if now.since(*stale_since.get_or_insert(now)) >= RAISE_ABANDONED {
+            *stale_since = None;
+            let reason = "a version was begun and nobody ends it";
+            self.replace(shared, location, Vec::new(), reason, order).await?;
+        }
+        Ok(())
     }
 
     /// Asks the master where the chunk is now.

@@ -232,3 +232,24 @@ async fn a_restart_that_the_network_hides_takes_nothing_that_came_after_it() {
         assert!(bytes[..] == pattern(0, 4 << 20, 6)[..], "round {round}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_ends_though_a_replacement_got_no_further_than_half_way() {
+    // Of each order of the three in the chain one pair has the silent one before the one that does not raise.
+    for (silent, late) in [(0, 1), (1, 2), (2, 0)] {
+        let cluster = Cluster::start(3, 3).await;
+        let fs = cluster.client().await;
+        let file = write_unsynced(&cluster, &fs).await;
+        cluster.freeze(silent, Duration::from_millis(1200));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fs.write(&file, 4 * MIB, pattern(0, 1 << 20, 7).into()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        cluster.freeze(late, Duration::from_millis(1500));
+        // All are there again, and in the same run, before anybody looks.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let synced = tokio::time::timeout(Duration::from_secs(40), fs.fsync(&file)).await;
+        assert_eq!(synced, Ok(Ok(())), "{silent} silent, {late} late");
+        assert!(fs.read(&file, 0, 4 << 20).await.unwrap()[..] == pattern(0, 4 << 20, 6)[..]);
+        assert!(fs.read(&file, 4 * MIB, 1 << 20).await.unwrap()[..] == pattern(0, 1 << 20, 7)[..]);
+    }
+}
