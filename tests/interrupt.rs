@@ -84,7 +84,7 @@ struct Deed {
 const OF_PAGES: [&str; 2] = ["read", "page fault"];
 
 /// Those that wait for bytes.
-const OF_BYTES: [Deed; 6] = [
+const OF_BYTES: [Deed; 7] = [
     Deed { name: "read", script: "f = os.open(path, os.O_RDONLY)\nready()\nos.read(f, 4096)" },
     Deed {
         name: "read past the page cache",
@@ -101,6 +101,11 @@ const OF_BYTES: [Deed; 6] = [
     Deed {
         name: "close",
         script: "f = os.open(path + '.new', os.O_RDWR | os.O_CREAT)\nready()\nos.write(f, b'x' * 4096)\nos.close(f)",
+    },
+    // It closes the file on the way; until then its /proc/PID/stat cannot be read.
+    Deed {
+        name: "exec",
+        script: "f = os.open(path + '.new', os.O_RDWR | os.O_CREAT)\nready()\nos.write(f, b'x' * 4096)\nos.execv('/bin/true', ['true'])",
     },
     Deed {
         name: "write",

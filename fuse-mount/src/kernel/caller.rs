@@ -31,9 +31,21 @@ pub(super) fn is_dying(thread: u32) -> bool {
 
 /// Whether this thread closes its files because a signal has ended its program. One that has left a core dump is not pending
 /// any more, so that the kernel tells of no interrupt.
+///
+/// Of a program that closes its files as part of execve(2) `stat` cannot be read before that ends, hence not before we have answered: one
+/// that has its memory still is not asked.
 pub(super) fn has_been_killed(thread: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
+    if status.map_or(true, |status| has_memory(&status)) {
+        return false;
+    }
     let stat = std::fs::read_to_string(format!("/proc/{thread}/stat"));
     stat.is_ok_and(|stat| ends_by_signal(&stat).unwrap_or_default())
+}
+
+/// An ending program gives its memory back before it closes its files; what is said of memory goes with it.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 /// `proc_pid_stat(5)`: the name, in parentheses, may contain anything; fields are counted from the state (3) behind it.
@@ -116,6 +128,12 @@ mod tests {
         assert!(!is_dying(0));
         assert!(!is_dying(u32::MAX));
         assert!(!has_been_killed(std::process::id()) && !has_been_killed(0));
+    }
+
+    #[test]
+    fn whoever_has_memory_has_not_ended() {
+        let own = std::fs::read_to_string("/proc/self/status").unwrap();
+        assert!(has_memory(&own) && !has_memory(STATUS));
     }
 
     #[test]
