@@ -227,7 +227,7 @@ async fn recall(shared: Arc<Shared>, inode: InodeId, lease: LeaseNumber) {
         shared.creations.ended().await;
     }
     if let Some(known) = held.or_else(|| shared.known_inode(inode)) {
-        known.give_lease_back(&shared, Some(lease)).await;
+        known.give_lease_back(&shared, lease).await;
     }
     shared.meta.lease_returned(inode, lease);
 }

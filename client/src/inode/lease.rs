@@ -5,9 +5,9 @@ use crate::shared::Shared;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, LeaseNumber};
-use cairn_core::limits::LEASED_CHUNKS_MAX;
+use cairn_core::limits::{LEASE_RETRY_MAX, LEASE_RETRY_MIN, LEASED_CHUNKS_MAX};
 use cairn_core::namespace::answer::{Answer, ChunkLocation};
-use cairn_core::namespace::attr::AttrChanges;
+use cairn_core::namespace::attr::{Attr, AttrChanges};
 use cairn_core::namespace::request::{Credentials, Extent, OperationKind, QueryKind};
 use cairn_core::units::CHUNK_BYTES;
 use std::sync::Arc;
@@ -63,12 +63,7 @@ impl Inode {
 
     async fn take_lease(&self, shared: &Shared, chunks: Vec<ChunkId>) -> Result<(), FsError> {
         let epoch = shared.session_epoch();
-        let kind = OperationKind::LeaseFile { inode: self.id, chunks: chunks.clone() };
-        let who = shared.kernel_checked(&self.state().who);
-        let (lease, attr) = match shared.meta.operation(&who, kind).await? {
-            Answer::Leased { lease, attr } => (lease, attr),
-            answer => return Err(nonsense(&answer)),
-        };
+        let (lease, attr) = self.ask_for_lease(shared, &chunks).await?;
         let mut state = self.state();
         if epoch != shared.session_epoch() {
             return Err(FsError::Io(String::from("the session with the master expired")));
@@ -82,6 +77,28 @@ impl Inode {
         state.lease = Some(lease);
         state.marked.extend(chunks);
         Ok(())
+    }
+
+    async fn ask_for_lease(
+        &self,
+        shared: &Shared,
+        chunks: &[ChunkId],
+    ) -> Result<(LeaseNumber, Attr), FsError> {
+        let mut pause = LEASE_RETRY_MIN;
+        loop {
+            let kind = OperationKind::LeaseFile { inode: self.id, chunks: chunks.to_vec() };
+            let who = shared.kernel_checked(&self.state().who);
+            let (lease, attr) = match shared.meta.operation(&who, kind).await? {
+                Answer::Leased { lease, attr } => (lease, attr),
+                answer => return Err(nonsense(&answer)),
+            };
+            if self.state().returned != Some(lease) {
+                return Ok((lease, attr));
+            }
+            // The master has not acted on its return yet, and will: what is written under it now would be lost.
+            shared.meta.lease_returned(self.id, lease);
+            shared.pause(&mut pause, LEASE_RETRY_MAX).await;
+        }
     }
 
     /// Finds the chunk that takes new bytes of `slot`: one that holds bytes of it already, else a new one.
@@ -143,11 +160,12 @@ impl Inode {
         }
     }
 
-    /// Brings the file to rest, records everything, and lets the lease go. `only`: if it is this one.
-    pub(crate) async fn give_lease_back(self: &Arc<Self>, shared: &Arc<Shared>, only: Option<LeaseNumber>) {
+    /// If this lease is held: brings the file to rest, records everything, and lets it go. The master is told afterwards that it may
+    /// take it.
+    pub(crate) async fn give_lease_back(self: &Arc<Self>, shared: &Arc<Shared>, lease: LeaseNumber) {
         let _order = self.order.lock().await;
-        let held = self.state().lease;
-        if held.is_none() || only.is_some_and(|only| Some(only) != held) {
+        self.state().returned = Some(lease);
+        if !self.holds(lease) {
             return;
         }
         let _rest = self.rest();

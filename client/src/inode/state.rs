@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) epoch: u64,
 
     pub(super) lease: Option<LeaseNumber>,
+    /// The lease that the master was last told to take, and may still name.
+    pub(super) returned: Option<LeaseNumber>,
     /// The file must come to rest: no bytes are accepted.
     pub(super) resting: bool,
     /// By slot, the chunk that takes new bytes.
@@ -99,6 +101,7 @@ impl State {
             map_version: attr.data_change,
             epoch: 0,
             lease: None,
+            returned: None,
             resting: false,
             targets: BTreeMap::new(),
             chunk_writers: Writers::default(),

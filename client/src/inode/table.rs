@@ -3,11 +3,13 @@
 use super::Inode;
 use super::lease::give_idle_leases_back;
 use crate::shared::Shared;
+use cairn_core::ids::InodeId;
 use cairn_core::io::write_session::Urgency;
 use cairn_core::limits::{IDLE_LEASES_BATCH, IDLE_LEASES_MAX, WRITE_BACK, WRITE_LINGER};
 use cairn_core::namespace::answer::Map;
 use cairn_core::namespace::attr::Attr;
 use cairn_core::time::Tick;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 impl Inode {
@@ -48,16 +50,16 @@ impl Inode {
                 return self.flush_in_background(shared);
             }
             shared.meta.declare(None, Some(self.id));
-            if state.lease.is_some() {
+            if state.lease.is_none() {
+                drop(state);
+                self.leave(&mut inodes);
+            } else {
                 let mut idle = shared.idle_leases();
                 idle.push_back(self.id);
                 if idle.len() > IDLE_LEASES_MAX {
                     let oldest = idle.drain(..IDLE_LEASES_BATCH);
                     surplus = oldest.filter_map(|oldest| inodes.get(&oldest).cloned()).collect();
                 }
-            } else {
-                drop(state);
-                inodes.remove(&self.id);
             }
         }
         if !surplus.is_empty() {
@@ -75,9 +77,21 @@ impl Inode {
         let state = self.state();
         if state.opens == 0 && !state.is_dirty() && state.lease.is_none() {
             drop(state);
-            inodes.remove(&self.id);
-            shared.meta.declare(None, Some(self.id));
+            if self.leave(&mut inodes) {
+                shared.meta.declare(None, Some(self.id));
+            }
         }
+    }
+
+    /// Takes this state out of the table, and answers whether it was there. By now that of the same file opened anew may stand in
+    /// its place. It stays while somebody still gives the lease back: a file has one state, hence one order of what it asks for.
+    fn leave(&self, inodes: &mut BTreeMap<InodeId, Arc<Self>>) -> bool {
+        let is_here = inodes.get(&self.id).is_some_and(|here| std::ptr::eq(&raw const **here, self));
+        let leaves = is_here && self.order.try_lock().is_ok();
+        if leaves {
+            inodes.remove(&self.id);
+        }
+        leaves
     }
 
     pub(crate) fn writers(&self) -> u32 {

@@ -2,13 +2,15 @@
 
 use crate::cluster::{Cluster, READ_ONLY, READ_WRITE, create, name, pattern, root};
 use bytes::Bytes;
-use cairn_client::fs::{OpenFlags, SeekFor};
+use cairn_client::fs::{FileSystem, OpenFile, OpenFlags, SeekFor};
 use cairn_core::error::FsError;
 use cairn_core::ids::InodeId;
 use cairn_core::namespace::attr::{AttrChanges, TimeSet};
 use cairn_core::namespace::request::AllocateMode;
 use cairn_core::time::Timestamp;
+use futures::StreamExt;
 use std::collections::HashSet;
+use std::time::Duration;
 
 fn resize(size: u64) -> AttrChanges {
     AttrChanges { size: Some(size), ..AttrChanges::default() }
@@ -247,4 +249,41 @@ async fn programs_that_take_turns_to_append_and_sync_never_lose_the_lease() {
     for writer in writers {
         writer.await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_opened_anew_is_not_taken_for_its_closed_predecessor() {
+    // With so many files in use, going through them takes a client long enough for one to be closed and opened meanwhile.
+    const OTHERS: usize = 20_000;
+    const FILES: usize = 400;
+    let cluster = Cluster::start(2, 2).await;
+    let (fs, other) = (cluster.client().await, cluster.client().await);
+    let held: Vec<_> = futures::stream::iter(0..OTHERS)
+        .map(|number| create_owned(&fs, format!("held-{number}")))
+        .buffer_unordered(256)
+        .collect()
+        .await;
+    let mut files = Vec::new();
+    for number in 0..FILES {
+        let file = create(&other, &format!("{number}")).await;
+        files.push(file.inode());
+        other.release(&file).await;
+    }
+    for (number, inode) in files.into_iter().enumerate() {
+        let first = fs.open(&root(), inode, READ_ONLY).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        fs.release(&first).await;
+        let second = fs.open(&root(), inode, READ_WRITE).await.unwrap();
+        assert_eq!(fs.write(&second, 0, Bytes::from_static(b"unsynced")).await, Ok(8));
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        let third = fs.open(&root(), inode, READ_ONLY).await.unwrap();
+        assert_eq!(&fs.read(&third, 0, 100).await.unwrap()[..], b"unsynced", "{number}");
+        fs.release(&third).await;
+        fs.release(&second).await;
+    }
+    assert_eq!(held.len(), OTHERS);
+}
+
+async fn create_owned(fs: &FileSystem, text: String) -> OpenFile {
+    create(fs, &text).await
 }
