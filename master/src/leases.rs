@@ -131,7 +131,7 @@ pub(crate) async fn conflict(parts: &Parts, inode: InodeId, wanted_by: SessionId
         let asked = parts.recalls.of(inode).filter(|recall| recall.lease == lease);
         let waited = asked.map_or(Duration::ZERO, |recall| parts.now().since(recall.since));
         parts.recalls.forget(inode, lease.lease);
-        take_by_force(parts, inode, lease.session, waited).await;
+        take_by_force(parts, inode, lease, waited).await;
         return;
     };
     if parts.recalls.begin(inode, lease, parts.now()) {
@@ -159,7 +159,7 @@ pub(crate) async fn returned(parts: &Parts, session: SessionId, inode: InodeId, 
     if let Ok(Some(held)) = found
         && held == (LeaseRecord { session, lease })
     {
-        take(parts, inode, session).await;
+        take(parts, inode, held).await;
     }
 }
 
@@ -168,7 +168,7 @@ pub(crate) async fn enforce(parts: &Parts) {
     for (inode, asked, waited) in parts.recalls.run_out(parts.now(), |session| is_gone(parts, session)) {
         let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
         if matches!(found, Ok(Some(held)) if held == asked) {
-            take_by_force(parts, inode, asked.session, waited).await;
+            take_by_force(parts, inode, asked, waited).await;
         }
     }
 }
@@ -178,14 +178,16 @@ fn is_gone(parts: &Parts, session: SessionId) -> bool {
     parts.sessions.is_gone(session, LEASE_SILENCE_MAX, parts.now())
 }
 
-async fn take_by_force(parts: &Parts, inode: InodeId, session: SessionId, waited: Duration) {
+async fn take_by_force(parts: &Parts, inode: InodeId, lease: LeaseRecord, waited: Duration) {
+    let session = lease.session;
     warn!(%inode, %session, ?waited, "write lease is taken: its holder did not return it in time");
     parts.events.note(&parts.env, Event::LeaseTaken { inode, session, waited });
-    take(parts, inode, session).await;
+    take(parts, inode, lease).await;
 }
 
-async fn take(parts: &Parts, inode: InodeId, session: SessionId) {
-    match parts.sequencer.internal(Internal::TakeLease { inode, session }).await {
+async fn take(parts: &Parts, inode: InodeId, lease: LeaseRecord) {
+    let session = lease.session;
+    match parts.sequencer.internal(Internal::TakeLease { inode, lease }).await {
         Ok(_) => parts.nudge(),
         Err(error) => info!(%inode, %session, %error, "write lease could not be taken yet"),
     }

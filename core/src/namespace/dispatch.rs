@@ -163,8 +163,11 @@ fn command_on(act: &mut Act<'_>, command: &Internal) -> Result<(RecordKind, Outc
         Internal::ReclaimOrphans { inodes } => {
             (RecordKind::ReclaimOrphans, Outcome::More(decide_orphans::reclaim(act, inodes)?))
         }
-        Internal::TakeLease { inode, session } => {
-            if act.lease_of(*inode)?.is_some_and(|lease| lease.session == *session) {
+        Internal::TakeLease { inode, lease } => {
+            if act
+                .lease_of(*inode)?
+                .is_some_and(|held| (held.session, held.lease) == (lease.session, lease.lease))
+            {
                 act.break_lease(*inode)?;
             }
             (RecordKind::TakeLease, Outcome::Nothing)

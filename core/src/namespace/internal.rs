@@ -3,6 +3,7 @@
 use crate::cluster::{Labels, Policy};
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, NodeId, PolicyId, ServerId, SessionId};
 use crate::namespace::alignment::Walked;
+use crate::namespace::work::LeaseRecord;
 
 /// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,8 +116,8 @@ pub enum Internal {
     TakeLease {
         /// The file.
         inode: InodeId,
-        /// Only when this session still holds it.
-        session: SessionId,
+        /// Only when this very lease still stands: its holder may have been granted another since.
+        lease: LeaseRecord,
     },
     /// Drops one bounded batch of the extents cut off by a large truncate or punch (a GARBAGE row). → `Outcome::More`
     DropGarbage {

@@ -20,7 +20,7 @@ use cairn_core::namespace::answer::Answer;
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::{Context, Outcome, Stop, query};
 use cairn_core::namespace::request::{Operation, Query};
-use cairn_core::namespace::work::{cluster, garbage, lease_of, orphans, sessions};
+use cairn_core::namespace::work::{LeaseRecord, cluster, garbage, lease_of, orphans, sessions};
 use cairn_core::session::Raised;
 use cairn_core::time::{Tick, Timestamp};
 use std::collections::BTreeMap;
@@ -133,8 +133,9 @@ impl Front {
             ToMaster::Returned { inode, lease } => {
                 self.recalls.forget(inode, lease);
                 let held = stepped.read(|rows| lease_of(rows, inode));
-                if matches!(held, Ok(Some(held)) if (held.session, held.lease) == (session, lease)) {
-                    self.command(stepped, Command::Other, Internal::TakeLease { inode, session });
+                let lease = LeaseRecord { session, lease };
+                if held == Ok(Some(lease)) {
+                    self.command(stepped, Command::Other, Internal::TakeLease { inode, lease });
                 }
             }
         }
@@ -235,7 +236,7 @@ impl Front {
     fn conflict(&mut self, stepped: &Stepped, now: Tick, inode: InodeId, out: &mut Leaving) -> bool {
         let Ok(Some(lease)) = stepped.read(|rows| lease_of(rows, inode)) else { return false };
         if self.sessions.is_gone(lease.session, LEASE_SILENCE_MAX, now) {
-            self.command(stepped, Command::Other, Internal::TakeLease { inode, session: lease.session });
+            self.command(stepped, Command::Other, Internal::TakeLease { inode, lease });
             return true;
         }
         if self.recalls.begin(inode, lease, now)
@@ -398,7 +399,7 @@ impl Front {
         let gone = |session| self.sessions.is_gone(session, LEASE_SILENCE_MAX, now);
         for (inode, asked, _) in self.recalls.run_out(now, gone) {
             if matches!(stepped.read(|rows| lease_of(rows, inode)), Ok(Some(held)) if held == asked) {
-                self.command(stepped, Command::Other, Internal::TakeLease { inode, session: asked.session });
+                self.command(stepped, Command::Other, Internal::TakeLease { inode, lease: asked });
             }
         }
         self.publish(now);

@@ -21,7 +21,7 @@ use crate::namespace::request::{
     AllocateMode, Credentials, Extent, Operation, OperationKind, PermissionCheck, QueryKind, XattrMode,
 };
 use crate::namespace::rows::inode::InodeKey;
-use crate::namespace::work;
+use crate::namespace::work::{self, LeaseRecord};
 use crate::session::{Raised, Sequenced, decide_sequenced};
 use crate::time::Timestamp;
 use crate::units::CHUNK_BYTES;
@@ -275,10 +275,14 @@ fn a_lease_taken_by_force_stops_the_writer_and_reconciles_what_it_overwrote() {
     assert_eq!(world.operate(1, &root(), mark.clone()), Err(FsError::LeaseHeld));
     let punch = OperationKind::Allocate { inode, mode: AllocateMode::PunchHole, offset: 0, length: 5 };
     assert_eq!(world.operate(1, &root(), punch), Err(FsError::LeaseHeld));
-    let session = world.sessions[0];
-    world.command(&Internal::TakeLease { inode, session: world.sessions[1] });
-    assert!(work::lease_of(&world.rows, inode).unwrap().is_some(), "only the holder's lease is taken");
-    world.command(&Internal::TakeLease { inode, session });
+    let held = work::lease_of(&world.rows, inode).unwrap().unwrap();
+    let of_other = LeaseRecord { session: world.sessions[1], ..held };
+    let earlier = LeaseRecord { lease: LeaseNumber(held.lease.get() - 1), ..held };
+    for wrong in [of_other, earlier] {
+        world.command(&Internal::TakeLease { inode, lease: wrong });
+        assert_eq!(work::lease_of(&world.rows, inode), Ok(Some(held)), "only the very lease is taken");
+    }
+    world.command(&Internal::TakeLease { inode, lease: held });
     assert_eq!(world.commit(inode, lease, vec![extent]), Err(FsError::Stale));
     assert_eq!(world.operate(1, &root(), mark.clone()), Err(FsError::LeaseHeld), "it is not reconciled yet");
     let waiting = work::reconciliations(&world.rows, None, 9).unwrap();

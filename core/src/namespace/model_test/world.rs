@@ -209,7 +209,7 @@ impl World {
             Step::TakeLease(file) => {
                 let inode = self.resolve(*file);
                 if let Some(lease) = work::lease_of(&self.rows, inode).unwrap() {
-                    self.command(&Internal::TakeLease { inode, session: lease.session });
+                    self.command(&Internal::TakeLease { inode, lease });
                     self.toy.leases.remove(&inode.get());
                 }
             }
