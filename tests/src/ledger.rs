@@ -77,10 +77,13 @@ impl Ledger {
     }
 
     /// As `check`, of what was found there; goes on from what was acknowledged. Files with bytes that were not synced are left
-    /// alone from now on: their writer may still be taken for alive.
+    /// alone from now on: their writer may still be taken for alive. It alone knew which of them its servers had lost before.
     pub fn check_and_doubt(&mut self, directory: &Path, found: &Found) {
-        self.agree(directory, found);
         self.tree.doubt_unsynced();
+        if let Some((_, after)) = &mut self.under_way {
+            after.doubt_unsynced();
+        }
+        self.agree(directory, found);
     }
 
     /// Holds what was found against what was acknowledged, without and with what was under way.

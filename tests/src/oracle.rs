@@ -181,7 +181,8 @@ impl Contents {
         }
         let shown =
             runs.iter().take(RUNS_SHOWN).map(|(from, end, like)| format!("{from}..{end} of {like:?}"));
-        format!("of {} writes: {}", written.len(), shown.collect::<Vec<_>>().join(", "))
+        let own: Vec<_> = written.iter().map(|write| &write.own).collect();
+        format!("of writes to {own:?}: {}", shown.collect::<Vec<_>>().join(", "))
     }
 }
 

@@ -150,7 +150,7 @@ fn of_writes_to_one_block_any_may_be_missing_and_none_in_part() {
     torn[2000..2050].copy_from_slice(&writes[2].1[..50]);
     let verdict = contents.check(&torn).unwrap_err();
     assert!(
-        verdict.contains("of 3 writes: 0..2000 of {0}, 2000..2050 of {3}, 2050..4096 of {0"),
+        verdict.contains("of writes to [100..600, 400..900, 2000..2100]: 0..2000 of {0}, 2000..2050 of {3}, 2050..4096 of {0"),
         "{verdict}"
     );
 }

@@ -39,6 +39,16 @@ impl TreeWorker {
         Self { top: top.to_owned(), random: SmallRng::seed_from_u64(seed), ledger, held: None, at_risk: None }
     }
 
+    /// Syncs what it has open.
+    ///
+    /// # Errors
+    /// The sync's.
+    pub fn finish(&mut self) -> io::Result<()> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        self.at_risk = held.dirty_since.map(|since| (held.id, since));
+        self.ledger.sync("fsync", held.id, &held.file)
+    }
+
     /// Lets go of what it has open.
     pub fn let_go(&mut self) {
         self.held = None;

@@ -195,16 +195,22 @@ impl At {
                 }
                 lives = now;
             }
-            match program.step() {
-                Ok(()) => self.pulse.beat(self.begun, true),
-                // Its mount was killed: what that means is found out when it is back.
-                Err(_) if self.lives() != lives => {}
-                Err(error) => self.judge(program.as_mut(), &error),
-            }
+            let outcome = program.step();
+            self.take(program.as_mut(), &lives, outcome);
             std::thread::sleep(REST);
         }
-        program.let_go();
+        let outcome = program.finish();
+        self.take(program.as_mut(), &lives, outcome);
         program
+    }
+
+    fn take(&self, program: &mut dyn Program, lives: &[u64], outcome: std::io::Result<()>) {
+        match outcome {
+            Ok(()) => self.pulse.beat(self.begun, true),
+            // Its mount was killed: what that means is found out when it is back.
+            Err(_) if self.lives() != lives => {}
+            Err(error) => self.judge(program, &error),
+        }
     }
 
     /// Waits until its mounts live, and looks at what they show.

@@ -174,6 +174,11 @@ impl Program for BulkProgram {
         }
     }
 
+    fn finish(&mut self) -> io::Result<()> {
+        self.at_risk = None;
+        self.open.take().map_or(Ok(()), |mut open| self.sync(&mut open))
+    }
+
     fn let_go(&mut self) {
         self.open = None;
     }

@@ -39,6 +39,14 @@ pub trait Program: Send {
     /// These bytes are lost, which may be.
     fn doubt(&mut self);
 
+    /// Syncs what it has open: closing it would hide what becomes of its bytes.
+    ///
+    /// # Errors
+    /// The sync's.
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Closes what it has open.
     fn let_go(&mut self);
 

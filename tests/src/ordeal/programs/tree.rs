@@ -48,6 +48,10 @@ impl Program for TreeProgram {
         self.worker.doubt();
     }
 
+    fn finish(&mut self) -> io::Result<()> {
+        self.worker.finish()
+    }
+
     fn let_go(&mut self) {
         self.worker.let_go();
     }
