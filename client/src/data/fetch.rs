@@ -5,7 +5,7 @@ use super::server::Server;
 use crate::slow;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
-use cairn_core::ids::{ChunkId, ChunkVersion, RequestId};
+use cairn_core::ids::{ChunkId, ChunkVersion, RequestId, ServerId};
 use cairn_core::io::breaker::Gate;
 use cairn_core::limits::{FETCH_STALL_MAX, HEDGE_DELAY_MIN, HEDGE_UNBUDGETED, STREAM_READ_BYTES_MIN};
 use cairn_core::namespace::answer::ChunkLocation;
@@ -16,6 +16,7 @@ use cairn_proto::v1::{ObservationKind, SlowHopKind};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,7 +31,12 @@ pub(crate) enum FetchError {
     Corrupt(String),
     /// No replica could be reached.
     Unreachable(String),
+    /// Every one of its servers has begun another run than the one asked for.
+    Restarted,
 }
+
+/// The run in which each server took bytes that were not synced since. In another one it has the chunk as it was before them.
+pub(crate) type Runs = BTreeMap<ServerId, u64>;
 
 /// How one replica answered.
 enum Refusal {
@@ -38,6 +44,7 @@ enum Refusal {
     Corrupt(String),
     Declined(String),
     Failed(String),
+    Restarted(String),
 }
 
 /// One replica is asked.
@@ -48,6 +55,8 @@ struct Ask {
     version: ChunkVersion,
     offset: u64,
     length: u32,
+    /// The only one in which the server may answer.
+    run: Option<u64>,
     may_decline: bool,
     /// Somebody else has answered meanwhile.
     overtaken: Arc<AtomicBool>,
@@ -59,6 +68,7 @@ type Asked = (Arc<Server>, Result<Bytes, Refusal>);
 struct Fetching<'a> {
     data: &'a Arc<Data>,
     at: &'a ChunkLocation,
+    runs: &'a Runs,
     offset: u64,
     length: u32,
     started: Tick,
@@ -75,10 +85,11 @@ struct Fetching<'a> {
 }
 
 impl Data {
-    /// Reads `offset .. offset + length` of a chunk; the blocks that it touches must fit one frame.
+    /// Reads `offset .. offset + length` of a chunk, from servers in these runs if they are known; the blocks that it touches must
+    /// fit one frame.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
-        at: &ChunkLocation,
+        (at, runs): (&ChunkLocation, &Runs),
         offset: u64,
         length: u32,
     ) -> Result<Bytes, FetchError> {
@@ -88,6 +99,7 @@ impl Data {
         let fetching = Fetching {
             data: self,
             at,
+            runs,
             offset,
             length,
             started: self.env.clock.now(),
@@ -164,6 +176,11 @@ impl Fetching<'_> {
         }
     }
 
+    fn run_of(&self, server: &Server) -> Option<u64> {
+        let replica = self.at.replicas.iter().find(|replica| replica.address == server.address)?;
+        self.runs.get(&replica.server).copied()
+    }
+
     fn waited(&self) -> Duration {
         self.data.env.clock.now().since(self.started)
     }
@@ -203,6 +220,7 @@ impl Fetching<'_> {
             version: self.at.version,
             offset: self.offset,
             length: self.length,
+            run: self.run_of(&server),
             may_decline,
             overtaken: self.overtaken.clone(),
         };
@@ -257,6 +275,12 @@ impl Ask {
             Refusal::Failed(reason)
         };
         let connected = server.connected(data, lane).await.map_err(unreachable)?;
+        if self.run.is_some_and(|run| run != connected.run) {
+            return Err(Refusal::Restarted(format!(
+                "{} has restarted and lost what was not synced",
+                server.address
+            )));
+        }
         let mut header = Header::request(Op::Read, RequestId(0));
         header.chunk = self.chunk;
         header.version = self.version;
@@ -335,6 +359,10 @@ fn verdict(at: &ChunkLocation, refusals: Vec<Refusal>) -> FetchError {
     if refusals.iter().any(|refusal| matches!(refusal, Refusal::Old(_))) {
         return FetchError::Relocate(reasons);
     }
+    let restarted = refusals.iter().filter(|refusal| matches!(refusal, Refusal::Restarted(_))).count();
+    if restarted > 0 && restarted >= at.replicas.len() {
+        return FetchError::Restarted;
+    }
     // Of a replica whose server is away nobody knows that it is damaged.
     let damaged = refusals.iter().filter(|refusal| matches!(refusal, Refusal::Corrupt(_))).count();
     if damaged > 0 && damaged >= at.replicas.len() {
@@ -347,7 +375,11 @@ fn verdict(at: &ChunkLocation, refusals: Vec<Refusal>) -> FetchError {
 impl Refusal {
     fn text(&self) -> &str {
         match self {
-            Self::Old(text) | Self::Corrupt(text) | Self::Declined(text) | Self::Failed(text) => text,
+            Self::Old(text)
+            | Self::Corrupt(text)
+            | Self::Declined(text)
+            | Self::Failed(text)
+            | Self::Restarted(text) => text,
         }
     }
 }

@@ -6,7 +6,7 @@ mod pulse;
 mod server;
 mod watched;
 
-pub(crate) use fetch::FetchError;
+pub(crate) use fetch::{FetchError, Runs};
 pub(crate) use watched::{CallFailure, Watch};
 
 use crate::figures::{Counts, DataFigures, ServerFigures};

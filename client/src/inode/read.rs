@@ -1,7 +1,7 @@
 //! read(2): own bytes from memory, the rest from whichever replica serves it, ahead of the reader when it is sequential.
 
 use super::{Inode, nonsense};
-use crate::data::FetchError;
+use crate::data::{FetchError, Runs};
 use crate::fs::{Handle, SeekFor};
 use crate::shared::Shared;
 use bytes::{Bytes, BytesMut};
@@ -24,7 +24,7 @@ const MAP_AHEAD: u64 = 16 * CHUNK_BYTES;
 /// What a read is put together from.
 struct Planned {
     pieces: Vec<Piece>,
-    places: BTreeMap<ChunkId, Arc<ChunkLocation>>,
+    places: BTreeMap<ChunkId, (Arc<ChunkLocation>, Runs)>,
 }
 
 impl Inode {
@@ -93,6 +93,7 @@ impl Inode {
                     return Err(FsError::Io(format!("every replica is damaged: {reason}")));
                 }
                 FetchError::Relocate(reason) | FetchError::Unreachable(reason) => reason,
+                FetchError::Restarted => String::from("all of its servers have restarted"),
             };
             if !shared.may_wait(started) {
                 error!(inode = %self.id, from, to, reason, "data cannot be read");
@@ -121,7 +122,9 @@ impl Inode {
                             if let Piece::Chunk { chunk, .. } = piece
                                 && let Some(place) = state.places.get(chunk)
                             {
-                                places.insert(*chunk, place.clone());
+                                let writer = state.chunk_writers.of(*chunk);
+                                let runs = writer.map_or_else(Runs::new, |writer| writer.runs());
+                                places.insert(*chunk, (place.clone(), runs));
                             }
                         }
                         return Ok(Planned { pieces, places });
@@ -244,7 +247,13 @@ async fn fetch(shared: &Shared, planned: &Planned, piece: &Piece) -> Result<Byte
         Piece::Memory(bytes) => Ok(bytes.clone()),
         Piece::Hole(length) => Ok(Bytes::from(vec![0; *length as usize])),
         Piece::Chunk { chunk, offset, length } => match planned.places.get(chunk) {
-            Some(place) => shared.data.fetch(place, *offset, *length).await,
+            Some((place, runs)) => match shared.data.fetch((place, runs), *offset, *length).await {
+                // What was not synced is lost, which the next sync tells.
+                Err(FetchError::Restarted) => {
+                    shared.data.fetch((place, &Runs::new()), *offset, *length).await
+                }
+                outcome => outcome,
+            },
             None => Err(FetchError::Relocate(format!("the place of {chunk} is not known"))),
         },
     }

@@ -6,7 +6,7 @@
 //! generation fences that on one server, the version on all).
 
 use super::unsynced::Unsynced;
-use crate::data::{CallFailure, Watch};
+use crate::data::{CallFailure, Runs, Watch};
 use crate::shared::Shared;
 use bytes::Bytes;
 use cairn_core::checksum::payload_crcs;
@@ -498,6 +498,11 @@ impl ChunkWriter {
                 place.location = Arc::new(location);
             }
         });
+    }
+
+    /// In which run of its servers what it has not made durable can be read.
+    pub(crate) fn runs(&self) -> Runs {
+        self.unsynced().runs.clone()
     }
 
     fn unsynced(&self) -> std::sync::MutexGuard<'_, Unsynced> {

@@ -208,6 +208,25 @@ async fn a_server_that_a_sync_has_left_behind_is_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_restarted_server_has_lost_is_read_from_the_others() {
+    for restarted in 0..3 {
+        let mut cluster = Cluster::start(3, 3).await;
+        let fs = cluster.client().await;
+        let file = create(&fs, "unsynced").await;
+        fs.write(&file, 0, pattern(0, 4 << 20, 5).into()).await.unwrap();
+        fs.fsync(&file).await.unwrap();
+        write_everywhere(&cluster, &fs, (&file, 0)).await;
+        cluster.restart(restarted).await;
+        assert!(fs.read(&file, 0, 4 << 20).await.unwrap()[..] == pattern(0, 4 << 20, 6)[..], "{restarted}");
+        // Nobody may have it any more: what is there can be read, and the sync tells.
+        cluster.restart((restarted + 1) % 3).await;
+        cluster.restart((restarted + 2) % 3).await;
+        assert_eq!(fs.read(&file, 0, 4 << 20).await.unwrap().len(), 4 << 20, "{restarted}");
+        fs.fsync(&file).await.unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_that_the_network_hides_takes_nothing_that_came_after_it() {
     let mut cluster = Cluster::start(3, 3).await;
     let proxy = Proxy::to(cluster.servers[1].data).await;
