@@ -8,7 +8,7 @@ use crate::shared::Shared;
 use crate::slow;
 use crate::write::ChunkWriter;
 use cairn_core::error::FsError;
-use cairn_core::ids::LeaseNumber;
+use cairn_core::ids::{ChunkId, LeaseNumber};
 use cairn_core::io::extent_map::ExtentMap;
 use cairn_core::io::sync_habit::WriterTag;
 use cairn_core::limits::EXTENTS_PER_MESSAGE_MAX;
@@ -18,7 +18,7 @@ use cairn_core::namespace::request::{Credentials, Extent, OperationKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_env::errand::begin;
 use cairn_proto::v1::SlowHopKind;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What one Commit is to record.
@@ -105,16 +105,19 @@ impl Inode {
             true => vec![Ok(()); harvest.chunks.len()],
             false => futures::future::join_all(synced).await,
         };
-        let mut lost = None;
+        let mut lost = BTreeMap::new();
         for (chunk, outcome) in harvest.chunks.iter().zip(outcomes) {
             if let Err(error) = outcome {
-                lost = Some(self.lose_chunk(shared, &harvest, chunk, error.into()));
+                lost.insert(chunk.chunk, FsError::from(error));
             }
         }
-        if let Some(error) = lost {
-            return Err(error);
+        match lost.values().last().cloned() {
+            Some(error) => {
+                self.lose_chunks(shared, &harvest, lost);
+                Err(error)
+            }
+            None => self.commit(shared, harvest, release, set).await,
         }
-        self.commit(shared, harvest, release, set).await
     }
 
     /// Waits until everything accepted before now is stored on all replicas, or given up.
@@ -156,44 +159,41 @@ impl Inode {
         })
     }
 
-    /// A chunk could not be made durable: its unrecorded bytes are lost. The rest is kept for the next time.
-    fn lose_chunk(
+    /// Chunks that could not be made durable, and why: their unrecorded bytes are lost. The rest is kept for the next time.
+    fn lose_chunks(
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         harvest: &Harvest,
-        chunk: &ChunkWriter,
-        error: FsError,
-    ) -> FsError {
+        lost: BTreeMap<ChunkId, FsError>,
+    ) {
         let mut state = self.state();
         if state.lease != Some(harvest.lease) {
-            return error;
+            return;
         }
         state.heed_writers();
-        state.chunk_writers.forget(chunk.chunk);
         for extent in &harvest.extents {
-            if extent.chunk == chunk.chunk {
+            if lost.contains_key(&extent.chunk) {
                 state.map.cut(extent.offset, extent.offset + extent.length);
             } else {
                 keep(&mut state.pending, extent);
             }
         }
-        for other in harvest.chunks.iter().filter(|other| other.chunk != chunk.chunk) {
-            state.unsynced.entry(other.chunk).or_insert_with(|| other.clone());
+        for kept in harvest.chunks.iter().filter(|chunk| !lost.contains_key(&chunk.chunk)) {
+            state.unsynced.entry(kept.chunk).or_insert_with(|| kept.clone());
         }
         state.modified |= harvest.modified;
-        let slots: Vec<u64> = state
-            .targets
-            .iter()
-            .filter(|(_, target)| target.chunk == chunk.chunk)
-            .map(|(&slot, _)| slot)
-            .collect();
+        let is_lost = |target: &Arc<ChunkWriter>| lost.contains_key(&target.chunk);
+        let slots: Vec<u64> =
+            state.targets.iter().filter(|(_, target)| is_lost(target)).map(|(&slot, _)| slot).collect();
         for slot in slots {
             state.targets.remove(&slot);
             // Bytes accepted meanwhile need another chunk.
             self.rehouse(shared, slot);
         }
-        state.fail(error.clone());
-        error
+        for (chunk, error) in lost {
+            state.chunk_writers.forget(chunk);
+            state.fail(error);
+        }
     }
 
     async fn commit(

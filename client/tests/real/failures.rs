@@ -155,6 +155,23 @@ async fn a_sync_does_not_wait_for_what_restarts_have_taken() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_chunks_lost_at_once_are_told_once() {
+    let mut cluster = Cluster::start(2, 2).await;
+    let fs = cluster.client().await;
+    let file = write_unsynced(&cluster, &fs).await;
+    write_everywhere(&cluster, &fs, (&file, 64 * MIB)).await;
+    cluster.restart(0).await;
+    cluster.restart(1).await;
+    let error = fs.fsync(&file).await.unwrap_err();
+    assert!(error.to_string().contains("2 of its servers have restarted"), "{error}");
+    // The handle has been told.
+    fs.fsync(&file).await.unwrap();
+    fs.write(&file, 64 * MIB, pattern(0, 1 << 20, 7).into()).await.unwrap();
+    fs.fsync(&file).await.unwrap();
+    assert!(fs.read(&file, 64 * MIB, 1 << 20).await.unwrap()[..] == pattern(0, 1 << 20, 7)[..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_restarts_have_taken_is_told_though_the_writer_went_on_meanwhile() {
     let mut cluster = Cluster::start(3, 3).await;
     let fs = Arc::new(cluster.client().await);
