@@ -81,6 +81,7 @@ impl Crew {
             stop: self.stop.clone(),
             losses: self.losses.clone(),
             pulse: pulse.clone(),
+            mount,
             lives,
         };
         let thread = Some(std::thread::spawn(move || thread.work(program)));
@@ -176,6 +177,7 @@ struct At {
     stop: Arc<AtomicBool>,
     losses: Arc<Losses>,
     pulse: Arc<Pulse>,
+    mount: usize,
     lives: Vec<Life>,
 }
 
@@ -238,7 +240,7 @@ impl At {
         let since = program.at_risk_since();
         let is_of_lost_bytes = error.raw_os_error() == Some(Errno::IO.raw_os_error())
             || error.kind() == std::io::ErrorKind::InvalidData;
-        let is_excused = is_of_lost_bytes && since.is_some_and(|since| self.losses.excuse(since));
+        let is_excused = is_of_lost_bytes && since.is_some_and(|since| self.losses.excuse(self.mount, since));
         let at = self.begun.elapsed().as_secs_f64();
         let risk = since.map(|since| since.elapsed());
         assert!(

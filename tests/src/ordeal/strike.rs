@@ -65,7 +65,12 @@ impl Stage {
             Fault::ServerPaused { server, .. } => self.pause(server_name(server)),
             Fault::MountPaused { mount } => self.pause(format!("mount-{mount}")),
             Fault::ServerCut { server, from, ways } => self.cut(SERVERS[usize::from(server) - 1], from, ways),
-            Fault::MountCut { mount, from } => self.cut(MOUNTS[mount - 1], from, Ways::Both),
+            Fault::MountCut { mount, from } => {
+                if from != From::Masters {
+                    self.losses.begin_cut(mount);
+                }
+                self.cut(MOUNTS[mount - 1], from, Ways::Both)
+            }
             Fault::MasterKilled { role } => {
                 let name = self.master(role)?;
                 self.kill(vec![name])
@@ -109,7 +114,12 @@ impl Stage {
         match cure {
             Cure::Start(names) => names.iter().for_each(|name| self.process(name).is_wanted = true),
             Cure::Continue(name) => self.process(&name).signal(Signal::CONT),
-            Cure::Mend(ways) => ways.iter().for_each(|(from, to)| self.network.mend_ways(from, to)),
+            Cure::Mend(ways) => {
+                ways.iter().for_each(|(from, to)| self.network.mend_ways(from, to));
+                if let Fault::MountCut { mount, .. } = fault {
+                    self.losses.end_cut(mount);
+                }
+            }
             Cure::Disk(server, disk, restarts) => {
                 self.disk(server, disk).faults().heal();
                 if restarts {
