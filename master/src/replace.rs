@@ -10,13 +10,15 @@ use cairn_core::limits::RAISE_PATIENCE;
 use cairn_core::namespace::work::lease_of;
 use cairn_core::session::Raised;
 use futures::future::join_all;
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// Commands the raise on every survivor at once and reports who has it on stable storage. Who is not connected, fails or
-/// is later than [`RAISE_PATIENCE`] is left out: the version that it missed fences it.
+/// is later than [`RAISE_PATIENCE`] is left out: the version that it missed fences it. A writer waits for this.
 pub(crate) async fn raise_survivors(parts: &Parts, term: Term, order: &RaiseOrder) -> Raised {
     // Whoever lost writes fails the writer's next sync: nothing is made equal to it here.
-    let raises = raise(parts, term, order.chunk, (order.from, order.to), &order.survivors, false).await;
+    let raise_all = (&order.survivors[..], RAISE_PATIENCE);
+    let raises = raise(parts, term, order.chunk, (order.from, order.to), raise_all, false).await;
     let servers = raised(&raises);
     info!(chunk = %order.chunk, from = %order.from, to = %order.to, survivors = ?servers, "replica set is replaced");
     Raised { to: order.to, servers }
@@ -30,18 +32,19 @@ pub(crate) fn raised(raises: &Raises) -> Vec<ServerId> {
     raises.iter().filter(|(_, outcome)| outcome.is_ok()).map(|&(server, _)| server).collect()
 }
 
-/// Raises `chunk` on those of `servers` that answer in time, and if `whole` have lost no acknowledged writes; their order is kept.
+/// Raises `chunk` on those of the servers that answer within `patience`, and if `whole` have lost no acknowledged writes; their order
+/// is kept.
 pub(crate) async fn raise(
     parts: &Parts,
     term: Term,
     chunk: ChunkId,
     versions: (ChunkVersion, ChunkVersion),
-    servers: &[ServerId],
+    (servers, patience): (&[ServerId], Duration),
     whole: bool,
 ) -> Raises {
     let attempts = servers.iter().map(|&server| async move {
         let outcome = match parts.servers.link(server) {
-            Some(link) => link.raise(term, chunk, versions, whole, RAISE_PATIENCE).await,
+            Some(link) => link.raise(term, chunk, versions, whole, patience).await,
             None => Err(CommandError::Gone),
         };
         if let Err(error) = &outcome {

@@ -68,8 +68,11 @@ pub const FENCE_PATIENCE: Duration = Duration::from_secs(10);
 pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(200);
 /// Which rows a leader of this release may write.
 pub const FEATURE_LEVEL: u32 = 1;
-/// Longest pause between two attempts at one chunk; the first follow each other at [`RECONCILE_PERIOD`].
-pub const RECONCILE_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// Longest pause between two attempts at one chunk; the first follow each other at [`RECONCILE_PERIOD`]. Programs wait for it,
+/// and where servers come and go it must meet them while enough are there.
+pub const RECONCILE_PAUSE_MAX: Duration = Duration::from_secs(3);
+/// How long servers have to raise the version of a chunk that is reconciled, in the end: at first [`RAISE_PATIENCE`].
+pub const RECONCILE_RAISE_MAX: Duration = Duration::from_secs(4);
 /// A version begun and not finished for so long was abandoned by its client: the master finishes it. Far above
 /// [`RAISE_PATIENCE`].
 pub const RAISE_ABANDONED: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use cairn_core::cluster::view::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
 use cairn_core::limits::{
-    RAISE_ABANDONED, RECONCILE_PATIENCE, RECONCILE_PAUSE_MAX, RECONCILE_PERIOD, RECONCILE_WAIT,
-    RECONCILES_IN_FLIGHT_MAX, WORK_PAGE,
+    RAISE_ABANDONED, RAISE_PATIENCE, RECONCILE_PATIENCE, RECONCILE_PAUSE_MAX, RECONCILE_PERIOD,
+    RECONCILE_RAISE_MAX, RECONCILE_WAIT, RECONCILES_IN_FLIGHT_MAX, WORK_PAGE,
 };
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
@@ -19,6 +19,7 @@ use cairn_core::time::Tick;
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tracing::{info, warn};
 
 /// Chunks that could not be reconciled so far: since when, and how often it was tried.
@@ -136,7 +137,7 @@ async fn reconcile(
     // What a writer that ended badly had not synced nobody counts on, whoever has the lease now: it cannot write this chunk
     // before it is reconciled.
     let whole = !record.reconciling && replace::is_written(parts, record.inode).await?;
-    let raises = replace::raise(parts, term, id, (from, to), &servers, whole).await;
+    let raises = replace::raise(parts, term, id, (from, to), (&servers, patience(tried)), whole).await;
     let is_lost = |(server, outcome): &&(ServerId, Result<(), CommandError>)| {
         matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, *server))
     };
@@ -181,6 +182,11 @@ fn is_dead(parts: &Parts, server: ServerId) -> bool {
         && parts.servers.view(parts.now()).health(server) == ServerHealth::Dead
 }
 
+/// How long the servers have to raise the version: a disk that is slow for all it does is not too slow at each try.
+fn patience(tried: u32) -> Duration {
+    (RAISE_PATIENCE * (1 << tried.min(10))).min(RECONCILE_RAISE_MAX)
+}
+
 /// Who compares, and with whom. Another one leads at each try, lest one bad replica block the chunk for ever.
 fn plan(parts: &Parts, raised: &[ServerId], tried: u32) -> Result<(ServerId, Vec<String>), FsError> {
     let leader = raised[tried as usize % raised.len()];
@@ -198,7 +204,6 @@ fn plan(parts: &Parts, raised: &[ServerId], tried: u32) -> Result<(ServerId, Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn only_replicas_that_may_come_back_are_waited_for() {
@@ -207,6 +212,13 @@ mod tests {
         assert_eq!(enough(2, 3, 2), 1);
         assert_eq!(enough(2, 3, 3), 1, "none is never enough");
         assert_eq!(enough(0, 1, 0), 1);
+    }
+
+    #[test]
+    fn a_slow_disk_gets_more_time_at_each_try() {
+        assert_eq!(patience(0), RAISE_PATIENCE);
+        assert_eq!(patience(2), 4 * RAISE_PATIENCE);
+        assert_eq!(patience(u32::MAX), RECONCILE_RAISE_MAX);
     }
 
     #[test]

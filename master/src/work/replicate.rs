@@ -20,7 +20,7 @@ use crate::replace;
 use cairn_core::cluster::repair::Repair;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
-use cairn_core::limits::REPAIR_COPY_PATIENCE;
+use cairn_core::limits::{RAISE_PATIENCE, REPAIR_COPY_PATIENCE};
 use cairn_core::namespace::internal::Internal;
 use cairn_core::namespace::machine::Outcome;
 use cairn_core::namespace::work::ChunkRecord;
@@ -65,7 +65,8 @@ pub(crate) async fn carry_out(
     let leaving = Some(&repair.source).filter(|source| !repair.kept.contains(source));
     let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).chain(leaving).copied().collect();
     let whole = replace::is_written(parts, record.inode).await?;
-    let mut servers = replace::raised(&replace::raise(parts, term, id, (from, to), &all, whole).await);
+    let mut servers =
+        replace::raised(&replace::raise(parts, term, id, (from, to), (&all, RAISE_PATIENCE), whole).await);
     if servers.len() < all.len() {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
     }
