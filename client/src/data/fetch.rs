@@ -31,8 +31,6 @@ pub(crate) enum FetchError {
     Corrupt(String),
     /// No replica could be reached.
     Unreachable(String),
-    /// Every one of its servers has begun another run than the one asked for.
-    Restarted,
 }
 
 /// The run in which each server took bytes that were not synced since. In another one it has the chunk as it was before them.
@@ -68,7 +66,8 @@ type Asked = (Arc<Server>, Result<Bytes, Refusal>);
 struct Fetching<'a> {
     data: &'a Arc<Data>,
     at: &'a ChunkLocation,
-    runs: &'a Runs,
+    /// Nothing any more, when all servers have begun others.
+    runs: Option<&'a Runs>,
     offset: u64,
     length: u32,
     started: Tick,
@@ -85,8 +84,8 @@ struct Fetching<'a> {
 }
 
 impl Data {
-    /// Reads `offset .. offset + length` of a chunk, from servers in these runs if they are known; the blocks that it touches must
-    /// fit one frame.
+    /// Reads `offset .. offset + length` of a chunk, from servers in these runs if they are known; when all have begun others, what was
+    /// not synced is lost, and what is there is read. The blocks that it touches must fit one frame.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
         (at, runs): (&ChunkLocation, &Runs),
@@ -99,7 +98,7 @@ impl Data {
         let fetching = Fetching {
             data: self,
             at,
-            runs,
+            runs: Some(runs),
             offset,
             length,
             started: self.env.clock.now(),
@@ -154,7 +153,13 @@ impl Fetching<'_> {
             if self.attempts.is_empty() || patience.is_zero() {
                 patience = match self.ask_another() {
                     Some(patience) => patience,
-                    None if self.attempts.is_empty() => return Err(verdict(self.at, self.refusals)),
+                    None if self.attempts.is_empty() => {
+                        if self.all_have_restarted() {
+                            self.begin_without_runs();
+                            continue;
+                        }
+                        return Err(verdict(self.at, self.refusals));
+                    }
                     None => FETCH_STALL_MAX.saturating_sub(self.waited()),
                 };
                 if patience.is_zero() {
@@ -177,8 +182,20 @@ impl Fetching<'_> {
     }
 
     fn run_of(&self, server: &Server) -> Option<u64> {
+        let runs = self.runs.filter(|runs| !runs.is_empty())?;
         let replica = self.at.replicas.iter().find(|replica| replica.address == server.address)?;
-        self.runs.get(&replica.server).copied()
+        runs.get(&replica.server).copied()
+    }
+
+    fn all_have_restarted(&self) -> bool {
+        let restarted = self.refusals.iter().filter(|refusal| matches!(refusal, Refusal::Restarted(_)));
+        self.runs.is_some_and(|runs| !runs.is_empty()) && restarted.count() >= self.at.replicas.len()
+    }
+
+    /// The next sync tells what is lost.
+    fn begin_without_runs(&mut self) {
+        (self.runs, self.refusals) = (None, Vec::new());
+        self.candidates = self.data.candidates(self.at, self.offset, self.length).into_iter();
     }
 
     fn waited(&self) -> Duration {
@@ -358,10 +375,6 @@ fn verdict(at: &ChunkLocation, refusals: Vec<Refusal>) -> FetchError {
     let reasons = refusals.iter().map(Refusal::text).collect::<Vec<_>>().join("; ");
     if refusals.iter().any(|refusal| matches!(refusal, Refusal::Old(_))) {
         return FetchError::Relocate(reasons);
-    }
-    let restarted = refusals.iter().filter(|refusal| matches!(refusal, Refusal::Restarted(_))).count();
-    if restarted > 0 && restarted >= at.replicas.len() {
-        return FetchError::Restarted;
     }
     // Of a replica whose server is away nobody knows that it is damaged.
     let damaged = refusals.iter().filter(|refusal| matches!(refusal, Refusal::Corrupt(_))).count();

@@ -93,7 +93,6 @@ impl Inode {
                     return Err(FsError::Io(format!("every replica is damaged: {reason}")));
                 }
                 FetchError::Relocate(reason) | FetchError::Unreachable(reason) => reason,
-                FetchError::Restarted => String::from("all of its servers have restarted"),
             };
             if !shared.may_wait(started) {
                 error!(inode = %self.id, from, to, reason, "data cannot be read");
@@ -247,13 +246,7 @@ async fn fetch(shared: &Shared, planned: &Planned, piece: &Piece) -> Result<Byte
         Piece::Memory(bytes) => Ok(bytes.clone()),
         Piece::Hole(length) => Ok(Bytes::from(vec![0; *length as usize])),
         Piece::Chunk { chunk, offset, length } => match planned.places.get(chunk) {
-            Some((place, runs)) => match shared.data.fetch((place, runs), *offset, *length).await {
-                // What was not synced is lost, which the next sync tells.
-                Err(FetchError::Restarted) => {
-                    shared.data.fetch((place, &Runs::new()), *offset, *length).await
-                }
-                outcome => outcome,
-            },
+            Some((place, runs)) => shared.data.fetch((place, runs), *offset, *length).await,
             None => Err(FetchError::Relocate(format!("the place of {chunk} is not known"))),
         },
     }

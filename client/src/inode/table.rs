@@ -72,7 +72,7 @@ impl Inode {
     }
 
     /// Removes the state of an inode that nobody has open and nothing holds.
-    pub(crate) fn forget_if_unused(&self, shared: &Shared) {
+    pub(crate) fn forget_if_unused(self: &Arc<Self>, shared: &Shared) {
         let mut inodes = shared.inodes();
         let state = self.state();
         if state.opens == 0 && !state.is_dirty() && state.lease.is_none() {
@@ -85,8 +85,8 @@ impl Inode {
 
     /// Takes this state out of the table, and answers whether it was there. By now that of the same file opened anew may stand in
     /// its place. It stays while somebody still gives the lease back: a file has one state, hence one order of what it asks for.
-    fn leave(&self, inodes: &mut BTreeMap<InodeId, Arc<Self>>) -> bool {
-        let is_here = inodes.get(&self.id).is_some_and(|here| std::ptr::eq(&raw const **here, self));
+    fn leave(self: &Arc<Self>, inodes: &mut BTreeMap<InodeId, Arc<Self>>) -> bool {
+        let is_here = inodes.get(&self.id).is_some_and(|here| Arc::ptr_eq(here, self));
         let leaves = is_here && self.order.try_lock().is_ok();
         if leaves {
             inodes.remove(&self.id);
