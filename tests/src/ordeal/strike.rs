@@ -214,5 +214,6 @@ impl Stage {
         for server in 1..=SERVERS.len() as u8 {
             self.losses.end(server);
         }
+        (1..=MOUNTS.len()).for_each(|mount| self.losses.end_cut(mount));
     }
 }
