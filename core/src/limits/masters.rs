@@ -153,9 +153,10 @@ pub const SEQUENCER_LOAD_ROUNDS_MAX: u32 = 6;
 
 /// Applied rows that the sequencer keeps at hand, and a batch more: with some 200 bytes each, a megabyte.
 pub const HOT_ROWS_MAX: usize = 4096;
-/// The sequencer looks out for its next request so long before it sleeps, while they come faster than that: a client that
-/// does one operation after the other is back within 150 µs, and waking the thread costs it 60 µs.
-pub const LOOK_OUT: Duration = Duration::from_micros(200);
+/// The sequencer looks out for its next request so long before it sleeps, while they come faster than that. A client that does
+/// one operation after the other must be back well within it on a slow machine too: it is after 130 to 250 µs, but after 250 to 450
+/// once the sequencer sleeps between them (waking it costs 60 to 100), so that a bound in the midst of that halves the pace.
+pub const LOOK_OUT: Duration = Duration::from_micros(500);
 /// Others who want its core have it meanwhile; if they keep it for longer than this, as when all cores are busy, it sleeps: with
 /// three masters and a mount on four cores a fifth more operations get done.
 pub const LOOK_OUT_YIELD_MAX: Duration = Duration::from_micros(20);
