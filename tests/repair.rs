@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -284,16 +284,17 @@ fn a_replica_that_was_lost_is_not_begun_anew_by_its_writer() {
     assert!(read == [bytes(1, MIB), bytes(2, MIB)].concat(), "{} bytes", read.len());
 }
 
-#[test]
-fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
-    const SERVERS: [&str; 3] = ["chunkserver-1", "chunkserver-2", "chunkserver-3"];
+const SERVERS: [&str; 3] = ["chunkserver-1", "chunkserver-2", "chunkserver-3"];
+
+/// A mount is killed at its work, and then all servers, so that all have something that none has made durable; each knows when it
+/// comes back that it has lost it. Some come back without their disk.
+fn writer_gone_with_its_servers(without_disk: &[&str]) -> (Cluster, PathBuf) {
     let options = ClusterOptions { masters: 1, chunkservers: 3, replicas: 3 };
     let cluster = Cluster::up_on_faulty_disks(options, 2);
     let path = cluster.mount().join("f");
     let file = OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
     file.write_all_at(&bytes(1, MIB), 0).unwrap();
     file.sync_all().unwrap();
-    // At every moment all servers have something that none has made durable; each knows when it comes back that it has lost it.
     let dying = std::thread::spawn(move || {
         let part = bytes(2, MIB);
         (1..40u64).cycle().find(|at| file.write_all_at(&part, at * MIB as u64).is_err())
@@ -302,10 +303,12 @@ fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
     cluster.kill("mount");
     dying.join().unwrap();
     SERVERS.iter().for_each(|server| cluster.kill(server));
-    SERVERS[1..].iter().for_each(|server| replace_disk(&cluster, server));
-    SERVERS.iter().for_each(|server| cluster.start(server));
-    cluster.start("mount");
-    // An append asks for the lease before it knows which chunk it will need.
+    without_disk.iter().for_each(|server| replace_disk(&cluster, server));
+    (cluster, path)
+}
+
+/// Writes at the end of the file: the lease is asked for before it is known which chunk will be needed.
+fn goes_on(path: PathBuf) {
     let writer = std::thread::spawn(move || {
         let mut file = OpenOptions::new().append(true).read(true).open(&path).unwrap();
         file.write_all(&bytes(3, MIB)).unwrap();
@@ -322,5 +325,26 @@ fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(writer.join().unwrap() == [bytes(1, MIB), bytes(3, MIB)].concat());
+}
+
+#[test]
+fn the_last_replica_of_a_writer_that_is_gone_is_gone_on_with() {
+    let (cluster, path) = writer_gone_with_its_servers(&SERVERS[1..]);
+    SERVERS.iter().for_each(|server| cluster.start(server));
+    cluster.start("mount");
+    goes_on(path);
+    wait_until_whole(&cluster, 3);
+}
+
+#[test]
+fn a_slow_disk_is_waited_for_while_its_replica_is_needed() {
+    let (cluster, path) = writer_gone_with_its_servers(&SERVERS[2..]);
+    SERVERS.iter().for_each(|server| cluster.start(server));
+    // Two replicas are needed and left, and raising the version of this one takes longer than a quick disk is given.
+    let slow = |by| (1..=2).for_each(|disk| cluster.faults(SERVERS[1], disk).slow_down(by));
+    slow(Duration::from_millis(500));
+    cluster.start("mount");
+    goes_on(path);
+    slow(Duration::ZERO);
     wait_until_whole(&cluster, 3);
 }

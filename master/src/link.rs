@@ -330,19 +330,25 @@ impl Link {
         answer: oneshot::Receiver<Result<T, CommandError>>,
         patience: Duration,
     ) -> Result<T, CommandError> {
+        let _listed = Listed { link: self, command };
         let outcome = tokio::time::timeout(patience, answer).await;
-        match outcome {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(CommandError::Gone),
-            Err(_) => {
-                self.locked().waiting.remove(&command);
-                Err(CommandError::Silent(patience))
-            }
-        }
+        outcome.map_err(|_| CommandError::Silent(patience))?.unwrap_or(Err(CommandError::Gone))
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A command whose outcome is waited for: whoever stops waiting leaves nothing behind.
+struct Listed<'a> {
+    link: &'a Link,
+    command: u64,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        self.link.locked().waiting.remove(&self.command);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::link::{Care, CommandError};
 use crate::parts::Parts;
-use crate::replace;
+use crate::replace::{self, Answers, Patience};
 use cairn_core::cluster::view::ServerHealth;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ServerId, Term};
@@ -137,12 +137,19 @@ async fn reconcile(
     // What a writer that ended badly had not synced nobody counts on, whoever has the lease now: it cannot write this chunk
     // before it is reconciled.
     let whole = !record.reconciling && replace::is_written(parts, record.inode).await?;
-    let raises = replace::raise(parts, term, id, (from, to), (&servers, patience(tried)), whole).await;
-    let is_lost = |(server, outcome): &&(ServerId, Result<(), CommandError>)| {
-        matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, *server))
+    let is_lost = |server: ServerId, outcome: &Result<(), CommandError>| {
+        matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, server))
     };
-    let (lost, raised) = (raises.iter().filter(is_lost).count(), replace::raised(&raises));
-    if raised.len() < enough(record.minimum, servers.len(), lost) {
+    let wanted = |lost: usize| enough(record.minimum, servers.len(), lost);
+    let suffices = |answers: &Answers| {
+        let lost = answers.iter().filter(|(server, outcome)| is_lost(**server, outcome)).count();
+        may_drop && answers.values().filter(|outcome| outcome.is_ok()).count() >= wanted(lost)
+    };
+    let patience = Patience { each: RAISE_PATIENCE, longest: patience(tried), suffices: &suffices };
+    let raises = replace::raise(parts, term, id, (from, to), (&servers, patience), whole).await;
+    let lost = raises.iter().filter(|(server, outcome)| is_lost(*server, outcome)).count();
+    let raised = replace::raised(&raises);
+    if raised.len() < wanted(lost) {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
     }
     if raised.len() < servers.len() && !may_drop {

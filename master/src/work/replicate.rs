@@ -16,7 +16,7 @@
 
 use crate::link::{Care, CommandError};
 use crate::parts::Parts;
-use crate::replace;
+use crate::replace::{self, Patience};
 use cairn_core::cluster::repair::Repair;
 use cairn_core::error::FsError;
 use cairn_core::ids::{ChunkId, ChunkVersion, ServerId, Term};
@@ -65,8 +65,9 @@ pub(crate) async fn carry_out(
     let leaving = Some(&repair.source).filter(|source| !repair.kept.contains(source));
     let all: Vec<ServerId> = repair.kept.iter().chain(&repair.targets).chain(leaving).copied().collect();
     let whole = replace::is_written(parts, record.inode).await?;
+    let patience = Patience::of(RAISE_PATIENCE);
     let mut servers =
-        replace::raised(&replace::raise(parts, term, id, (from, to), (&all, RAISE_PATIENCE), whole).await);
+        replace::raised(&replace::raise(parts, term, id, (from, to), (&all, patience), whole).await);
     if servers.len() < all.len() {
         return Err(FsError::Unavailable(format!("{} of {} replicas answer", servers.len(), all.len())));
     }
