@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
+use cairn_core::limits::SERVER_STEADY_MAX;
 use cairn_tests::corpus::bytes;
 use cairn_tests::stall::Stall;
 use cairn_tests::{Cluster, ClusterOptions};
@@ -87,15 +88,17 @@ fn holder(cluster: &Cluster, run: u64) -> String {
     servers.into_iter().find(|name| !cluster.replica_files(name).is_empty()).unwrap()
 }
 
-/// Waits until all servers are taken for alive again: only then has a new file all its copies.
+/// Waits until all servers are taken for alive again: only then has a new file all its copies. One that was lost again and again
+/// must have been there for [`SERVER_STEADY_MAX`].
 fn wait_for_all_servers(cluster: &Cluster) {
-    for _ in 0..100 {
+    let begun = Instant::now();
+    while begun.elapsed() < SERVER_STEADY_MAX + Duration::from_secs(10) {
         if cluster.json(&["admin", "status"])["servers_alive"] == 3 {
             return;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    panic!("not all chunk servers came back");
+    panic!("not all chunk servers came back:\n{}", cluster.cairn(&["admin", "servers"]));
 }
 
 #[test]
