@@ -140,20 +140,22 @@ async fn reconcile(
     let is_lost = |server: ServerId, outcome: &Result<(), CommandError>| {
         matches!(outcome, Err(CommandError::NoSuchReplica)) || (outcome.is_err() && is_dead(parts, server))
     };
-    let wanted = |lost: usize| enough(record.minimum, servers.len(), lost);
+    let verdict = |raised: usize, lost: usize| judge((raised, lost, servers.len()), record.minimum, may_drop);
     let suffices = |answers: &Answers| {
         let lost = answers.iter().filter(|(server, outcome)| is_lost(**server, outcome)).count();
-        may_drop && answers.values().filter(|outcome| outcome.is_ok()).count() >= wanted(lost)
+        verdict(answers.values().filter(|outcome| outcome.is_ok()).count(), lost) == Verdict::GoOn
     };
     let patience = Patience { each: RAISE_PATIENCE, longest: patience(tried), suffices: &suffices };
     let raises = replace::raise(parts, term, id, (from, to), (&servers, patience), whole).await;
     let lost = raises.iter().filter(|(server, outcome)| is_lost(*server, outcome)).count();
     let raised = replace::raised(&raises);
-    if raised.len() < wanted(lost) {
-        return Err(FsError::Unavailable(format!("{} of {} replicas answer", raised.len(), servers.len())));
-    }
-    if raised.len() < servers.len() && !may_drop {
-        return Ok(false);
+    match verdict(raised.len(), lost) {
+        Verdict::GoOn => {}
+        Verdict::Wait => return Ok(false),
+        Verdict::TooFew => {
+            let answer = format!("{} of {} replicas answer", raised.len(), servers.len());
+            return Err(FsError::Unavailable(answer));
+        }
     }
     let (leader, peers) = plan(parts, &raised, tried)?;
     if !peers.is_empty() {
@@ -182,6 +184,25 @@ fn enough_connected(parts: &Parts, record: &ChunkRecord, may_drop: bool) -> bool
 /// may come back are not given up for fewer than the minimum. `lost`: that will not come back.
 fn enough(minimum: u8, set: usize, lost: usize) -> usize {
     usize::from(minimum).min(set.saturating_sub(lost)).max(1)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// With those that have raised their version.
+    GoOn,
+    /// The others may soon be back.
+    Wait,
+    TooFew,
+}
+
+/// Whether to go on with `raised` replicas of a set, of which `lost` will not come back. The rest is waited for unless it `may` be
+/// dropped.
+fn judge((raised, lost, set): (usize, usize, usize), minimum: u8, may_drop: bool) -> Verdict {
+    match raised >= enough(minimum, set, lost) {
+        false => Verdict::TooFew,
+        true if raised + lost < set && !may_drop => Verdict::Wait,
+        true => Verdict::GoOn,
+    }
 }
 
 fn is_dead(parts: &Parts, server: ServerId) -> bool {
@@ -219,6 +240,15 @@ mod tests {
         assert_eq!(enough(2, 3, 2), 1);
         assert_eq!(enough(2, 3, 3), 1, "none is never enough");
         assert_eq!(enough(0, 1, 0), 1);
+    }
+
+    #[test]
+    fn what_is_lost_for_good_is_not_waited_for() {
+        assert_eq!(judge((2, 1, 3), 2, false), Verdict::GoOn);
+        assert_eq!(judge((2, 0, 3), 2, false), Verdict::Wait);
+        assert_eq!(judge((2, 0, 3), 2, true), Verdict::GoOn);
+        assert_eq!(judge((1, 0, 3), 2, true), Verdict::TooFew);
+        assert_eq!(judge((1, 2, 3), 2, false), Verdict::GoOn);
     }
 
     #[test]
