@@ -56,7 +56,18 @@ impl Shapes {
             std::thread::sleep(Duration::from_millis(200));
         }
         self.cluster.cairn(&["admin", "masters", "transfer-leader"]);
+        self.wait_for_disks();
         self.check("admin capacity", &["admin", "capacity"])
+    }
+
+    /// A leader knows disks from what their servers report: of one that dies before, it knows none.
+    fn wait_for_disks(&self) {
+        let begun = Instant::now();
+        let is_known = |server: &Value| !server["disks"].as_array().unwrap().is_empty();
+        while !self.cluster.json(&["admin", "servers"]).as_array().unwrap().iter().all(is_known) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "a server tells nothing of its disks");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// What people see fits a screen.
