@@ -5,9 +5,9 @@
 use cairn_tests::cluster::cairn_binary;
 use cairn_tests::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::process::Command;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +59,23 @@ fn nothing_waits_for_a_healthy_file_and_writes_wait_for_servers_that_are_down() 
     wait_for(&cluster, "/f", &["reads and writes", "no other copy of chunk-", "nothing happens by itself"]);
 }
 
+/// A process that writes to the file `f` of a mount, until this is dropped. (Were the file open in the test's own process, no process
+/// could be started while a mount is frozen: a child closes what it inherits, and waits for that.)
+struct Writer(Child);
+
+impl Writer {
+    fn new(script: &str, mount: &Path) -> Self {
+        Self(Command::new("sh").arg("-c").arg(script).arg(mount.join("f")).spawn().unwrap())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 /// A process that is frozen until this is dropped.
 struct Frozen(Pid);
 
@@ -79,11 +96,8 @@ impl Drop for Frozen {
 fn a_frozen_mount_that_holds_the_lease_is_named() {
     let mut cluster = Cluster::up(ClusterOptions::default());
     let second = cluster.second_mount();
-    // Open in a process of its own. (Were it open here, no process could be started while the mount is frozen: a child closes what it
-    // inherits, and waits for that.)
     let script = "exec >> \"$0\"; echo from the first; exec sleep 600";
-    let path = cluster.mount().join("f");
-    let mut first = Command::new("sh").arg("-c").arg(script).arg(path).spawn().unwrap();
+    let first = Writer::new(script, &cluster.mount());
     let begun = Instant::now();
     let holder = loop {
         let output = Command::new(cairn_binary())
@@ -100,11 +114,7 @@ fn a_frozen_mount_that_holds_the_lease_is_named() {
     let (mount, masters) = (cluster.process("mount").pid.and_then(Pid::from_raw).unwrap(), cluster.masters());
     // From here on nobody may look at the mount point, as `dev ps` does.
     let frozen = Frozen::new(mount);
-    let writer = std::thread::spawn(move || {
-        let mut file = OpenOptions::new().append(true).open(second.join("f")).unwrap();
-        file.write_all(b"from the second\n").unwrap();
-        file.sync_all().unwrap();
-    });
+    let mut writer = Writer::new("exec >> \"$0\"; echo from the second; exec sync \"$0\"", &second);
     let (begun, holder) = (Instant::now(), format!("session-{holder} ("));
     let wait = loop {
         let mut ask = Command::new(cairn_binary());
@@ -121,10 +131,9 @@ fn a_frozen_mount_that_holds_the_lease_is_named() {
     let words = [holder.as_str(), "to return the write lease", "wanted by session-", "taken by force"];
     words.iter().for_each(|word| assert!(text.contains(word), "{word}: {text}"));
     assert!(wait["since_ms"].as_u64().unwrap() < 10_000, "{text}");
-    writer.join().unwrap();
+    assert!(writer.0.wait().unwrap().success());
     drop(frozen);
-    first.kill().unwrap();
-    first.wait().unwrap();
+    drop(first);
     let events = cluster.json(&["admin", "events"]).to_string();
     assert!(events.contains("lease_taken"), "{events}");
 }
