@@ -617,18 +617,16 @@ impl ChunkStore {
         Ok(replica)
     }
 
-    /// The freer of two disks drawn at random: even filling without a herd on the emptiest. Slow ones, and those that are being
-    /// emptied, only when all others are full.
+    /// The freer of two disks drawn at random: even filling without a herd on the emptiest. Slow ones only when all others are full,
+    /// those that are being emptied only when these are full as well, and what has no room for a whole replica last.
     fn choose_disk(&self) -> Result<Arc<Volume>, StoreError> {
         let mut living: Vec<_> = self.shared.volumes().filter(|volume| !volume.has_failed()).collect();
-        let stays = |volume: &Volume| {
-            !volume.vacating.is_wanted() && volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES
-        };
+        let has_room = |volume: &Volume| volume.free_bytes() >= CHUNK_BYTES + REPLICA_OVERHEAD_BYTES;
+        let stays = |volume: &Volume| has_room(volume) && !volume.vacating.is_wanted();
         let is_good = |volume: &Volume| stays(volume) && !volume.pace.is_slow();
-        if living.iter().any(|volume| is_good(volume)) {
-            living.retain(|volume| is_good(volume));
-        } else if living.iter().any(|volume| stays(volume)) {
-            living.retain(|volume| stays(volume));
+        let tiers: [&dyn Fn(&Volume) -> bool; 3] = [&is_good, &stays, &has_room];
+        if let Some(tier) = tiers.iter().find(|tier| living.iter().any(|volume| tier(volume))) {
+            living.retain(|volume| tier(volume));
         }
         let draw = || living.get(self.shared.env.random.below(living.len() as u64) as usize);
         let (Some(one), Some(other)) = (draw(), draw()) else { return Err(StoreError::DiskFailed) };

@@ -171,19 +171,32 @@ async fn writers_and_readers_go_on_through_moves_and_lose_nothing() {
     assert_sound(&store).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_disk_is_emptied_as_far_as_the_others_have_room() {
-    let disk = SimDisk::new();
-    let small = 2 * CHUNK_BYTES;
+/// A store with a disk of any size and one of `second_bytes`.
+fn open_beside(second_bytes: u64, settings: Settings) -> ChunkStore {
     let config = |path: &str, capacity_bytes| DiskConfig {
         path: Path::new(path).to_owned(),
         capacity_bytes,
         reserve_bytes: 0,
     };
-    let configs = [config("/d", None), config("/e", Some(small))];
-    let settings = Settings { upkeep: true, ..tiny() };
-    let (store, _) =
-        ChunkStore::open_with(&world(&disk, 1), None, NodeId::default(), &configs, settings).unwrap();
+    let configs = [config("/d", None), config("/e", Some(second_bytes))];
+    let world = world(&SimDisk::new(), 1);
+    ChunkStore::open_with(&world, None, NodeId::default(), &configs, settings).unwrap().0
+}
+
+#[tokio::test]
+async fn a_disk_that_is_to_go_takes_what_the_others_have_no_room_for() {
+    let store = open_beside(1 << 20, tiny());
+    store.vacate(&BTreeSet::from([store.disks()[0].disk]));
+    for chunk in 1..=30 {
+        store.write(write_request(chunk, 1, 0, &vec![chunk as u8; 4096], true)).await.unwrap();
+    }
+    // A replica grows: what has room for its first bytes only would fail its writer.
+    assert_eq!((store.disks()[0].replicas, store.disks()[1].replicas), (30, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_is_emptied_as_far_as_the_others_have_room() {
+    let store = open_beside(2 * CHUNK_BYTES, Settings { upkeep: true, ..tiny() });
     let from = store.disks()[0].disk;
     store.vacate(&BTreeSet::from([store.disks()[1].disk]));
     for chunk in 1..=30 {
