@@ -31,8 +31,8 @@ pub(super) fn step(act: &mut Act<'_>, step: RebalanceStep) -> Result<(), Stop> {
                 spread_before_permille,
             }
         }
-        // Whoever moved the last replica may tell of it when it is over.
-        (RebalanceStep::Moved { bytes, replicas }, Some(row)) => RebalanceRow {
+        // Whoever moved the last replica may tell of it when it is over, also when another has begun.
+        (RebalanceStep::Moved { begun, bytes, replicas }, Some(row)) if row.begun == begun => RebalanceRow {
             moved_bytes: row.moved_bytes.saturating_add(bytes),
             moved_replicas: row.moved_replicas.saturating_add(replicas),
             ..row

@@ -4,6 +4,7 @@ use crate::cluster::{Labels, Policy};
 use crate::ids::{ChunkId, ChunkVersion, ClusterId, DiskId, InodeId, NodeId, PolicyId, ServerId, SessionId};
 use crate::namespace::alignment::Walked;
 use crate::namespace::work::LeaseRecord;
+use crate::time::Timestamp;
 
 /// A command of the master itself. What it came to stands in [`crate::namespace::machine::Outcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +210,8 @@ pub enum RebalanceStep {
     Done,
     /// So much more has moved.
     Moved {
+        /// When the rebalancing of which they are was begun.
+        begun: Timestamp,
         /// Bytes.
         bytes: u64,
         /// Replicas.

@@ -15,7 +15,7 @@ use cairn_core::limits::{
 };
 use cairn_core::namespace::internal::{Internal, RebalanceStep};
 use cairn_core::namespace::work::{RebalanceRow, RebalanceState, rebalance};
-use cairn_core::time::Tick;
+use cairn_core::time::{Tick, Timestamp};
 use cairn_proto::v1::{
     DiskState, DiskStatus, RebalanceFlow, RebalanceReply, RebalanceRequest, RebalanceServer, RebalanceVerb,
 };
@@ -52,13 +52,43 @@ pub(crate) struct Shown {
     pub(crate) rate_bytes: u64,
     /// Replicas that move.
     pub(crate) under_way: u64,
-    /// Moved and not yet journaled: bytes, replicas.
-    pub(crate) untold: (u64, u64),
+    /// Moved and not yet journaled.
+    pub(crate) untold: Untold,
     /// Counts the steps of operators: what goes on looks at the row when it changes.
     pub(crate) steps: u64,
 }
 
+/// What has moved beyond what is journaled.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Untold {
+    /// When the rebalancing was begun.
+    pub(crate) begun: Timestamp,
+    /// The journaled bytes that it comes on top of: it is part of any other figure.
+    pub(crate) beyond_bytes: u64,
+    pub(crate) bytes: u64,
+    pub(crate) replicas: u64,
+}
+
+impl Untold {
+    /// Bytes and replicas that have moved, those of `row` included.
+    fn with(self, row: &RebalanceRow) -> (u64, u64) {
+        match (row.begun, row.moved_bytes) == (self.begun, self.beyond_bytes) {
+            true => (row.moved_bytes + self.bytes, row.moved_replicas + self.replicas),
+            false => (row.moved_bytes, row.moved_replicas),
+        }
+    }
+}
+
 impl Rebalancing {
+    /// One more move is under way, unless an operator has done something since `steps` were counted: whoever is told after a pause
+    /// that nothing is under way can rely on it.
+    pub(crate) fn may_begin(&self, steps: u64) -> bool {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = shown.steps == steps;
+        shown.under_way += u64::from(may);
+        may
+    }
+
     pub(crate) fn shown(&self) -> Shown {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -180,6 +210,7 @@ fn tell(
     let balance = Balance::of(fills, tolerance);
     let after = balance.after(fills);
     let shown = parts.rebalancing.shown();
+    let (moved_bytes, moved_replicas) = row.map_or((0, 0), |row| shown.untold.with(&row));
     let state = match row.map(|row| row.state) {
         None => "idle",
         Some(RebalanceState::Running) if !shown.waits_for.is_empty() => "waiting",
@@ -210,8 +241,8 @@ fn tell(
         limit_bytes: limit,
         elapsed_ms: row.map_or(0, |row| elapsed(parts, &row).as_millis() as u64),
         planned_bytes: row.map_or(0, |row| row.planned_bytes),
-        moved_bytes: row.map_or(0, |row| row.moved_bytes + shown.untold.0),
-        moved_replicas: row.map_or(0, |row| row.moved_replicas + shown.untold.1),
+        moved_bytes,
+        moved_replicas,
         to_move_bytes: balance.bytes(),
         estimated_ms: estimated.as_millis() as u64,
         rate_bytes: shown.rate_bytes,

@@ -4,7 +4,7 @@
 //!
 //! What lacks copies comes first: nothing moves while chunks are to be repaired or a server is not alive.
 
-use crate::moving::rebalance::fills;
+use crate::moving::rebalance::{Untold, fills};
 use crate::parts::Parts;
 use crate::policies;
 use crate::work::repair::is_settled;
@@ -131,6 +131,8 @@ struct Move {
 /// What comes next.
 enum Next {
     Start(Box<Move>),
+    /// The limit says so.
+    NotYet,
     /// Everybody who could take or copy something is at it.
     Later,
     Nothing,
@@ -172,8 +174,7 @@ struct Round<'p> {
     hindered_by: Option<&'static str>,
     /// By the limit, nothing begins before.
     not_before: Tick,
-    /// Moved and not yet journaled: bytes, replicas.
-    untold: (u64, u64),
+    untold: Untold,
     told: Tick,
 }
 
@@ -199,7 +200,7 @@ impl<'p> Round<'p> {
             policies,
             busy: Busy::new(MOVES_PER_SERVER_MAX).in_racks(&parts.servers.view(now)),
             not_before: now,
-            untold: (0, 0),
+            untold: Untold { begun: row.begun, beyond_bytes: row.moved_bytes, ..Untold::default() },
             told: now,
         }
     }
@@ -212,7 +213,8 @@ impl<'p> Round<'p> {
             if more && !self.may_go_on() {
                 (more, self.is_fruitful) = (false, true);
             }
-            let pause = self.not_before.since(parts.now());
+            // Looks up now and then: operators do not wait for a limit of a few bytes a second.
+            let pause = self.not_before.since(parts.now()).min(REBALANCE_PERIOD);
             tokio::select! {
                 Some((done, outcome)) = running.next(), if !running.is_empty() => {
                     crowded = false;
@@ -220,8 +222,9 @@ impl<'p> Round<'p> {
                     self.ended(&done, outcome);
                 }
                 () = tokio::time::sleep(pause), if more && !crowded && running.len() < MOVES_IN_FLIGHT_MAX => {
-                    self.busy.heed(&parts.servers.copy_shares());
-                    match self.next().await? {
+                    let next = if pause.is_zero() { self.next().await? } else { Next::NotYet };
+                    match next {
+                        Next::Start(_) if !parts.rebalancing.may_begin(self.steps) => self.is_fruitful = true,
                         Next::Start(one) => {
                             self.is_fruitful = true;
                             self.begin(&one);
@@ -231,6 +234,7 @@ impl<'p> Round<'p> {
                             });
                         }
                         Next::Later => (crowded, self.is_fruitful) = (true, true),
+                        Next::NotYet => {}
                         Next::Nothing => more = false,
                     }
                 }
@@ -274,7 +278,8 @@ impl<'p> Round<'p> {
             Ok(()) => {
                 self.parts.metrics.moved.inc();
                 self.parts.metrics.moved_bytes.inc_by(one.bytes);
-                self.untold = (self.untold.0 + one.bytes, self.untold.1 + 1);
+                self.untold.bytes += one.bytes;
+                self.untold.replicas += 1;
                 self.parts.rebalancing.left_behind(one.from, one.record.chunk);
             }
             // The next round finds out what that leaves to be done.
@@ -284,7 +289,7 @@ impl<'p> Round<'p> {
 
     async fn tell(&mut self, at_most_every: Duration) -> Result<(), FsError> {
         let now = self.parts.now();
-        let (bytes, replicas) = self.untold;
+        let Untold { begun, beyond_bytes, bytes, replicas } = self.untold;
         if replicas == 0 || now.since(self.told) < at_most_every {
             return Ok(());
         }
@@ -296,8 +301,9 @@ impl<'p> Round<'p> {
             known if is_long => shown.rate_bytes = (known * 3 + rate) / 4,
             _ => {}
         });
-        (self.untold, self.told) = ((0, 0), now);
-        let step = RebalanceStep::Moved { bytes, replicas };
+        self.told = now;
+        self.untold = Untold { begun, beyond_bytes: beyond_bytes + bytes, ..Untold::default() };
+        let step = RebalanceStep::Moved { begun, bytes, replicas };
         let told = self.parts.sequencer.internal(Internal::Rebalance(step)).await;
         self.parts.rebalancing.show(|shown| shown.untold = self.untold);
         told.map(|_| ())
@@ -305,6 +311,7 @@ impl<'p> Round<'p> {
 
     /// The next replica that may move.
     async fn next(&mut self) -> Result<Next, FsError> {
+        self.busy.heed(&self.parts.servers.copy_shares());
         loop {
             let next = self.next_that_fits().await?;
             if !matches!(next, Next::Nothing) || self.fit == Fit::Nearer || self.balance.is_even() {
