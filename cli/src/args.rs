@@ -131,7 +131,7 @@ pub struct DevUp {
     /// Where to mount [default: ROOT/mnt]
     #[arg(long, value_name = "DIR")]
     pub mount: Option<PathBuf>,
-    /// Masters; one is what is built today
+    /// Masters [default: 3]
     // A text, because clap hands the value of the global option of the same name down to this one (see `master_count`).
     #[arg(long, value_name = "N")]
     pub masters: Option<String>,
