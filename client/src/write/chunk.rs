@@ -20,6 +20,7 @@ use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;
 use cairn_proto::frame::{Frame, Header, Op, Status, flags};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -382,7 +383,11 @@ impl ChunkWriter {
         if !mine {
             return Ok(());
         }
-        let failed = self.plant(shared, location, failed, order).await;
+        let mut failed = self.plant(shared, location, failed, order).await;
+        // What they lack, others hold: a set that counts on them could do without one of those.
+        let lost = self.restarted(location);
+        failed.retain(|server| !lost.contains(server));
+        failed.extend(lost);
         warn!(chunk = %self.chunk, %version, ?failed, reason, "replicas fail; going on without them");
         let kind = OperationKind::ReplaceReplicas { chunk: self.chunk, version, failed: failed.clone() };
         let outcome = shared.meta.operation(&shared.own_credentials(), kind).await;
@@ -476,15 +481,19 @@ impl ChunkWriter {
     /// Whether enough replicas may still hold what is not synced.
     fn require_unsynced(&self, why: &str) -> Result<(), StoreError> {
         let location = self.location();
-        let unsynced = self.unsynced();
-        let gone = |replica: &&ReplicaLocation| unsynced.restarted.contains(&replica.server);
-        let restarted = location.replicas.iter().filter(gone).count();
+        let restarted = self.restarted(&location).len();
         let left = location.replicas.len() - restarted;
         if left >= usize::from(location.minimum.max(1)) {
             return Ok(());
         }
         let why = format!("{why}; {restarted} of its servers have restarted and lost what was not synced");
         Err(StoreError::Failed(FsError::Io(why)))
+    }
+
+    /// Servers of the set that may lack, for good, some of what is not synced.
+    fn restarted(&self, location: &ChunkLocation) -> BTreeSet<ServerId> {
+        let of_set = location.replicas.iter().map(|replica| replica.server).collect();
+        self.unsynced().restarted.intersection(&of_set).copied().collect()
     }
 
     /// Ends a recovery. The version never goes back.

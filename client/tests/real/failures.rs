@@ -289,3 +289,18 @@ async fn a_sync_ends_though_a_replacement_got_no_further_than_half_way() {
         assert!(fs.read(&file, 4 * MIB, 1 << 20).await.unwrap()[..] == pattern(0, 1 << 20, 7)[..]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_waits_for_a_frozen_server_where_another_has_lost_what_it_holds() {
+    for (frozen, restarted) in [(0, 1), (1, 2), (2, 0)] {
+        let mut cluster = Cluster::start(3, 3).await;
+        let fs = cluster.client().await;
+        let file = write_unsynced(&cluster, &fs).await;
+        // Longer than the master takes it for connected.
+        cluster.freeze(frozen, Duration::from_secs(8));
+        cluster.restart(restarted).await;
+        let synced = tokio::time::timeout(Duration::from_secs(40), fs.fsync(&file)).await;
+        assert_eq!(synced, Ok(Ok(())), "{frozen} frozen, {restarted} restarted");
+        assert!(fs.read(&file, 0, 4 << 20).await.unwrap()[..] == pattern(0, 4 << 20, 6)[..]);
+    }
+}
