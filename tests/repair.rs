@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that cannot go on fails")]
 
+use cairn_core::limits::LEASE_RECALL;
 use cairn_tests::corpus::bytes;
 use cairn_tests::{Cluster, ClusterOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -346,5 +347,24 @@ fn a_slow_disk_is_waited_for_while_its_replica_is_needed() {
     cluster.start("mount");
     goes_on(path);
     slow(Duration::ZERO);
+    wait_until_whole(&cluster, 3);
+}
+
+#[test]
+fn a_writer_that_waits_for_a_reconciliation_keeps_its_lease() {
+    let (cluster, path) = writer_gone_with_its_servers(&SERVERS[2..]);
+    SERVERS.iter().for_each(|server| cluster.start(server));
+    // Two replicas are needed and left, and the version of this one is raised by nobody's patience.
+    let slow = |by| (1..=2).for_each(|disk| cluster.faults(SERVERS[1], disk).slow_down(by));
+    slow(Duration::from_secs(6));
+    cluster.start("mount");
+    let writer = std::thread::spawn(move || goes_on(path));
+    // Longer than anybody else would wait for the lease.
+    std::thread::sleep(LEASE_RECALL + Duration::from_secs(3));
+    slow(Duration::ZERO);
+    writer.join().unwrap();
+    let events = cluster.json(&["admin", "events"]);
+    let taken = events.as_array().unwrap().iter().filter(|event| event["kind"] == "lease_taken");
+    assert_eq!(taken.count(), 1, "that of the dead mount: {events:#}");
     wait_until_whole(&cluster, 3);
 }

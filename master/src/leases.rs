@@ -126,6 +126,10 @@ pub(crate) fn leased_file(kind: &OperationKind) -> Option<InodeId> {
 pub(crate) async fn conflict(parts: &Parts, inode: InodeId, wanted_by: SessionId) {
     let found = parts.reader.read(move |rows| lease_of(rows, inode)).await;
     let Ok(Some(lease)) = found else { return };
+    // Its own lease is not in its way: it waits for a chunk to be reconciled.
+    if lease.session == wanted_by {
+        return;
+    }
     let holder = parts.sessions.get(lease.session).filter(|_| !is_gone(parts, lease.session));
     let Some(holder) = holder else {
         let asked = parts.recalls.of(inode).filter(|recall| recall.lease == lease);

@@ -15,7 +15,7 @@ use cairn_core::ids::{ChunkId, ChunkVersion, LeaseNumber, RequestId, ServerId};
 use cairn_core::limits::{
     LEASE_RETRY_MAX, LEASE_RETRY_MIN, RAISE_ABANDONED, SMALL_WRITE_BYTES_MAX, STORE_STALL_MAX,
 };
-use cairn_core::namespace::answer::{Answer, ChunkLocation, ReplicaLocation};
+use cairn_core::namespace::answer::{Answer, ChunkLocation};
 use cairn_core::namespace::request::{OperationKind, QueryKind};
 use cairn_core::seeded::{Bug, is_planted};
 use cairn_core::time::Tick;

@@ -208,7 +208,7 @@ impl Front {
         let ((conn, of, operation), outcome) = arrived;
         let mut busy = false;
         if let (Err(FsError::LeaseHeld), Some(inode)) = (&outcome, leased_file(&operation.kind)) {
-            busy = self.conflict(stepped, now, inode, out);
+            busy = self.conflict(stepped, now, (inode, of.0), out);
         }
         let outcome = match outcome {
             Ok(Submitted::Answered(answer)) => Ok(answer),
@@ -233,8 +233,17 @@ impl Front {
         }
     }
 
-    fn conflict(&mut self, stepped: &Stepped, now: Tick, inode: InodeId, out: &mut Leaving) -> bool {
+    fn conflict(
+        &mut self,
+        stepped: &Stepped,
+        now: Tick,
+        (inode, wanted_by): (InodeId, SessionId),
+        out: &mut Leaving,
+    ) -> bool {
         let Ok(Some(lease)) = stepped.read(|rows| lease_of(rows, inode)) else { return false };
+        if lease.session == wanted_by {
+            return false;
+        }
         if self.sessions.is_gone(lease.session, LEASE_SILENCE_MAX, now) {
             self.command(stepped, Command::Other, Internal::TakeLease { inode, lease });
             return true;
