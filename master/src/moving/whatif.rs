@@ -64,9 +64,7 @@ async fn look(
         let page: Vec<ChunkId> = parts.reader.read(read).await?.into_iter().map(|(chunk, _)| chunk).collect();
         let Some(newest) = page.last() else { return Ok(true) };
         from = ChunkId(newest.get() + 1);
-        let records = parts.reader.read(move |rows| chunks_named(rows, &page)).await?;
-        // Those that clients have ready for new data belong to no file, and nobody misses them.
-        for record in records.into_iter().filter(|record| record.owner.is_none()) {
+        for record in parts.reader.read(move |rows| chunks_named(rows, &page)).await? {
             // Each chunk is looked at where it is met first.
             let first = record.servers.iter().filter(|server| lost.contains(server)).min();
             loss.replicas += 1;
